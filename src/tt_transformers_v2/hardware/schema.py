@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a hardware configuration is: the enums and dataclasses that every other room reads.
+
+The classes and fields are those of the seed design; fields beyond it say so. Every assignment is checked, in the
+constructor and later: a wrong name raises AttributeError, a wrong value ConfigError (a ValueError), both naming the
+nearest valid one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import ConfigError, did_you_mean
+
+
+class Named(str, enum.Enum):
+    """An enum whose members equal, print and serialise as their value."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    __repr__ = __str__
+
+
+class DeviceType(Named):
+    """Systems by the name users type; the value is what Tenstorrent's documents print."""
+
+    N150 = "N150"
+    N300 = "N300"
+    T3K = "T3K"
+    TG = "TG"
+    P100 = "P100"
+    P150 = "P150"
+    P300 = "P300"
+    P150x4 = "P150x4"
+
+
+class PrecisionMode(Named):
+    ACCURACY = "accuracy"
+    PERFORMANCE = "performance"
+    CUSTOM = "custom"
+
+
+class Arch(Named):
+    """Architecture names as ttnn prints them."""
+
+    wormhole_b0 = "wormhole_b0"
+    blackhole = "blackhole"
+
+
+class MathFidelity(Named):
+    """ttnn.MathFidelity; the number of matrix-unit phases is `phases`."""
+
+    LoFi = "LoFi"
+    HiFi2 = "HiFi2"
+    HiFi3 = "HiFi3"
+    HiFi4 = "HiFi4"
+
+    @property
+    def phases(self) -> int:
+        return {"LoFi": 1, "HiFi2": 2, "HiFi3": 3, "HiFi4": 4}[self.value]
+
+
+class DataFormat(Named):
+    """Tensor formats as TTTv1 and the seed design name them; `ttnn_name` is ttnn's own."""
+
+    BFP4 = "BFP4"
+    BFP8 = "BFP8"
+    BF16 = "BF16"
+
+    @property
+    def ttnn_name(self) -> str:
+        return {"BFP4": "bfloat4_b", "BFP8": "bfloat8_b", "BF16": "bfloat16"}[self.value]
+
+    @property
+    def tile_bytes(self) -> int:
+        """Bytes of one 32x32 tile (ttnn tile formats: shared exponents included)."""
+        return {"BFP4": 576, "BFP8": 1088, "BF16": 2048}[self.value]
+
+    @property
+    def bytes_per_element(self) -> float:
+        return self.tile_bytes / 1024
+
+
+class Placement(Named):
+    DRAM = "DRAM"
+    L1 = "L1"
+
+
+@functools.cache
+def field_types(cls: Any) -> dict[str, Any]:
+    """Field name -> resolved annotation of a dataclass."""
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def coerce(where: str, wanted: Any, value: Any) -> Any:
+    """`value` as the annotation `wanted` asks, or ConfigError naming `where`."""
+    if typing.get_origin(wanted) is typing.Union:
+        if value is None:
+            return None
+        (wanted,) = (arg for arg in typing.get_args(wanted) if arg is not type(None))
+    if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
+        return enum_member(wanted, value, where)
+    if wanted is bool and not isinstance(value, bool):
+        raise ConfigError(f"{where} must be true or false, not {value!r}.")
+    if wanted is int and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ConfigError(f"{where} must be a whole number, not {value!r}.")
+    if wanted is float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigError(f"{where} must be a number, not {value!r}.")
+        return float(value)
+    if wanted is str and not isinstance(value, str):
+        raise ConfigError(f"{where} must be text, not {value!r}.")
+    if typing.get_origin(wanted) is list:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} must be a list, not {value!r}.")
+        (item,) = typing.get_args(wanted)
+        return [coerce(f"{where}[{i}]", item, each) for i, each in enumerate(value)]
+    if typing.get_origin(wanted) is dict and not isinstance(value, dict):
+        raise ConfigError(f"{where} must be a mapping, not {value!r}.")
+    return value
+
+
+def enum_member(cls: type[enum.Enum], value: Any, where: str) -> Any:
+    """The member of `cls` whose value or name is `value`; ConfigError naming `where` and the nearest one."""
+    if isinstance(value, cls):
+        return value
+    for member in cls:
+        if isinstance(value, str) and value in (member.value, member.name):
+            return member
+    raise ConfigError(
+        f"{where}: {str(value)!r} is not a {cls.__name__}.",
+        did_you_mean(str(value), [str(m.value) for m in cls]),
+    )
+
+
+class Checked:
+    """Base of the configuration dataclasses: every assignment is checked against the annotation."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        types = field_types(type(self))
+        if name not in types:
+            raise AttributeError(f"{type(self).__name__} has no field {name!r}. {did_you_mean(name, types)}")
+        object.__setattr__(self, name, coerce(f"{type(self).__name__}.{name}", types[name], value))
+
+
+@dataclass
+class ComputeConfig(Checked):
+    """ttnn's compute kernel configuration: the seed's four fields and the two that ttnn has besides.
+
+    `dst_full_sync_en` and `throttle_level` (0 to 5, ttnn.ThrottleLevel) keep ttnn's defaults unless set.
+    """
+
+    math_fidelity: MathFidelity = MathFidelity.HiFi2
+    fp32_dest_acc_en: bool = True
+    packer_l1_acc: bool = True
+    math_approx_mode: bool = False
+    dst_full_sync_en: bool = False
+    throttle_level: int = 0
+
+
+@dataclass
+class ComputeOverride(Checked):
+    """A finer op group: a field left null inherits from the parent group."""
+
+    math_fidelity: MathFidelity | None = None
+    fp32_dest_acc_en: bool | None = None
+    packer_l1_acc: bool | None = None
+    math_approx_mode: bool | None = None
+    dst_full_sync_en: bool | None = None
+    throttle_level: int | None = None
+
+
+# Finer op group -> the group it inherits from. The three roots are the seed's.
+OP_GROUP_PARENTS: dict[str, str] = {
+    "ff1_ff3": "mlp",
+    "ff2": "mlp",
+    "qkv": "attention",
+    "qkv_decode": "qkv",
+    "qkv_prefill": "qkv",
+    "o": "attention",
+    "o_decode": "o",
+    "o_prefill": "o",
+    "sdpa_decode": "sdpa",
+    "sdpa_prefill": "sdpa",
+}
+ROOT_OP_GROUPS: tuple[str, ...] = ("mlp", "attention", "sdpa", "lm_head", "norm")
+
+
+@dataclass
+class ComputeGroups(Checked):
+    """Compute settings by op group as conf/ writes them: the seed's three and two more roots, then finer groups."""
+
+    mlp: ComputeConfig = field(default_factory=ComputeConfig)
+    attention: ComputeConfig = field(default_factory=ComputeConfig)
+    sdpa: ComputeConfig = field(default_factory=ComputeConfig)
+    lm_head: ComputeConfig = field(default_factory=ComputeConfig)
+    norm: ComputeConfig = field(default_factory=lambda: ComputeConfig(math_fidelity=MathFidelity.HiFi4))
+    ff1_ff3: ComputeOverride = field(default_factory=ComputeOverride)
+    ff2: ComputeOverride = field(default_factory=ComputeOverride)
+    qkv: ComputeOverride = field(default_factory=ComputeOverride)
+    qkv_decode: ComputeOverride = field(default_factory=ComputeOverride)
+    qkv_prefill: ComputeOverride = field(default_factory=ComputeOverride)
+    o: ComputeOverride = field(default_factory=ComputeOverride)
+    o_decode: ComputeOverride = field(default_factory=ComputeOverride)
+    o_prefill: ComputeOverride = field(default_factory=ComputeOverride)
+    sdpa_decode: ComputeOverride = field(default_factory=ComputeOverride)
+    sdpa_prefill: ComputeOverride = field(default_factory=ComputeOverride)
+
+    def table(self) -> dict[str, ComputeConfig | ComputeOverride]:
+        """The groups as DeviceConfig.compute holds them: every root, and the finer groups that set something."""
+        table = {name: getattr(self, name) for name in ROOT_OP_GROUPS}
+        finer = {name: getattr(self, name) for name in OP_GROUP_PARENTS}
+        return table | {name: own for name, own in finer.items() if own != ComputeOverride()}
+
+
+# Finer tensor group -> the seed's group it inherits from.
+TENSOR_GROUP_PARENTS: dict[str, str] = {
+    "ff1_ff3": "mlp_weights",
+    "ff2": "mlp_weights",
+    "wqkv": "attention_weights",
+    "wo": "attention_weights",
+}
+
+
+@dataclass
+class PrecisionConfig(Checked):
+    """Precision settings by tensor group: the seed's five, then finer ones; null inherits (TENSOR_GROUP_PARENTS)."""
+
+    mlp_weights: DataFormat = DataFormat.BFP8
+    mlp_activations: DataFormat = DataFormat.BF16
+    attention_weights: DataFormat = DataFormat.BFP8
+    attention_activations: DataFormat = DataFormat.BF16
+    kv_cache: DataFormat = DataFormat.BFP8
+    ff1_ff3: DataFormat | None = None
+    ff2: DataFormat | None = None
+    wqkv: DataFormat | None = None
+    wo: DataFormat | None = None
+    lm_head: DataFormat = DataFormat.BFP8
+    embedding: DataFormat = DataFormat.BF16
+    ccl: DataFormat = DataFormat.BFP8
+
+    def of(self, group: str) -> DataFormat:
+        """The format of a tensor group, inherited ones included. Raises ConfigError for an unknown group."""
+        if group not in field_types(PrecisionConfig):
+            raise ConfigError(f"no tensor group named {group!r}.", did_you_mean(group, field_types(PrecisionConfig)))
+        own = getattr(self, group)
+        return own if own is not None else getattr(self, TENSOR_GROUP_PARENTS[group])
+
+
+@dataclass
+class MemoryConfig(Checked):
+    """Memory placement and sharding."""
+
+    weights_placement: Placement = Placement.DRAM
+    activations_placement: Placement = Placement.L1
+    kv_cache_placement: Placement = Placement.DRAM
+    use_width_sharding: bool = True
+    use_height_sharding: bool = False
+
+
+@dataclass
+class ParallelismConfig(Checked):
+    """How the model is split over the chips; `data_parallel_size` is beyond the seed."""
+
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    sequence_parallel: bool = False
+    data_parallel_size: int = 1
+
+    @property
+    def chips(self) -> int:
+        return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
+
+
+@dataclass
+class ChipSpec(Checked):
+    """One chip, as published. Units: bytes, GB/s (1e9), MHz, GB/s per link and direction."""
+
+    arch: Arch = Arch.wormhole_b0
+    l1_memory_size: int = 0
+    dram_size: int = 0
+    dram_banks: int = 0
+    dram_bandwidth: float = 0.0
+    clock_mhz: float = 0.0
+    flop_per_cycle_lofi: int = 4096
+    ethernet_gbs_per_link: float = 0.0
+    sources: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class DeviceSpec(Checked):
+    """One system: its chips, its mesh and its limits, as a file under conf/device describes it."""
+
+    device_type: DeviceType = DeviceType.N150
+    chip: ChipSpec = field(default_factory=ChipSpec)
+    mesh_shape: list[int] = field(default_factory=lambda: [1, 1])
+    compute_grid: list[int] = field(default_factory=lambda: [8, 8])
+    ethernet_links: int = 1
+    topology: str = "none"
+    max_prefill_chunk_size: int = 4096
+    max_batch_size: int = 32
+    l1_memory_size: int | None = None
+    dram_bandwidth: float | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def chips(self) -> int:
+        rows, columns = self.mesh_shape
+        return rows * columns
+
+    @property
+    def cores(self) -> int:
+        """Tensix cores of one chip that a program may use."""
+        columns, rows = self.compute_grid
+        return columns * rows
+
+
+@dataclass
+class HardwareSections(Checked):
+    """The sections of a composed configuration that make a DeviceConfig, under their names in conf/."""
+
+    device: DeviceSpec
+    precision: PrecisionConfig
+    compute: ComputeGroups
+    memory: MemoryConfig
+    parallelism: ParallelismConfig
+
+
+@dataclass
+class DeviceConfig(Checked):
+    """Complete hardware configuration; the fields up to `custom_configs` are the seed's.
+
+    `compute` holds the root op groups and those finer ones that differ; ask `compute_for(group)` for the settings an
+    op runs with. `dram_bandwidth` is in GB/s over all chips, `l1_memory_size` in bytes per core. `system` is the
+    published description the configuration was composed from.
+    """
+
+    device_type: DeviceType
+    precision: PrecisionConfig
+    compute: dict[str, Any]
+    memory: MemoryConfig
+    parallelism: ParallelismConfig
+    max_prefill_chunk_size: int
+    max_batch_size: int
+    l1_memory_size: int
+    dram_bandwidth: float
+    custom_configs: dict[str, Any] | None = None
+    system: DeviceSpec | None = None
+
+    def compute_for(self, group: str) -> ComputeConfig:
+        """All settings of an op group, inherited ones included. Raises ConfigError for an unknown group."""
+        own = self.compute.get(group)
+        if isinstance(own, ComputeConfig):
+            return dataclasses.replace(own)
+        if group not in OP_GROUP_PARENTS:
+            raise ConfigError(
+                f"no op group named {group!r}.", did_you_mean(group, [*ROOT_OP_GROUPS, *OP_GROUP_PARENTS])
+            )
+        parent = self.compute_for(OP_GROUP_PARENTS[group])
+        set_here = {} if own is None else {k: v for k, v in vars(own).items() if v is not None}
+        return dataclasses.replace(parent, **set_here)
+
+    @property
+    def spec(self) -> DeviceSpec:
+        if self.system is None:
+            raise ConfigError(
+                "this DeviceConfig has no system description.", "Make it with AutoHardwareConfig.from_device."
+            )
+        return self.system

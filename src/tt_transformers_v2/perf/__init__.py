@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an experiment costs: speed, bounds and memory, predicted without a card and without torch or ttnn."""
+
+from .calibration import Calibration
+from .memory import MemoryFit, memory_fit
+from .roofline import Performance, predict_performance
+
+__all__ = ["Calibration", "MemoryFit", "Performance", "memory_fit", "predict_performance"]

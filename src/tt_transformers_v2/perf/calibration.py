@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The constants of the performance model: what silicon and software reached, with unit, source and date.
+
+They live in conf/calibration; this file types and checks them. Nothing here knows how they are used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..hardware.errors import ConfigError, did_you_mean
+from ..hardware.schema import Arch
+
+
+@dataclass(frozen=True)
+class Collective:
+    """Time of a collective: base_us + hop_us * hops + bytes / gbs (us, us per hop, GB/s = 1e9 bytes/s)."""
+
+    base_us: float
+    hop_us: float
+    gbs: float
+
+    def time_us(self, hops: float, payload: float) -> float:
+        """`payload`: the bytes that the formula of this collective counts (see roofline.all_reduce_us)."""
+        return self.base_us + self.hop_us * hops + payload / (self.gbs * 1e3)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a constant comes from."""
+
+    unit: str
+    source: str
+    date: str
+
+
+@dataclass(frozen=True)
+class ArchCalibration:
+    """The constants of one architecture.
+
+    dram_efficiency: share of the nominal DRAM bandwidth that DRAM-sharded matmuls reach.
+    dram_efficiency_interleaved: the same for tensors interleaved over the banks (prefill).
+    readers_per_bank: cores that read one DRAM bank in a decode matmul; 1 or 2 on Blackhole.
+    reader_cycles_per_tile: cycles a reader spends on a weight tile besides the fidelity's math cycles (c0).
+    layer_overhead_us: norms, rotary embedding, cache update, reshapes, adds and gaps of a decode layer.
+    token_overhead_ms: sampling and host, per token; user_overhead_us: for each user beyond the first.
+    sdpa_decode_us_per_64k: attention compute per layer and 65536 cached tokens beyond reading them (k_S),
+        reached with sdpa_decode_cores_per_head cores per (user, KV head) pair.
+    matmul_efficiency: share of the peak of the cores in use that prefill matmuls reach.
+    softmax_elements_per_cycle: attention scores a core exponentiates per cycle in prefill.
+    prefill_layer_overhead_us: host dispatch of one untraced prefill layer; prefill_traced drops it to
+        layer_overhead_us.
+    all_gather_*, reduce_scatter_*: formulas per topology; all_reduce_* where only that is known.
+    """
+
+    dram_efficiency: float
+    dram_efficiency_interleaved: float
+    readers_per_bank: int
+    reader_cycles_per_tile: float
+    layer_overhead_us: float
+    token_overhead_ms: float
+    user_overhead_us: float
+    sdpa_decode_us_per_64k: float
+    sdpa_decode_cores_per_head: int
+    matmul_efficiency: float
+    softmax_elements_per_cycle: float
+    prefill_layer_overhead_us: float
+    prefill_traced: bool
+    all_gather_pair: Collective | None = None
+    all_gather_line: Collective | None = None
+    all_gather_ring: Collective | None = None
+    reduce_scatter_pair: Collective | None = None
+    reduce_scatter_line: Collective | None = None
+    reduce_scatter_ring: Collective | None = None
+    reduce_scatter_ring_small: Collective | None = None
+    all_reduce_line: Collective | None = None
+    all_reduce_ring: Collective | None = None
+    provenance: Mapping[str, Provenance] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuses sets of collectives from which no all-reduce can be timed."""
+        composed = (
+            self.all_gather_line,
+            self.reduce_scatter_line,
+            self.all_gather_ring,
+            self.reduce_scatter_ring,
+        )
+        direct = (self.all_reduce_line, self.all_reduce_ring)
+        if not (all(composed) or all(direct)):
+            raise ConfigError(
+                "a calibration needs all_reduce_line and all_reduce_ring, or all_gather and reduce_scatter "
+                "for both line and ring."
+            )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A named set of constants by architecture, as a file under conf/calibration describes it."""
+
+    name: str
+    release: str
+    archs: Mapping[Arch, ArchCalibration]
+
+    def of(self, arch: Arch) -> ArchCalibration:
+        """The constants of `arch`; ConfigError where the calibration has none."""
+        if arch not in self.archs:
+            raise ConfigError(f"calibration {self.name} has no constants for {arch}.")
+        return self.archs[arch]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
+        """A checked calibration from plain data. Raises ConfigError naming the wrong or missing key."""
+        architectures = [a.value for a in Arch]
+        _check_keys(data, ["name", "release"], architectures, "calibration")
+        archs = {Arch(key): _arch(data[key], f"calibration.{key}") for key in architectures if key in data}
+        if not archs:
+            raise ConfigError(f"calibration {data['name']} has no architecture; choices: {', '.join(architectures)}")
+        return cls(name=str(data["name"]), release=str(data["release"]), archs=archs)
+
+
+_PARTS = tuple(f.name for f in dataclasses.fields(Collective))
+_FIELDS = tuple(f for f in dataclasses.fields(ArchCalibration) if f.name != "provenance")
+_SHARES = ("dram_efficiency", "dram_efficiency_interleaved", "matmul_efficiency")
+_MAY_BE_ZERO = (
+    "layer_overhead_us",
+    "prefill_layer_overhead_us",
+    "reader_cycles_per_tile",
+    "sdpa_decode_us_per_64k",
+    "token_overhead_ms",
+    "user_overhead_us",
+)
+
+
+def _check_keys(data: Any, required: Iterable[str], optional: Iterable[str], where: str) -> None:
+    """ConfigError for anything but a mapping with every required key and no unknown one."""
+    required = list(required)
+    known = [*required, *optional]
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where} must be a mapping, not {data!r}.")
+    for key in data:
+        if key not in known:
+            raise ConfigError(f"{where} has no key {str(key)!r}.", did_you_mean(str(key), known))
+    missing = [key for key in required if key not in data]
+    if missing:
+        raise ConfigError(f"{where} lacks {', '.join(missing)}.")
+
+
+def _number(value: Any, where: str, zero: bool = False) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise ConfigError(f"{where} must be a number of at least 0, not {value!r}.")
+    if value == 0 and not zero:
+        raise ConfigError(f"{where} must be more than 0.")
+    return float(value)
+
+
+def _arch(data: Any, where: str) -> ArchCalibration:
+    optional = [f.name for f in _FIELDS if f.default is None]
+    _check_keys(data, [f.name for f in _FIELDS if f.default is not None], optional, where)
+    values: dict[str, Any] = {}
+    provenance: dict[str, Provenance] = {}
+    for f in _FIELDS:
+        if f.name not in data:
+            continue
+        entry, path = data[f.name], f"{where}.{f.name}"
+        _check_keys(entry, ["value", "unit", "source", "date"], [], path)
+        values[f.name] = _value(f.name, str(f.type), entry["value"], f"{path}.value")
+        provenance[f.name] = Provenance(str(entry["unit"]), str(entry["source"]), str(entry["date"]))
+    return ArchCalibration(**values, provenance=provenance)
+
+
+def _value(name: str, wanted: str, value: Any, where: str) -> Any:
+    """`value` as the annotation `wanted` of field `name` asks."""
+    if wanted == "bool":
+        if not isinstance(value, bool):
+            raise ConfigError(f"{where} must be true or false, not {value!r}.")
+        return value
+    if wanted.startswith("Collective"):
+        _check_keys(value, _PARTS, [], where)
+        return Collective(**{k: _number(value[k], f"{where}.{k}", zero=k != "gbs") for k in _PARTS})
+    number = _number(value, where, zero=name in _MAY_BE_ZERO)
+    if name in _SHARES and number > 1:
+        raise ConfigError(f"{where} is a share of the nominal figure and cannot exceed 1, got {value!r}.")
+    if wanted == "int":
+        if number != int(number):
+            raise ConfigError(f"{where} must be a whole number, not {value!r}.")
+        return int(number)
+    return number

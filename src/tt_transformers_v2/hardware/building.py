@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from .errors import ConfigError, did_you_mean
-from .schema import coerce, field_types
+from .schema import UNIONS, coerce, field_types
 
 T = TypeVar("T")
 
@@ -40,20 +40,20 @@ def collect(cls: type[T], mapping: Any, where: str, problems: list[ConfigError])
     if not isinstance(mapping, Mapping):
         problems.append(ConfigError(f"{where} must be a mapping, not {mapping!r}."))
         return None
-    types = field_types(cls)
+    annotations = field_types(typing.cast(Any, cls))
     before = len(problems)
     values: dict[str, Any] = {}
     for key, value in mapping.items():
         path = f"{where}.{key}" if where else str(key)
-        if key not in types:
-            problems.append(ConfigError(f"unknown key {path!r}.", did_you_mean(str(key), types)))
+        if key not in annotations:
+            problems.append(ConfigError(f"unknown key {path!r}.", did_you_mean(str(key), annotations)))
             continue
-        nested = nested_dataclass(types[key])
+        nested = nested_dataclass(annotations[key])
         if nested is not None and value is not None:
             values[key] = collect(nested, value, path, problems)
             continue
         try:
-            values[key] = coerce(path, types[key], value)
+            values[key] = coerce(path, annotations[key], value)
         except ConfigError as problem:
             problems.append(problem)
     if len(problems) > before:
@@ -72,6 +72,6 @@ def collect(cls: type[T], mapping: Any, where: str, problems: list[ConfigError])
 
 def nested_dataclass(annotation: Any) -> Any:
     """The dataclass inside an annotation (also inside Optional), or None."""
-    if typing.get_origin(annotation) is typing.Union:
+    if typing.get_origin(annotation) in UNIONS:
         annotation = next((a for a in typing.get_args(annotation) if a is not type(None)), None)
     return annotation if dataclasses.is_dataclass(annotation) else None

@@ -11,11 +11,16 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ConfigError, did_you_mean
+
+
+# Optional[X] and X | None are different objects before Python 3.14.
+UNIONS = (typing.Union, types.UnionType)
 
 
 class Named(str, enum.Enum):
@@ -101,7 +106,7 @@ def field_types(cls: Any) -> dict[str, Any]:
 
 def coerce(where: str, wanted: Any, value: Any) -> Any:
     """`value` as the annotation `wanted` asks, or ConfigError naming `where`."""
-    if typing.get_origin(wanted) is typing.Union:
+    if typing.get_origin(wanted) in UNIONS:
         if value is None:
             return None
         (wanted,) = (arg for arg in typing.get_args(wanted) if arg is not type(None))
@@ -144,10 +149,10 @@ class Checked:
     """Base of the configuration dataclasses: every assignment is checked against the annotation."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        types = field_types(type(self))
-        if name not in types:
-            raise AttributeError(f"{type(self).__name__} has no field {name!r}. {did_you_mean(name, types)}")
-        object.__setattr__(self, name, coerce(f"{type(self).__name__}.{name}", types[name], value))
+        annotations = field_types(type(self))
+        if name not in annotations:
+            raise AttributeError(f"{type(self).__name__} has no field {name!r}. {did_you_mean(name, annotations)}")
+        object.__setattr__(self, name, coerce(f"{type(self).__name__}.{name}", annotations[name], value))
 
 
 @dataclass

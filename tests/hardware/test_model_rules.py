@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from tt_transformers_v2.hardware import AutoHardwareConfig, ModelHardwareOverrides
+from tt_transformers_v2.hardware.fitting import fit_to_model
+from tt_transformers_v2.hardware.model_overrides import apply_rules, prefill_chunk, rules
+from tt_transformers_v2.models.spec import ModelSpec
+
+LLAMA_70B = ModelSpec.uniform(
+    128256, 8192, 80, 64, 28672, num_kv_heads=8, name="Llama-3.3-70B-Instruct", family="llama-3.3"
+)
+QWEN_72B = ModelSpec.uniform(152064, 8192, 80, 64, 29568, num_kv_heads=8, name="Qwen2.5-72B", family="qwen2.5")
+LLAMA_8B = ModelSpec.uniform(
+    128256, 4096, 32, 32, 14336, num_kv_heads=8, name="Llama-3.1-8B-Instruct", family="llama-3.1"
+)
+SMOL = ModelSpec.uniform(49152, 576, 30, 9, 1536, num_kv_heads=3, tie_embeddings=True, name="SmolLM2-135M")
+
+
+@pytest.mark.parametrize("spec", [LLAMA_70B, QWEN_72B])
+def test_models_of_70b_and_more_get_bfp4_mlps_in_accuracy_mode(spec):
+    config = AutoHardwareConfig.from_device("T3K", "accuracy", spec)
+    assert config.precision.mlp_weights == "BFP4"
+    assert config.compute["mlp"].math_fidelity == "LoFi"
+    assert config.precision.of("ff2") == "BFP8"
+    assert config.compute_for("ff2").math_fidelity == "HiFi2"
+
+
+def test_smaller_models_keep_the_modes_own_mlp():
+    config = AutoHardwareConfig.from_device("T3K", "accuracy", LLAMA_8B)
+    assert config.precision.mlp_weights == "BF16"
+    assert config.compute["mlp"].math_fidelity == "HiFi2"
+
+
+def test_llama_3_gets_bfp8_attention_in_accuracy_mode_and_qwen_does_not():
+    llama = AutoHardwareConfig.from_device("N150", "accuracy", LLAMA_8B)
+    qwen = AutoHardwareConfig.from_device("T3K", "accuracy", QWEN_72B)
+    assert (llama.precision.attention_weights, llama.precision.kv_cache) == ("BFP8", "BFP8")
+    assert (qwen.precision.attention_weights, qwen.precision.kv_cache) == ("BF16", "BF16")
+
+
+def test_what_the_user_typed_is_not_overridden_and_the_rule_says_so():
+    config = AutoHardwareConfig.from_device("T3K", "accuracy")
+    after, effects = apply_rules(config, LLAMA_70B, typed={"precision.mlp_weights"})
+    assert after.precision.mlp_weights == "BF16"
+    overruled = {effect.path for effect in effects if effect.overruled_by == "precision.mlp_weights"}
+    assert overruled == {"precision.mlp_weights", "precision.ff2"}
+    assert after.compute["mlp"].math_fidelity == "LoFi"
+
+
+def test_overrides_leave_the_given_configuration_alone():
+    config = AutoHardwareConfig.from_device("T3K", "accuracy")
+    changed = ModelHardwareOverrides.apply_model_overrides(config, LLAMA_70B)
+    assert config.precision.mlp_weights == "BF16"
+    assert changed is not config
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "tokens"),
+    [
+        ("Llama-3.1-8B-Instruct", "N150", 4096),
+        ("Llama-3.1-8B", "N300", 65536),
+        ("Llama-3.1-8B", "T3K", 131072),
+        ("Llama-3.1-70B-Instruct", "T3K", 32768),
+        ("Llama-3.1-70B", "TG", 131072),
+        ("SmolLM2-135M-Instruct", "N150", None),
+    ],
+)
+def test_prefill_chunks_of_the_seed(name, device, tokens):
+    assert prefill_chunk(name, device) == tokens
+
+
+def test_every_rule_states_its_source():
+    assert all(rule.source and rule.why for rule in rules())
+    assert len({rule.id for rule in rules()}) == len(rules())
+
+
+def test_heads_that_do_not_divide_turn_into_data_parallel_groups():
+    config = AutoHardwareConfig.from_device("T3K")
+    effects = fit_to_model(config, SMOL, batch=1, context=128)
+    assert (config.parallelism.tensor_parallel_size, config.parallelism.data_parallel_size) == (1, 8)
+    assert {effect.rule for effect in effects} == {"tensor-parallel-divides-heads"}
+
+
+def test_a_typed_parallelism_is_left_for_the_checks():
+    config = AutoHardwareConfig.from_device("T3K")
+    assert fit_to_model(config, SMOL, batch=1, context=128, typed={"parallelism.tensor_parallel_size"}) == []
+    assert config.parallelism.tensor_parallel_size == 8
+
+
+def test_a_kv_cache_that_l1_cannot_hold_moves_to_dram():
+    small, large = (AutoHardwareConfig.from_device("N150", "accuracy") for _ in range(2))
+    fit_to_model(small, SMOL, batch=1, context=128)
+    fit_to_model(large, LLAMA_8B, batch=32, context=4096)
+    assert small.memory.kv_cache_placement == "L1"
+    assert large.memory.kv_cache_placement == "DRAM"

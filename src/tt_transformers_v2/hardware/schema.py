@@ -18,7 +18,6 @@ from typing import Any
 
 from .errors import ConfigError, did_you_mean
 
-
 # Optional[X] and X | None are different objects before Python 3.14.
 UNIONS = (typing.Union, types.UnionType)
 
@@ -149,7 +148,7 @@ class Checked:
     """Base of the configuration dataclasses: every assignment is checked against the annotation."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        annotations = field_types(type(self))
+        annotations = field_types(typing.cast(Any, type(self)))
         if name not in annotations:
             raise AttributeError(f"{type(self).__name__} has no field {name!r}. {did_you_mean(name, annotations)}")
         object.__setattr__(self, name, coerce(f"{type(self).__name__}.{name}", annotations[name], value))

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the card computes, on this machine.
+
+Tensors are rounded to their formats exactly as the host packs them, matmul operands cut to the bits their fidelity
+uses, and every output rounded to the activation format. The vector unit (norm, rotary embedding, softmax, silu) is
+float32 rounded to the activation format: not bit exact. Tensor-parallel sums are taken as on one chip.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from ..hardware.schema import DataFormat, DeviceConfig
+from ..models.rope import apply_rope
+from ..numerics import quantize
+from ..numerics.fast_matmul import matmul, prepare_in1
+from .reference import causal_mask, repeat_kv_heads, rms_norm
+
+_MLP_GROUPS = ("ff1_ff3", "ff2")
+
+
+class EmulatedOps:
+    """models.decoder.Ops under a hardware configuration."""
+
+    name = "emulated"
+
+    def __init__(self, hardware: DeviceConfig, numerics: str = "fast") -> None:
+        self.hardware = hardware
+        self.numerics = numerics
+
+    def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Any:
+        stored = quantize(weight, format_name(self.hardware.precision.of(tensor_group)))
+        return prepare_in1(stored, self._kernel(op_group).math_fidelity.value)
+
+    def vector(self, weight: Tensor) -> Tensor:
+        return quantize(weight, "bf16")
+
+    def embed(self, tokens: Tensor, table: Tensor) -> Tensor:
+        rows = functional.embedding(tokens, table)
+        return self._round(quantize(rows, format_name(self.hardware.precision.embedding)))
+
+    def linear(self, x: Tensor, weight: Any, bias: Tensor | None, op_group: str) -> Tensor:
+        kernel = self._kernel(op_group)
+        out = self._activations(op_group)
+        y = matmul(
+            quantize(x, out),
+            weight,
+            math_fidelity=kernel.math_fidelity.value,
+            fp32_dest_acc_en=kernel.fp32_dest_acc_en,
+            out=out,
+        )
+        return y if bias is None else quantize(y + bias, out)
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        return self._round(rms_norm(x, weight, eps))
+
+    def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        return self._round(apply_rope(x, cos, sin))
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        kernel = self._kernel("sdpa_prefill")
+        cache = format_name(self.hardware.precision.kv_cache)
+        k, v = repeat_kv_heads(quantize(k, cache), q), repeat_kv_heads(quantize(v, cache), q)
+        how = {"math_fidelity": kernel.math_fidelity.value, "fp32_dest_acc_en": kernel.fp32_dest_acc_en}
+        scores = matmul(q, k.transpose(-1, -2), out="bf16", **how) * q.shape[-1] ** -0.5
+        shares = torch.softmax(scores + causal_mask(q.shape[-2], window), dim=-1)
+        return matmul(quantize(shares, "bf16"), v, out=self._activations("sdpa"), **how)
+
+    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        return quantize(functional.silu(gate) * up, self._activations("ff2"))
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._round(x + y)
+
+    def _kernel(self, op_group: str) -> Any:
+        # Accuracy is measured on whole windows, so the prefill settings apply where they differ from decode.
+        return self.hardware.compute_for({"qkv": "qkv_prefill", "o": "o_prefill"}.get(op_group, op_group))
+
+    def _activations(self, op_group: str) -> str:
+        precision = self.hardware.precision
+        mlp = op_group in _MLP_GROUPS
+        return format_name(precision.mlp_activations if mlp else precision.attention_activations)
+
+    def _round(self, x: Tensor) -> Tensor:
+        """The residual stream and what feeds attention are in the attention path's activation format."""
+        return quantize(x, format_name(self.hardware.precision.attention_activations))
+
+
+def format_name(data_format: DataFormat) -> str:
+    """The name `numerics` uses for a tensor format."""
+    return data_format.value.lower()

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: a Hydra application whose mistakes are answered in one or two lines.
+
+Exit codes: 0 done, 1 a job failed, 2 the user's mistake, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .hardware.composition import conf_dir, register_resolvers
+from .hardware.errors import ConfigError, closest
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of one of this process's jobs."""
+
+    folder: Path
+    code: int
+
+
+_outcomes: list[_Outcome] = []
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line `arguments` (default: the process's own) and returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _main(given)
+    except ConfigError as error:
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+
+
+def _main(given: list[str]) -> int:
+    from hydra._internal.utils import get_args_parser
+
+    from .experiments.overrides import check_overrides
+
+    options = _parse_flags(get_args_parser(), given)
+    multirun = bool(options.multirun)
+    checked = check_overrides(options.overrides, multirun=multirun)
+    spelled = dict(zip(options.overrides, checked.texts, strict=True))
+    _outcomes.clear()
+    _run_hydra([spelled.get(argument, argument) for argument in given])
+    if multirun and _outcomes:
+        _report_sweep(_outcomes[0].folder.parent)
+    return max((outcome.code for outcome in _outcomes), default=0)
+
+
+def _parse_flags(parser: argparse.ArgumentParser, given: list[str]) -> argparse.Namespace:
+    """Hydra's own flags, with its complaint about an unknown one cut to a line."""
+
+    def complain(message: str) -> NoReturn:
+        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        unknown = next((argument for argument in given if argument.startswith("-") and argument not in flags), "")
+        near = closest(unknown, flags) if unknown else None
+        raise ConfigError(f"{message}.", f"Did you mean {near}?" if near else "See --help.")
+
+    parser.error = complain  # type: ignore[method-assign]
+    return parser.parse_args(given)
+
+
+def _run_hydra(arguments: list[str]) -> None:
+    """Hydra's own main, with its exceptions turned into ConfigError. Full tracebacks with HYDRA_FULL_ERROR=1."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    register_resolvers()
+    wanted_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own traceback and exits with 1
+    program, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    try:
+        hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(_job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        if wanted_tracebacks:
+            raise
+        raise ConfigError(_in_one_line(error)) from None
+    except OSError as error:
+        raise ConfigError(f"cannot use {error.filename}: {error.strerror}.", "Choose another hydra.run.dir.") from None
+    finally:
+        sys.argv = program
+        if not wanted_tracebacks:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _job(composed: Any) -> None:
+    """One job: Hydra has composed it and made its folder. Errors are recorded, so that a sweep goes on."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from .experiments.overrides import as_typed, typed_paths
+    from .experiments.results import write_result
+    from .experiments.runner import blank_result
+
+    job = HydraConfig.get()
+    folder, overrides = Path(job.runtime.output_dir), as_typed(job.overrides.task)
+    in_sweep = job.mode == RunMode.MULTIRUN
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True)
+        _run_one(plain, typed_paths(overrides), overrides, folder, in_sweep)
+        _outcomes.append(_Outcome(folder, 0))
+    except ConfigError as error:
+        if in_sweep:
+            write_result(folder, blank_result(overrides) | {"error": str(error)})
+        else:
+            _remove_unused(folder)
+        _complain(f"job {folder.name}: {error}" if in_sweep else str(error))
+        _outcomes.append(_Outcome(folder, 2))
+    except Exception as error:
+        (folder / "run.log").write_text(traceback.format_exc(), encoding="utf-8")
+        _complain(f"{type(error).__name__}: {error}. The traceback is in {folder / 'run.log'}")
+        _outcomes.append(_Outcome(folder, 1))
+
+
+def _run_one(plain: Any, typed: set[str], overrides: list[str], folder: Path, in_sweep: bool) -> None:
+    from .experiments.configuration import resolve
+    from .experiments.results import RESULT_FILE
+    from .experiments.runner import run
+    from .experiments.summary import print_summary
+
+    experiment = resolve(plain, typed)
+    result = run(experiment, folder, overrides)
+    if in_sweep:
+        print(
+            f"job {folder.name}: {' '.join(overrides)}: {result['status']}, {result['seconds']:.1f} s",
+            flush=True,
+        )
+    else:
+        print_summary(experiment, result, str(folder / RESULT_FILE))
+
+
+def _report_sweep(sweep: Path) -> None:
+    from .experiments.results import write_table
+    from .experiments.summary import print_sweep
+
+    print_sweep(write_table(sweep), str(sweep / "results.csv"))
+
+
+def _in_one_line(error: Exception) -> str:
+    """A Hydra message without its advice to append with `+`, which would hide a typo."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith("To append to your config")]
+    return " ".join(kept[:2]) or type(error).__name__
+
+
+def _remove_unused(folder: Path) -> None:
+    """A run folder in which Hydra wrote its own files and we nothing is removed again."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".hydra"}:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _complain(message: str) -> int:
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

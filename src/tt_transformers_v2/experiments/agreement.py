@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How close two models' logits are, and how well each predicts the text: sums that are added up chunk by chunk."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+
+@dataclass
+class Correlation:
+    """Pearson correlation (PCC) over everything added, in float64."""
+
+    count: int = 0
+    sums: Tensor = field(default_factory=lambda: torch.zeros(5, dtype=torch.float64))
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Two tensors of one shape."""
+        x, y = x.reshape(-1).double(), y.reshape(-1).double()
+        self.count += x.numel()
+        self.sums += torch.stack([x.sum(), y.sum(), x @ x, y @ y, x @ y])
+
+    @property
+    def value(self) -> float:
+        """-1 to 1; 1.0 for two constant signals that are equal, NaN when only one varies."""
+        x, y, xx, yy, xy = (self.sums / max(self.count, 1)).tolist()
+        spread = (xx - x * x) * (yy - y * y)
+        if spread <= 0:
+            return 1.0 if math.isclose(x, y) and math.isclose(xx, yy) else math.nan
+        return (xy - x * y) / math.sqrt(spread)
+
+
+def pcc(x: Tensor, y: Tensor) -> float:
+    """Pearson correlation of two tensors of one shape."""
+    correlation = Correlation()
+    correlation.add(x, y)
+    return correlation.value
+
+
+@dataclass
+class Agreement:
+    """Teacher-forced agreement of a candidate's logits with a reference's, and both against the text.
+
+    `positions` counts all positions, `predicted` those that have a next token in their window.
+    """
+
+    positions: int = 0
+    top1: int = 0
+    top5: int = 0
+    kl: float = 0.0
+    predicted: int = 0
+    nll: float = 0.0
+    reference_nll: float = 0.0
+    next_top1: int = 0
+    next_top5: int = 0
+    reference_next_top1: int = 0
+    reference_next_top5: int = 0
+    correlation: Correlation = field(default_factory=Correlation)
+
+    def add(self, candidate: Tensor, reference: Tensor, targets: Tensor) -> None:
+        """Logits [positions, vocab] of both, and `targets` int64 [positions]: the next token, or -1."""
+        best = candidate.argmax(-1, keepdim=True)
+        top = reference.topk(min(5, reference.shape[-1]), dim=-1).indices
+        self.positions += len(best)
+        self.top1 += int((best == top[:, :1]).sum())
+        self.top5 += int((best == top).any(-1).sum())
+        log_p = functional.log_softmax(reference.float(), -1)
+        log_q = functional.log_softmax(candidate.float(), -1)
+        self.kl += float((log_p.exp() * (log_p - log_q)).sum(dtype=torch.float64))
+        self.correlation.add(candidate, reference)
+
+        known = targets >= 0
+        wanted = targets[known, None]
+        self.predicted += len(wanted)
+        self.nll -= float(log_q[known].gather(-1, wanted).sum(dtype=torch.float64))
+        self.reference_nll -= float(log_p[known].gather(-1, wanted).sum(dtype=torch.float64))
+        candidate_top = candidate[known].topk(min(5, candidate.shape[-1]), dim=-1).indices
+        self.next_top1 += int((best[known] == wanted).sum())
+        self.next_top5 += int((candidate_top == wanted).any(-1).sum())
+        self.reference_next_top1 += int((top[known, :1] == wanted).sum())
+        self.reference_next_top5 += int((top[known] == wanted).any(-1).sum())
+
+    def metrics(self) -> dict[str, float]:
+        """Shares (0 to 1), KL in nats per position, perplexities; the reference's own figures with `reference_`."""
+        predicted = max(self.predicted, 1)
+        return {
+            "top1": self.top1 / self.positions,
+            "top5": self.top5 / self.positions,
+            "kl_divergence": max(self.kl / self.positions, 0.0),
+            "pcc": self.correlation.value,
+            "perplexity": _exp(self.nll / predicted),
+            "reference_perplexity": _exp(self.reference_nll / predicted),
+            "next_token_top1": self.next_top1 / predicted,
+            "next_token_top5": self.next_top5 / predicted,
+            "reference_next_token_top1": self.reference_next_top1 / predicted,
+            "reference_next_token_top5": self.reference_next_top5 / predicted,
+        }
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700 else math.inf

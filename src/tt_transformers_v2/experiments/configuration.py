@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One experiment: the composed configuration checked, the model rules applied, ready to run or to predict."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..hardware.building import build
+from ..hardware.checks import Finding, Severity, check
+from ..hardware.device_presets import device_config
+from ..hardware.errors import ConfigError
+from ..hardware.fitting import fit_to_model
+from ..hardware.model_overrides import RuleEffect, apply_rules
+from ..hardware.schema import (
+    OP_GROUP_PARENTS,
+    ROOT_OP_GROUPS,
+    TENSOR_GROUP_PARENTS,
+    Checked,
+    DeviceConfig,
+    HardwareSections,
+    Named,
+    PrecisionMode,
+    field_types,
+)
+from ..hardware.typed import release_finer
+from ..models.spec import ModelSpec, RopeScaling
+
+
+class Task(Named):
+    accuracy = "accuracy"
+    performance = "performance"
+    both = "both"
+
+
+class BackendName(Named):
+    emulated = "emulated"
+    reference = "reference"
+    ttnn = "ttnn"
+
+
+class Numerics(Named):
+    """How the emulated matrix unit computes: `fast` cuts the operands per phase and multiplies in float32."""
+
+    fast = "fast"
+
+
+@dataclass
+class RopeScalingConfig(Checked):
+    """conf/model's rope_scaling; see models.spec.RopeScaling."""
+
+    kind: str
+    factor: float = 1.0
+    original_max_context: int = 0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+
+
+@dataclass
+class ModelConfig(Checked):
+    """conf/model: a shape, or a `path` to a folder that has one. Widths in elements, `max_context` in tokens."""
+
+    name: str
+    family: str = ""
+    hf_id: str = ""
+    vocab_size: int | None = None
+    hidden_dim: int | None = None
+    num_layers: int | None = None
+    num_heads: int | None = None
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    intermediate_dim: int | None = None
+    tie_embeddings: bool = False
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScalingConfig | None = None
+    max_context: int = 131072
+    sliding_window: int | None = None
+    source: str = ""
+    package: str | None = None
+    path: str | None = None
+
+
+@dataclass
+class BackendConfig(Checked):
+    name: BackendName = BackendName.emulated
+    numerics: Numerics = Numerics.fast
+
+
+@dataclass
+class WorkloadConfig(Checked):
+    """What is asked of the model; see conf/workload for the units."""
+
+    tokens: int = 512
+    window: int = 512
+    prompt_length: int = 128
+    batch: int = 1
+    context: int | None = None
+    text_file: str | None = None
+    max_seconds: float = 150.0
+
+
+@dataclass
+class ExperimentConfig(HardwareSections):
+    """Everything conf/config.yaml composes, typed."""
+
+    model: ModelConfig
+    backend: BackendConfig
+    workload: WorkloadConfig
+    calibration: dict[str, Any]
+    mode: PrecisionMode
+    task: Task = Task.both
+    seed: int = 0
+
+
+@dataclass
+class Experiment:
+    """A resolved experiment. `hardware` and `spec` are final; `effects` and `findings` say what happened on the way."""
+
+    config: ExperimentConfig
+    hardware: DeviceConfig
+    spec: ModelSpec
+    effects: list[RuleEffect] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def context(self) -> int:
+        """Tokens in the KV cache while decoding."""
+        return self.config.workload.context or self.config.workload.prompt_length
+
+    @property
+    def warnings(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.severity is not Severity.error]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every resolved value as plain JSON types, inherited ones filled in; prose (sources) left out."""
+        hardware = self.hardware
+        model = plain(dataclasses.asdict(self.spec))
+        model |= {"name": self.spec.name, "family": self.spec.family, "parameters": self.spec.num_parameters}
+        model |= {"path": self.config.model.path, "package": self.config.model.package}
+        del model["_metadata"]
+        device = plain(hardware.spec)
+        device |= {
+            name: getattr(hardware, name)
+            for name in ("max_prefill_chunk_size", "max_batch_size", "l1_memory_size", "dram_bandwidth")
+        }
+        precision = plain(hardware.precision) | {
+            group: str(hardware.precision.of(group)) for group in TENSOR_GROUP_PARENTS
+        }
+        return {
+            "device": _without_sources(device),
+            "mode": str(self.config.mode),
+            "precision": precision,
+            "compute": {group: plain(hardware.compute_for(group)) for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS)},
+            "memory": plain(hardware.memory),
+            "parallelism": plain(hardware.parallelism),
+            "model": model,
+            "backend": plain(self.config.backend),
+            "workload": plain(self.config.workload),
+            "calibration": _without_sources(plain(self.config.calibration)),
+            "task": str(self.config.task),
+            "seed": self.config.seed,
+        }
+
+    def config_hash(self) -> str:
+        """Twelve hex digits that are equal exactly when `to_dict` is."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def resolve(composed: Mapping[str, Any], typed: Iterable[str] = ()) -> Experiment:
+    """The experiment that a composed configuration asks for.
+
+    `composed` are nested dicts, changed in place where finer groups are released;
+    `typed` are the dotted paths the user set. Raises ConfigError listing every unknown key and bad value, or every
+    finding that is an error.
+    """
+    asked = set(typed)
+    release_finer(dict(composed), asked)
+    config = build(ExperimentConfig, composed)
+    _check_workload(config.workload)
+    spec = model_spec(config.model)
+    hardware, effects = apply_rules(device_config(config), spec, mode=config.mode, typed=asked)
+    experiment = Experiment(config, hardware, spec, effects)
+    batch = config.workload.batch
+    effects += fit_to_model(hardware, spec, batch=batch, context=experiment.context, typed=asked)
+    experiment.findings = check(hardware, spec, batch=batch, context=experiment.context)
+    errors = [str(finding) for finding in experiment.findings if finding.severity is Severity.error]
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return experiment
+
+
+def model_spec(model: ModelConfig) -> ModelSpec:
+    """The specification of conf/model, or of the local folder or GGUF file at `model.path` when no shape is given."""
+    shape = {
+        name: getattr(model, name)
+        for name in ("vocab_size", "hidden_dim", "num_layers", "num_heads", "intermediate_dim")
+    }
+    missing = [name for name, value in shape.items() if value is None]
+    if len(missing) == len(shape) and model.path is not None:
+        from ..models.open_model import read_spec
+
+        return read_spec(model.path)
+    if len(missing) == len(shape):
+        raise ConfigError("model=hf takes its shape from a folder.", "Add model.path=DIR.")
+    if missing:
+        raise ConfigError(f"model {model.name!r} has no {', '.join(missing)}.", "Give them, or model.path=DIR.")
+    scaling = model.rope_scaling
+    return ModelSpec.uniform(
+        **shape,
+        num_kv_heads=model.num_kv_heads,
+        head_dim=model.head_dim,
+        name=model.name,
+        family=model.family,
+        rope_scaling=RopeScaling(**vars(scaling)) if scaling else None,
+        **{name: getattr(model, name) for name in _SPEC_OPTIONS},
+    )
+
+
+_SPEC_OPTIONS = (
+    "tie_embeddings",
+    "qkv_bias",
+    "qk_norm",
+    "norm_eps",
+    "rope_theta",
+    "max_context",
+    "sliding_window",
+)
+
+
+def _check_workload(workload: WorkloadConfig) -> None:
+    for name in ("tokens", "window", "prompt_length", "batch", "context"):
+        value = getattr(workload, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"workload.{name} must be at least 1, not {value}.")
+    if workload.window < 2:
+        raise ConfigError("workload.window must be at least 2 tokens: the last token of a window is only predicted.")
+    if workload.max_seconds <= 0:
+        raise ConfigError(f"workload.max_seconds must be positive, not {workload.max_seconds}.")
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, enums and tuples as JSON types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: plain(getattr(value, name)) for name in field_types(type(value))}
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return str(value) if isinstance(value, enum.Enum) else value
+
+
+def _without_sources(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _without_sources(inner) for key, inner in tree.items() if key not in ("sources", "source")}
+    return tree

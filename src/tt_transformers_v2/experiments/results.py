@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a job leaves behind: result.json, and a table over the jobs of a sweep. Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..hardware.composition import project_dir
+from ..hardware.errors import ConfigError
+
+SCHEMA_VERSION = 1
+RESULT_FILE = "result.json"
+
+# Columns of results.csv and of the printed table: name, path into result.json.
+COLUMNS = {
+    "status": "status",
+    "top1": "accuracy.top1",
+    "top5": "accuracy.top5",
+    "kl_divergence": "accuracy.kl_divergence",
+    "pcc": "accuracy.pcc",
+    "perplexity": "accuracy.perplexity",
+    "reference_perplexity": "accuracy.reference_perplexity",
+    "next_token_top1": "accuracy.next_token_top1",
+    "next_token_top5": "accuracy.next_token_top5",
+    "weights": "accuracy.weights",
+    "decode_tokens_per_s_per_user": "performance.decode_tokens_per_s_per_user",
+    "tokens_per_s": "performance.tokens_per_s",
+    "ttft_ms": "performance.ttft_ms",
+    "bound": "performance.bound",
+    "fits": "performance.memory.fits",
+    "seconds": "seconds",
+    "config_hash": "config_hash",
+    "error": "error",
+}
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes `text` to `path` in one step: readers see the old file or the whole new one.
+
+    Raises ConfigError when the folder cannot be written or the disk is full; nothing is left behind then.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}.", "Free some space or choose another hydra.run.dir."
+        ) from None
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> Path:
+    """result.json in `folder`."""
+    path = folder / RESULT_FILE
+    write_atomically(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def read_results(sweep: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(folder name, result) of every job under `sweep`, in job order. Raises ConfigError for a broken result.json."""
+    found = []
+    for path in sorted(sweep.glob(f"*/{RESULT_FILE}"), key=lambda p: _job_order(p.parent.name)):
+        try:
+            found.append((path.parent.name, json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} is not a readable result: {error}.") from None
+    return found
+
+
+def _job_order(name: str) -> tuple[int, str]:
+    return (int(name), "") if name.isdigit() else (sys.maxsize, name)
+
+
+def table_rows(results: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One flat row per job: its folder, what was overridden, and COLUMNS."""
+    keys = list(dict.fromkeys(key for _, result in results for key in _overridden(result)))
+    return [
+        {"job": name}
+        | {key: _overridden(result).get(key, "") for key in keys}
+        | {column: _look_up(result, path) for column, path in COLUMNS.items()}
+        for name, result in results
+    ]
+
+
+def write_table(sweep: Path) -> list[dict[str, Any]]:
+    """results.csv in `sweep`, from the result.json files under it; returns its rows."""
+    rows = table_rows(read_results(sweep))
+    if rows:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+        write_atomically(sweep / "results.csv", text.getvalue())
+    return rows
+
+
+def _overridden(result: dict[str, Any]) -> dict[str, str]:
+    pairs = (str(text).partition("=") for text in result.get("overrides", []))
+    return {key: value for key, _, value in pairs}
+
+
+def _look_up(tree: Any, path: str) -> Any:
+    for part in path.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, without importing anything heavy."""
+    packages = ("tt-transformers-v2", "torch", "ttnn", "numpy", "numba", "hydra-core", "omegaconf")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "packages": {name: _version(name) for name in packages},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def git_state() -> dict[str, Any] | None:
+    """Revision of the checkout this code runs from and whether it is clean; None outside a checkout or without git."""
+    root = project_dir()
+    if root is None or not (root / ".git").exists():
+        return None
+    try:
+        revision = _git(root, "rev-parse", "HEAD")
+        return {
+            "revision": revision,
+            "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()

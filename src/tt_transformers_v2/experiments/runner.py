@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one experiment and writes its result, whatever happens on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..hardware.errors import ConfigError
+from .configuration import BackendName, Experiment, Task
+from .results import SCHEMA_VERSION, environment, git_state, write_result
+from .summary import ProgressLine
+
+
+def run(
+    experiment: Experiment, folder: Path, overrides: Sequence[str] = (), *, show_progress: bool = True
+) -> dict[str, Any]:
+    """Runs `experiment`, writes result.json into `folder` and returns it.
+
+    Anything that stops the experiment is recorded with status "failed" and raised again; a ConfigError (a mistake of
+    the user's) is raised without a result, so that nothing half-written stays.
+    """
+    started = time.monotonic()
+    result = blank_result(overrides) | {
+        "config": experiment.to_dict(),
+        "config_hash": experiment.config_hash(),
+    }
+    result["notes"] = [str(finding) for finding in experiment.warnings]
+    try:
+        if experiment.config.task is not Task.performance:
+            result["accuracy"] = _accuracy(experiment, show_progress)
+        if experiment.config.task is not Task.accuracy:
+            result["performance"] = _performance(experiment)
+        result["status"] = "ok"
+    except ConfigError:
+        raise
+    except BaseException as error:
+        result["status"] = "failed"
+        result["error"] = f"{type(error).__name__}: {error}".strip()
+        result["seconds"] = time.monotonic() - started
+        write_result(folder, result)
+        raise
+    result["seconds"] = time.monotonic() - started
+    write_result(folder, result)
+    return result
+
+
+def blank_result(overrides: Sequence[str]) -> dict[str, Any]:
+    """A result with every key in its place and nothing measured."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": "failed",
+        "error": None,
+        "overrides": list(overrides),
+        "config": None,
+        "config_hash": None,
+        "git": git_state(),
+        "environment": environment(),
+        "notes": [],
+        "accuracy": None,
+        "performance": None,
+        "seconds": None,
+    }
+
+
+def _accuracy(experiment: Experiment, show_progress: bool) -> dict[str, Any]:
+    from ..backends import open_backend
+    from ..models.open_model import open_weights
+    from . import accuracy
+    from .text import default_text, random_windows, read_text, text_windows
+
+    config = experiment.config
+    candidate = open_backend(config.backend.name.value, experiment.hardware, config.backend.numerics.value)
+    reference = (
+        candidate if config.backend.name is BackendName.reference else open_backend("reference", experiment.hardware)
+    )
+    source, tokenizer = open_weights(
+        experiment.spec, path=config.model.path, package=config.model.package, seed=config.seed
+    )
+    workload = config.workload
+    if tokenizer is None:
+        if workload.text_file is not None:
+            raise ConfigError(
+                "workload.text_file needs a tokenizer, and this model has none.",
+                "Give model.path=DIR with tokenizer.json.",
+            )
+        tokens = random_windows(experiment.spec.vocab_size, workload.tokens, workload.window, config.seed)
+    else:
+        text, name = read_text(workload.text_file) if workload.text_file else default_text()
+        tokens = text_windows(tokenizer, text, name, workload.tokens, workload.window)
+    with ProgressLine(f"accuracy of {experiment.spec.name}", enabled=show_progress) as progress:
+        walk = accuracy.measure(
+            source, tokens, candidate, reference, max_seconds=workload.max_seconds, progress=progress.update
+        )
+    numerics = {"emulated": config.backend.numerics.value, "reference": "float32"}.get(candidate.name, candidate.name)
+    return {"numerics": numerics, **accuracy.metrics(walk, source, tokens, candidate)}
+
+
+def _performance(experiment: Experiment) -> dict[str, Any]:
+    from .performance import predict
+
+    return predict(experiment)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees: a progress bar while it runs, a summary when it is done, a table after a sweep."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from ..hardware.model_overrides import RuleEffect
+from .configuration import Experiment
+
+GIB = 1 << 30
+
+
+class ProgressLine:
+    """A rich progress bar on standard error; silent where that is no terminal."""
+
+    def __init__(self, title: str, *, enabled: bool = True) -> None:
+        self.title = title
+        self.enabled = enabled and sys.stderr.isatty()
+        self._bar: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> ProgressLine:
+        if self.enabled:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._bar = Progress(console=Console(stderr=True), transient=True)
+            self._bar.start()
+        return self
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        """`done` of `total` steps of `stage` are finished."""
+        if self._bar is None:
+            return
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(f"{self.title}: {stage}", total=total)
+        self._bar.update(self._tasks[stage], completed=done, total=total)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def print_summary(experiment: Experiment, result: dict[str, Any], where: str) -> None:
+    """The result of one job on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    hardware = experiment.hardware
+    console.print(
+        f"[bold]{experiment.spec.name}[/] on [bold]{hardware.device_type}[/], precision {experiment.config.mode} "
+        f"[dim](config {result['config_hash']})[/]"
+    )
+    table = Table.grid(padding=(0, 2))
+    for name, value in (*_accuracy_lines(result["accuracy"]), *_performance_lines(result["performance"])):
+        table.add_row(f"[dim]{name}[/]" if name else "", value)
+    console.print(table)
+    for effect in experiment.effects:
+        console.print(_effect_line(effect))
+    for finding in experiment.warnings:
+        console.print(f"[yellow]{finding.severity} {finding.id}[/]: {finding}")
+    console.print(f"[dim]{result['seconds']:.1f} s; {where}[/]")
+
+
+def _effect_line(effect: RuleEffect) -> str:
+    if effect.overruled_by:
+        wanted = f"{effect.path}={effect.value}"
+        return f"[yellow]rule {effect.rule}[/] would set {wanted}; you typed {effect.overruled_by}."
+    change = f"{effect.path}={effect.value} (was {effect.previous})"
+    return f"[cyan]rule {effect.rule}[/] set {change}. [dim]{effect.why}[/]"
+
+
+def _accuracy_lines(accuracy: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if accuracy is None:
+        return []
+    lines = [
+        ("accuracy", accuracy["basis"]),
+        ("", f"numerics {accuracy['numerics']}; {accuracy['tokens']} tokens of {accuracy['text']}"),
+    ]
+    if accuracy["top1"] is not None:
+        lines += [
+            (
+                "top-1 / top-5",
+                f"[bold]{accuracy['top1']:.1%}[/] / [bold]{accuracy['top5']:.1%}[/] agreement with the reference",
+            ),
+            (
+                "KL / PCC",
+                f"[bold]{accuracy['kl_divergence']:.4f}[/] nats / {_figure(accuracy['pcc'], '.5f')} of logits",
+            ),
+        ]
+    if accuracy["next_token_top1"] is not None:
+        lines += _text_lines(accuracy)
+    if accuracy["top1"] is None:
+        for module in ("attention", "mlp", "layer"):
+            values = [row[module] for row in accuracy["modules"] if row[module] is not None]
+            if values:
+                lines.append((f"PCC {module}", f"[bold]{min(values):.5f}[/] lowest of {len(values)} layers"))
+    return lines
+
+
+def _text_lines(accuracy: dict[str, Any]) -> list[tuple[str, str]]:
+    perplexity, reference = (_figure(accuracy[name]) for name in ("perplexity", "reference_perplexity"))
+    return [
+        ("perplexity", f"{perplexity} (reference {reference})"),
+        (
+            "next token",
+            f"top-1 {accuracy['next_token_top1']:.3f}, top-5 {accuracy['next_token_top5']:.3f} "
+            f"(reference {accuracy['reference_next_token_top1']:.3f}, {accuracy['reference_next_token_top5']:.3f})",
+        ),
+    ]
+
+
+def _performance_lines(performance: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if performance is None:
+        return []
+    shares = sorted(performance["shares"].items(), key=lambda item: -item[1])
+    spent = ", ".join(f"{name} {share:.0%}" for name, share in shares if share >= 0.005)
+    return [
+        ("performance", performance["basis"]),
+        (
+            "decode",
+            f"[bold]{performance['decode_tokens_per_s_per_user']:.1f}[/] tokens/s/user, "
+            f"{performance['tokens_per_s']:.1f} tokens/s; bound {performance['bound']} ({spent})",
+        ),
+        ("TTFT", f"[bold]{performance['ttft_ms']:.0f}[/] ms"),
+        ("memory", performance["memory"]["summary"]),
+        *(("note", note) for note in performance["notes"]),
+    ]
+
+
+def _figure(value: float | None, form: str = ".2f") -> str:
+    return "not finite" if value is None else format(value, form)
+
+
+def print_sweep(rows: Sequence[dict[str, Any]], where: str) -> None:
+    """The table of a sweep on standard output: what was overridden and the main figures."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    if not rows:
+        console.print("no job finished")
+        return
+    names = list(rows[0])
+    swept = [name for name in names[1 : names.index("status")] if len({row[name] for row in rows}) > 1]
+    shown = [
+        "job",
+        *swept,
+        "status",
+        "top1",
+        "top5",
+        "kl_divergence",
+        "pcc",
+        "decode_tokens_per_s_per_user",
+        "ttft_ms",
+        "bound",
+        "error",
+    ]
+    shown = [name for name in shown if name in ("job", "status") or any(row[name] not in (None, "") for row in rows)]
+    table = Table()
+    for name in shown:
+        table.add_column(
+            {"decode_tokens_per_s_per_user": "tokens/s/user", "kl_divergence": "KL"}.get(name, name),
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in shown))
+    console.print(table)
+    console.print(where, soft_wrap=True)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return "" if value is None else str(value)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures on SmolLM2's real weights and the default text, against those known for them."""
+
+import pytest
+
+from tt_transformers_v2.experiments.configuration import resolve
+from tt_transformers_v2.experiments.overrides import check_overrides
+from tt_transformers_v2.experiments.runner import run
+from tt_transformers_v2.hardware.composition import compose
+
+
+def accuracy(folder, *overrides):
+    checked = check_overrides(["task=accuracy", *overrides])
+    return run(resolve(compose(checked.texts), checked.typed), folder, show_progress=False)["accuracy"]
+
+
+def test_reference_predicts_the_text_as_well_as_is_known(tmp_path):
+    """Perplexity 15.8, next-token top-1 0.456 and top-5 0.696 on Python 3.11.7's text; other texts differ a little."""
+    found = accuracy(tmp_path, "backend=reference", "workload.tokens=2000", "workload.window=500")
+    assert found["reference_perplexity"] == pytest.approx(15.8, rel=0.06)
+    assert found["reference_next_token_top1"] == pytest.approx(0.456, abs=0.015)
+    assert found["reference_next_token_top5"] == pytest.approx(0.696, abs=0.015)
+
+
+def test_accuracy_beats_performance_beats_all_bfp4_lofi(tmp_path):
+    exact = accuracy(tmp_path, "precision=accuracy")
+    quick = accuracy(tmp_path, "precision=performance")
+    coarse = accuracy(
+        tmp_path,
+        "precision=custom",
+        "precision.mlp_weights=BFP4",
+        "precision.attention_weights=BFP4",
+        "precision.kv_cache=BFP4",
+        "precision.lm_head=BFP4",
+        *(f"compute.{group}.math_fidelity=LoFi" for group in ("mlp", "attention", "sdpa", "lm_head")),
+    )
+    assert exact["kl_divergence"] < quick["kl_divergence"] < coarse["kl_divergence"]
+    assert exact["top1"] > quick["top1"] > coarse["top1"]
+    assert quick["kl_divergence"] == pytest.approx(0.13, abs=0.03)
+    assert exact["numerics"] == quick["numerics"] == "fast"

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How this package builds and runs its compiled kernels: one decorator, four bit tools, one way to use all cores.
+
+Kernels are plain loops, compiled by numba to run without the interpreter lock; several cores work on them as
+ordinary threads, each on its own range. numba's own `parallel=True` is not used, on purpose: its OpenMP layer
+spins beside torch's OpenMP threads on the same cores and aborts in a forked child, and its fallback layer aborts
+the process when two threads call it. Nothing is compiled at import. Compiled code is cached on disk where some
+folder can be written, and is built anew in each process where none can.
+
+numba decides by a kernel's own source file whether its cached code is stale. A kernel should therefore call only
+helpers of its own file and the bit tools below, which have no reason to change.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import torch
+from numba import types
+from numba.extending import intrinsic
+
+# Below this many numbers a second thread costs more (some 70 us) than it saves.
+SMALL = 1 << 16
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+_pool_lock = threading.Lock()
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile `function` on its first call, without the interpreter lock, cached on disk if possible.
+
+    Of the inexact float optimisations only the fusing of a product into a sum is allowed.
+    """
+    try:
+        return numba.njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # numba found no folder it may write its cache to
+        return numba.njit(**_OPTIONS)(function)
+
+
+def helper(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile `function` as a part of the kernels of the same file that call it."""
+    return numba.njit(**_OPTIONS)(function)
+
+
+_tool: Any = intrinsic  # its own type would have callers pass the typing context as well
+
+# numba widens integer arithmetic to 64 bits, which halves the number of lanes a vector holds; these four are single
+# 32-bit instructions.
+
+
+@_tool
+def bits_of(typing_context: Any, value: Any) -> Any:
+    """float32 -> uint32 with the same bits."""
+    return types.uint32(types.float32), lambda c, b, _s, args: b.bitcast(args[0], c.get_value_type(types.uint32))
+
+
+@_tool
+def float_of(typing_context: Any, bits: Any) -> Any:
+    """uint32 -> float32 with the same bits."""
+    return types.float32(types.uint32), lambda c, b, _s, args: b.bitcast(args[0], c.get_value_type(types.float32))
+
+
+@_tool
+def add32(typing_context: Any, left: Any, right: Any) -> Any:
+    """Sum of two uint32 modulo 2**32."""
+    return types.uint32(types.uint32, types.uint32), lambda _c, b, _s, args: b.add(args[0], args[1])
+
+
+@_tool
+def shr32(typing_context: Any, value: Any, places: Any) -> Any:
+    """uint32 shifted right by 0..31 places (more is undefined)."""
+    return types.uint32(types.uint32, types.uint32), lambda _c, b, _s, args: b.lshr(args[0], args[1])
+
+
+def _forget_pool() -> None:
+    # A forked child inherits the pool object but none of its threads: it must start its own.
+    global _pool, _pool_size, _pool_lock
+    _pool, _pool_size, _pool_lock = None, 0, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _get_pool(size: int) -> ThreadPoolExecutor:
+    global _pool, _pool_size
+    with _pool_lock:
+        if _pool is None or _pool_size < size:
+            # An outgrown pool finishes what it was given and is then collected together with its threads.
+            _pool, _pool_size = ThreadPoolExecutor(size, thread_name_prefix="numerics"), size
+        return _pool
+
+
+def run_split(work: Callable[[int, int], object], count: int, elements: int) -> None:
+    """Call `work(begin, end)` on ranges that together cover 0..count, on as many threads as torch would use.
+
+    Args:
+        work: a compiled kernel bound to its arrays; the ranges it gets never overlap.
+        count: how many independent items there are (rows, tiles, blocks of a product).
+        elements: how many numbers are to be worked on; a few are done in the calling thread alone.
+
+    The number of threads is at most `torch.get_num_threads()`, so `torch.set_num_threads` governs both. An
+    exception of any range is raised after all ranges have ended. Calls from several threads are safe.
+    """
+    threads = min(torch.get_num_threads(), count)
+    if threads <= 1 or elements < SMALL:
+        work(0, count)
+        return
+    bounds = [count * i // threads for i in range(threads + 1)]
+    pool = _get_pool(threads - 1)
+    waiting = [pool.submit(work, bounds[i], bounds[i + 1]) for i in range(1, threads)]
+    try:
+        work(bounds[0], bounds[1])
+    finally:
+        # The kernels write into arrays of the caller: never leave before every one of them has ended.
+        failures = [error for future in waiting if (error := future.exception()) is not None]
+    if failures:
+        raise failures[0]

@@ -43,8 +43,15 @@ def test_what_the_user_typed_is_not_overridden_and_the_rule_says_so():
     after, effects = apply_rules(config, LLAMA_70B, typed={"precision.mlp_weights"})
     assert after.precision.mlp_weights == "BF16"
     overruled = {effect.path for effect in effects if effect.overruled_by == "precision.mlp_weights"}
-    assert overruled == {"precision.mlp_weights", "precision.ff2"}
-    assert after.compute["mlp"].math_fidelity == "LoFi"
+    assert {"precision.mlp_weights", "precision.ff2", "compute.mlp.math_fidelity"} <= overruled
+    assert after.compute["mlp"].math_fidelity == "HiFi2", "LoFi was meant for BFP4"
+
+
+def test_a_typed_fidelity_leaves_the_rules_formats_in_force():
+    config = AutoHardwareConfig.from_device("T3K", "accuracy")
+    after, _ = apply_rules(config, LLAMA_70B, typed={"compute.mlp.math_fidelity"})
+    assert after.precision.mlp_weights == "BFP4"
+    assert after.compute["mlp"].math_fidelity == "HiFi2"
 
 
 def test_overrides_leave_the_given_configuration_alone():

@@ -104,7 +104,7 @@ class WorkloadConfig(Checked):
     batch: int = 1
     context: int | None = None
     text_file: str | None = None
-    max_seconds: float = 150.0
+    max_seconds: float = 120.0
 
 
 @dataclass

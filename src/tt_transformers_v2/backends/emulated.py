@@ -32,6 +32,10 @@ class EmulatedOps:
         self.hardware = hardware
         self.numerics = numerics
 
+    def at_layer(self, layer: int) -> EmulatedOps:
+        own = self.hardware.for_layer(layer)
+        return self if own is self.hardware else EmulatedOps(own, self.numerics)
+
     def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Any:
         stored = quantize(weight, format_name(self.hardware.precision.of(tensor_group)))
         return prepare_in1(stored, self._kernel(op_group).math_fidelity.value)
@@ -83,11 +87,11 @@ class EmulatedOps:
     def _activations(self, op_group: str) -> str:
         precision = self.hardware.precision
         mlp = op_group in _MLP_GROUPS
-        return format_name(precision.mlp_activations if mlp else precision.attention_activations)
+        return format_name(precision.of("mlp_activations" if mlp else "attention_activations"))
 
     def _round(self, x: Tensor) -> Tensor:
         """The residual stream and what feeds attention are in the attention path's activation format."""
-        return quantize(x, format_name(self.hardware.precision.attention_activations))
+        return quantize(x, format_name(self.hardware.precision.of("attention_activations")))
 
 
 def format_name(data_format: DataFormat) -> str:

@@ -15,6 +15,9 @@ class ReferenceOps:
 
     name = "reference"
 
+    def at_layer(self, layer: int) -> ReferenceOps:
+        return self
+
     def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Tensor:
         return weight
 

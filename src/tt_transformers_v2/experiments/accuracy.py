@@ -139,7 +139,8 @@ def _step(streams: list[_Stream], weights: LayerWeights, candidate: Ops, referen
         taps: dict[str, list[Tensor]] = {name: [] for name in MODULES}
         for stream in streams:
             x = stream.reference if ops is reference else stream.candidate
-            y = decoder_layer(ops, weights.source.spec, weights, x, stream.cos, stream.sin, _tap_into(taps))
+            own = ops.at_layer(weights.layer)
+            y = decoder_layer(own, weights.source.spec, weights, x, stream.cos, stream.sin, _tap_into(taps))
             if ops is reference:
                 stream.reference = y
             if ops is candidate:

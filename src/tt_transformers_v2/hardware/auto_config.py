@@ -28,6 +28,7 @@ from .typed import leaf_paths, release_finer, set_path
 _LIMITS = {
     "max_prefill_chunk_size": "device.max_prefill_chunk_size",
     "max_batch_size": "device.max_batch_size",
+    "trace_region_size": "device.trace_region_size",
     "l1_memory_size": "device.l1_memory_size",
     "dram_bandwidth": "device.dram_bandwidth",
 }

@@ -59,12 +59,40 @@ def groups() -> dict[str, tuple[str, ...]]:
     return found
 
 
+@functools.cache
+def device_types() -> dict[str, str]:
+    """Device type -> option of the device group that describes it."""
+    return {read_yaml(f"device/{name}.yaml")["device"]["device_type"]: name for name in groups()["device"]}
+
+
+@functools.cache
+def aliases(group: str) -> dict[str, str]:
+    """Other names of the options of a group, folded -> option: device types and aliases, model names and hf_ids.
+
+    A name that two options claim belongs to the first.
+    """
+    found: dict[str, str] = {}
+    for name in groups()[group]:
+        tree = read_yaml(f"{group}/{name}.yaml") or {}
+        described = tree.get("device", {}) if group == "device" else tree
+        names = [described.get(key) for key in ("device_type", "name", "hf_id")] + list(described.get("aliases") or [])
+        for other in names:
+            if other:
+                found.setdefault(str(other).casefold(), name)
+    return found
+
+
 def option(group: str, name: str) -> str:
-    """The option of `group` that `name` means, in any case; ConfigError with the nearest one otherwise."""
+    """The option of `group` that `name` means: by file name, or by alias, in any case.
+
+    Raises ConfigError with the nearest one otherwise.
+    """
     choices = groups()[group]
     for choice in choices:
         if choice.casefold() == name.casefold():
             return choice
+    if group in ("device", "model") and name.casefold() in aliases(group):
+        return aliases(group)[name.casefold()]
     raise ConfigError(f"no {group} named {name!r}.", did_you_mean(name, choices, f"{group}="))
 
 

@@ -7,18 +7,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .building import build
-from .composition import compose, option
+from .composition import compose, device_types, option
 from .errors import ConfigError, did_you_mean
 from .schema import DeviceConfig, DeviceType, HardwareSections, PrecisionConfig, PrecisionMode, field_types
 
 
 def device_type(device: str | DeviceType) -> DeviceType:
     """The device a name means, in any case; ConfigError (a ValueError) with the nearest one otherwise."""
-    name = device.value if isinstance(device, DeviceType) else str(device)
-    for member in DeviceType:
-        if member.value.casefold() == name.casefold():
-            return member
-    raise ConfigError(f"no device named {name!r}.", did_you_mean(name, [member.value for member in DeviceType]))
+    if isinstance(device, DeviceType):
+        return device
+    types = {file: kind for kind, file in device_types().items()}
+    try:
+        return DeviceType(types[option("device", str(device))])
+    except ConfigError:
+        raise ConfigError(f"no device named {device!r}.", did_you_mean(str(device), list(device_types()))) from None
 
 
 def precision_mode(mode: str | PrecisionMode) -> PrecisionMode:
@@ -33,7 +35,7 @@ def precision_mode(mode: str | PrecisionMode) -> PrecisionMode:
 
 def composed_preset(device: str | DeviceType, mode: str | PrecisionMode) -> dict[str, Any]:
     """The composed configuration of a device in a mode as plain nested dicts, before model rules."""
-    stem = option("device", device_type(device).value)
+    stem = device_types()[device_type(device).value]
     return compose((f"device={stem}", f"precision={precision_mode(mode).value}"))
 
 
@@ -54,6 +56,7 @@ def device_config(parts: HardwareSections) -> DeviceConfig:
         parallelism=parts.parallelism,
         max_prefill_chunk_size=system.max_prefill_chunk_size,
         max_batch_size=system.max_batch_size,
+        trace_region_size=system.trace_region_size,
         l1_memory_size=system.l1_memory_size or system.chip.l1_memory_size,
         dram_bandwidth=system.dram_bandwidth or system.chip.dram_bandwidth * system.chips,
         system=system,
@@ -67,10 +70,10 @@ class _Presets(Mapping[DeviceType, Mapping[PrecisionMode, DeviceConfig]]):
         return {mode: DevicePresets.get_config(device, mode) for mode in PrecisionMode}
 
     def __iter__(self) -> Iterator[DeviceType]:
-        return iter(DeviceType)
+        return (DeviceType(kind) for kind in device_types())
 
     def __len__(self) -> int:
-        return len(DeviceType)
+        return len(device_types())
 
 
 class _PresetPrecision:

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from .composition import read_yaml
 from .errors import ConfigError
-from .schema import ComputeOverride, DeviceConfig, PrecisionMode
+from .paths import get_value, set_value
+from .schema import DeviceConfig, PrecisionMode
 from .typed import governed_by
 
 
@@ -119,27 +120,6 @@ def holds(when: Mapping[str, Any], config: DeviceConfig, model: ModelShape, mode
         if not met:
             return False
     return True
-
-
-def get_value(config: DeviceConfig, path: str) -> Any:
-    """The value at a dotted path of a DeviceConfig, inheritance included."""
-    section, *rest = path.split(".")
-    if section == "precision":
-        return config.precision.of(rest[0])
-    if section == "compute":
-        return getattr(config.compute_for(rest[0]), rest[1])
-    return getattr(config, rest[0]) if section == "device" else getattr(getattr(config, section), rest[0])
-
-
-def set_value(config: DeviceConfig, path: str, value: Any) -> None:
-    """Sets a dotted path of a DeviceConfig: precision.*, compute.GROUP.*, memory.*, parallelism.* or device.*."""
-    section, *rest = path.split(".")
-    if section == "compute":
-        setattr(config.compute.setdefault(rest[0], ComputeOverride()), rest[1], value)
-    elif section == "device":
-        setattr(config, rest[0], value)
-    else:
-        setattr(getattr(config, section), rest[0], value)
 
 
 def _apply_rule(config: DeviceConfig, rule: Rule, asked: set[str]) -> list[RuleEffect]:

@@ -8,6 +8,7 @@ nearest valid one.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -32,7 +33,11 @@ class Named(str, enum.Enum):
 
 
 class DeviceType(Named):
-    """Systems by the name users type; the value is what Tenstorrent's documents print."""
+    """Systems by the name users type; the value is what Tenstorrent's documents print.
+
+    The members below are the seed design's. Any other `device_type` that a file of the device group states becomes a
+    member when it is first asked for, so that adding a device is adding a file.
+    """
 
     N150 = "N150"
     N300 = "N300"
@@ -42,6 +47,25 @@ class DeviceType(Named):
     P150 = "P150"
     P300 = "P300"
     P150x4 = "P150x4"
+
+    @classmethod
+    def _missing_(cls, value: object) -> DeviceType | None:
+        from .composition import device_types
+
+        if value not in device_types():
+            return None
+        member = str.__new__(cls, str(value))
+        member._name_ = member._value_ = str(value)
+        cls._member_map_[str(value)] = cls._value2member_map_[str(value)] = member
+        cls._member_names_.append(str(value))
+        return member
+
+
+class DispatchCoreType(Named):
+    """ttnn.DispatchCoreType: on which cores dispatch runs, and so how large the compute grid is."""
+
+    WORKER = "WORKER"
+    ETH = "ETH"
 
 
 class PrecisionMode(Named):
@@ -138,6 +162,8 @@ def enum_member(cls: type[enum.Enum], value: Any, where: str) -> Any:
     for member in cls:
         if isinstance(value, str) and value in (member.value, member.name):
             return member
+    with contextlib.suppress(ValueError):
+        return cls(value)  # a device that a file adds
     raise ConfigError(
         f"{where}: {str(value)!r} is not a {cls.__name__}.",
         did_you_mean(str(value), [str(m.value) for m in cls]),
@@ -226,6 +252,8 @@ class ComputeGroups(Checked):
 
 # Finer tensor group -> the seed's group it inherits from.
 TENSOR_GROUP_PARENTS: dict[str, str] = {
+    "mlp_activations": "activations",
+    "attention_activations": "activations",
     "ff1_ff3": "mlp_weights",
     "ff2": "mlp_weights",
     "wqkv": "attention_weights",
@@ -235,12 +263,12 @@ TENSOR_GROUP_PARENTS: dict[str, str] = {
 
 @dataclass
 class PrecisionConfig(Checked):
-    """Precision settings by tensor group: the seed's five, then finer ones; null inherits (TENSOR_GROUP_PARENTS)."""
+    """Precision settings by tensor group: the seed's five, then more; null inherits (TENSOR_GROUP_PARENTS)."""
 
     mlp_weights: DataFormat = DataFormat.BFP8
-    mlp_activations: DataFormat = DataFormat.BF16
+    mlp_activations: DataFormat | None = DataFormat.BF16
     attention_weights: DataFormat = DataFormat.BFP8
-    attention_activations: DataFormat = DataFormat.BF16
+    attention_activations: DataFormat | None = DataFormat.BF16
     kv_cache: DataFormat = DataFormat.BFP8
     ff1_ff3: DataFormat | None = None
     ff2: DataFormat | None = None
@@ -249,6 +277,7 @@ class PrecisionConfig(Checked):
     lm_head: DataFormat = DataFormat.BFP8
     embedding: DataFormat = DataFormat.BF16
     ccl: DataFormat = DataFormat.BFP8
+    activations: DataFormat = DataFormat.BF16
 
     def of(self, group: str) -> DataFormat:
         """The format of a tensor group, inherited ones included. Raises ConfigError for an unknown group."""
@@ -285,13 +314,19 @@ class ParallelismConfig(Checked):
 
 @dataclass
 class ChipSpec(Checked):
-    """One chip, as published. Units: bytes, GB/s (1e9), MHz, GB/s per link and direction."""
+    """One chip, as published. Units: bytes, GB/s (1e9), MHz, GB/s per link and direction.
+
+    `l1_usable_size` is what ttnn's allocator may hand out of a core's `l1_memory_size`. `dram_bandwidth` is nominal,
+    `dram_bandwidth_measured` what a microbenchmark reached (null where nobody published one).
+    """
 
     arch: Arch = Arch.wormhole_b0
     l1_memory_size: int = 0
+    l1_usable_size: int = 0
     dram_size: int = 0
     dram_banks: int = 0
     dram_bandwidth: float = 0.0
+    dram_bandwidth_measured: float | None = None
     clock_mhz: float = 0.0
     flop_per_cycle_lofi: int = 4096
     ethernet_gbs_per_link: float = 0.0
@@ -300,16 +335,27 @@ class ChipSpec(Checked):
 
 @dataclass
 class DeviceSpec(Checked):
-    """One system: its chips, its mesh and its limits, as a file under conf/device describes it."""
+    """One system: its chips, its mesh and its limits, as a file under conf/device describes it.
+
+    `aliases` are other names users know it by, in any case. `mesh_shape` is rows x columns as ttnn.MeshShape takes it.
+    `compute_grid` (columns x rows of Tensix cores per chip that programs may use) holds with dispatch on WORKER cores,
+    `compute_grid_eth` with dispatch on ETH cores (null where the system cannot); `dispatch_core_type` chooses.
+    `ethernet_links` are per pair of neighbouring chips.
+    """
 
     device_type: DeviceType = DeviceType.N150
+    description: str = ""
+    aliases: list[str] = field(default_factory=list)
     chip: ChipSpec = field(default_factory=ChipSpec)
     mesh_shape: list[int] = field(default_factory=lambda: [1, 1])
     compute_grid: list[int] = field(default_factory=lambda: [8, 8])
+    compute_grid_eth: list[int] | None = None
+    dispatch_core_type: DispatchCoreType = DispatchCoreType.WORKER
     ethernet_links: int = 1
     topology: str = "none"
     max_prefill_chunk_size: int = 4096
     max_batch_size: int = 32
+    trace_region_size: int = 50_000_000
     l1_memory_size: int | None = None
     dram_bandwidth: float | None = None
     sources: dict[str, str] = field(default_factory=dict)
@@ -322,8 +368,17 @@ class DeviceSpec(Checked):
     @property
     def cores(self) -> int:
         """Tensix cores of one chip that a program may use."""
-        columns, rows = self.compute_grid
+        columns, rows = self.grid
         return columns * rows
+
+    @property
+    def grid(self) -> list[int]:
+        """Columns x rows of those cores, for the dispatch chosen. Raises ConfigError when it has no such dispatch."""
+        if self.dispatch_core_type is DispatchCoreType.WORKER:
+            return self.compute_grid
+        if self.compute_grid_eth is None:
+            raise ConfigError(f"{self.device_type} cannot dispatch from ETH cores.", "Use dispatch_core_type=WORKER.")
+        return self.compute_grid_eth
 
 
 @dataclass
@@ -342,8 +397,9 @@ class DeviceConfig(Checked):
     """Complete hardware configuration; the fields up to `custom_configs` are the seed's.
 
     `compute` holds the root op groups and those finer ones that differ; ask `compute_for(group)` for the settings an
-    op runs with. `dram_bandwidth` is in GB/s over all chips, `l1_memory_size` in bytes per core. `system` is the
-    published description the configuration was composed from.
+    op runs with. `dram_bandwidth` is in GB/s over all chips, `l1_memory_size` in bytes per core, `trace_region_size` in
+    bytes per chip. `system` is the published description the configuration was composed from; `layers` has the complete
+    configuration of every layer that differs.
     """
 
     device_type: DeviceType
@@ -357,6 +413,12 @@ class DeviceConfig(Checked):
     dram_bandwidth: float
     custom_configs: dict[str, Any] | None = None
     system: DeviceSpec | None = None
+    trace_region_size: int = 50_000_000
+    layers: dict[int, Any] = field(default_factory=dict)
+
+    def for_layer(self, layer: int) -> DeviceConfig:
+        """The configuration of one layer: its own where per-layer entries changed something, else this one."""
+        return self.layers.get(layer, self)
 
     def compute_for(self, group: str) -> ComputeConfig:
         """All settings of an op group, inherited ones included. Raises ConfigError for an unknown group."""

@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..hardware.auto_config import AutoHardwareConfig
+from ..hardware.composition import device_types
 from ..hardware.device_presets import DevicePresets
 from ..hardware.errors import ConfigError
-from ..hardware.schema import DeviceConfig, DeviceType
+from ..hardware.schema import DeviceConfig
 from .decoder import LayerWeights, Ops, attention_block
 from .spec import ModelSpec
 from .weights import SyntheticWeights, WeightSource
@@ -78,8 +79,8 @@ def detect_device_name(device: Any) -> str:
         raise ConfigError(
             f"cannot tell which device {device!r} is.", 'Give its name, for example device="N150".'
         ) from None
-    for kind in DeviceType:
+    for kind in device_types():
         system = DevicePresets.get_config(kind).spec
         if (system.chip.arch.value, system.chips, system.chip.dram_banks) == (arch, chips, banks):
-            return kind.value
+            return kind
     raise ConfigError(f"no preset for {chips} {arch} chips with {banks} DRAM banks.", "Give hw_config instead.")

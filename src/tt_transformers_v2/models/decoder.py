@@ -25,6 +25,10 @@ class Ops(Protocol):
 
     name: str
 
+    def at_layer(self, layer: int) -> Ops:
+        """The same backend with the settings of one layer."""
+        ...
+
     def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Weight:
         """A matrix [in, out] as the backend stores and multiplies it."""
         ...
@@ -140,6 +144,6 @@ def forward(ops: Ops, source: WeightSource, tokens: Tensor) -> Tensor:
     cos, sin = rope_tables(spec, torch.arange(tokens.shape[1]))
     x = ops.embed(tokens, source.tensor("embedding"))
     for layer in range(spec.num_layers):
-        x = decoder_layer(ops, spec, LayerWeights(source, layer), x, cos, sin)
+        x = decoder_layer(ops.at_layer(layer), spec, LayerWeights(source, layer), x, cos, sin)
     head = ops.matrix(source.tensor("lm_head"), "lm_head", "lm_head")
     return ops.linear(final_hidden(ops, spec, source, x), head, None, "lm_head")

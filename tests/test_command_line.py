@@ -197,7 +197,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
 def test_help_lists_groups_and_a_prediction_loads_no_torch(tmp_path):
     done = run("--help")
     assert done.returncode == 0
-    assert "n150, n300, p100, p150, p150x4, p300, t3k, tg" in done.stdout
+    assert "n150, n150x4, n300, p100, p150, p150x2, p150x4, p150x8, p300, p300x2, t3k, tg, wh_galaxy" in done.stdout
     code = (
         "import sys; from tt_transformers_v2.cli import main; "
         "code = main(['task=performance', 'hydra.run.dir=' + sys.argv[1]]); "

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .hardware.composition import conf_dir, outputs_dir, register_resolvers
+from .hardware.composition import add_conf_dir, conf_dir, outputs_dir, register_resolvers
 from .hardware.errors import ConfigError, closest
 
 
@@ -49,6 +49,8 @@ def _main(given: list[str]) -> int:
     from .experiments.overrides import check_overrides
 
     options = _parse_flags(get_args_parser(), given)
+    if options.config_dir:
+        add_conf_dir(Path(options.config_dir))
     multirun = bool(options.multirun)
     checked = check_overrides(options.overrides, multirun=multirun)
     spelled = dict(zip(options.overrides, checked.texts, strict=True))
@@ -131,12 +133,12 @@ def _job(composed: Any) -> None:
 
 
 def _run_one(plain: Any, typed: set[str], overrides: list[str], folder: Path, in_sweep: bool) -> None:
-    from .experiments.configuration import resolve
+    from .experiments.configuration import resolve_or_refuse
     from .experiments.results import RESULT_FILE
     from .experiments.runner import run
     from .experiments.summary import print_summary
 
-    experiment = resolve(plain, typed)
+    experiment = resolve_or_refuse(plain, typed)
     result = run(experiment, folder, overrides)
     if in_sweep:
         print(

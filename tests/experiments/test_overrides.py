@@ -25,7 +25,7 @@ from tt_transformers_v2.hardware import ConfigError
         ("workload.tokens=many", "must be a whole number"),
         ("workload.tokens=1.5", "must be a whole number"),
         ("device=[t3k,n150]", "takes one option"),
-        ("device=", "choices: n150"),
+        ("device=", "choices: bh_galaxy, n150"),
         ("device@compute=t3k", "Write device=OPTION"),
         ("device=t3k,n150", "Add --multirun"),
         ("seed=1,2", "Add --multirun"),

@@ -3,7 +3,7 @@ import pytest
 
 from tt_transformers_v2.hardware import AutoHardwareConfig, ModelHardwareOverrides
 from tt_transformers_v2.hardware.fitting import fit_to_model
-from tt_transformers_v2.hardware.model_overrides import apply_rules, prefill_chunk, rules
+from tt_transformers_v2.hardware.model_overrides import RULE_SETS, apply_rules, prefill_chunk, rules
 from tt_transformers_v2.models.spec import ModelSpec
 
 LLAMA_70B = ModelSpec.uniform(
@@ -25,22 +25,40 @@ def test_models_of_70b_and_more_get_bfp4_mlps_in_accuracy_mode(spec):
     assert config.compute_for("ff2").math_fidelity == "HiFi2"
 
 
-def test_smaller_models_keep_the_modes_own_mlp():
-    config = AutoHardwareConfig.from_device("T3K", "accuracy", LLAMA_8B)
+def test_by_the_seeds_rules_alone_smaller_models_keep_the_modes_own_mlp():
+    preset = AutoHardwareConfig.from_device("T3K", "accuracy")
+    config = ModelHardwareOverrides.apply_model_overrides(preset, LLAMA_8B)
     assert config.precision.mlp_weights == "BF16"
     assert config.compute["mlp"].math_fidelity == "HiFi2"
 
 
-def test_llama_3_gets_bfp8_attention_in_accuracy_mode_and_qwen_does_not():
-    llama = AutoHardwareConfig.from_device("N150", "accuracy", LLAMA_8B)
-    qwen = AutoHardwareConfig.from_device("T3K", "accuracy", QWEN_72B)
+def test_a_model_that_tt_transformers_runs_gets_what_it_does_there():
+    config = AutoHardwareConfig.from_device("T3K", "accuracy", LLAMA_8B)
+    assert config.precision.mlp_weights == "BFP8"
+    settings = config.compute_for("ff1_ff3")
+    assert (settings.math_fidelity, settings.fp32_dest_acc_en) == ("HiFi2", False)
+    quick = AutoHardwareConfig.from_device("N150", "performance", LLAMA_8B)
+    assert quick.precision.of("ff1_ff3") == "BFP4"
+    assert quick.for_layer(31).precision.of("ff1_ff3") == "BFP8"
+    assert quick.for_layer(30).precision.of("ff1_ff3") == "BFP4"
+
+
+def test_an_unknown_model_keeps_the_presets():
+    spec = ModelSpec.uniform(32000, 4096, 32, 32, 11008)
+    assert AutoHardwareConfig.from_device("T3K", "accuracy", spec).precision.mlp_weights == "BF16"
+
+
+def test_llama_3_gets_bfp8_attention_in_accuracy_mode_and_others_do_not():
+    preset = AutoHardwareConfig.from_device("T3K", "accuracy")
+    llama, qwen = (ModelHardwareOverrides.apply_model_overrides(preset, spec) for spec in (LLAMA_8B, QWEN_72B))
     assert (llama.precision.attention_weights, llama.precision.kv_cache) == ("BFP8", "BFP8")
     assert (qwen.precision.attention_weights, qwen.precision.kv_cache) == ("BF16", "BF16")
 
 
 def test_what_the_user_typed_is_not_overridden_and_the_rule_says_so():
     config = AutoHardwareConfig.from_device("T3K", "accuracy")
-    after, effects = apply_rules(config, LLAMA_70B, typed={"precision.mlp_weights"})
+    ruled = apply_rules(config, LLAMA_70B, typed={"precision.mlp_weights"})
+    after, effects = ruled.config, ruled.effects
     assert after.precision.mlp_weights == "BF16"
     overruled = {effect.path for effect in effects if effect.overruled_by == "precision.mlp_weights"}
     assert {"precision.mlp_weights", "precision.ff2", "compute.mlp.math_fidelity"} <= overruled
@@ -49,7 +67,7 @@ def test_what_the_user_typed_is_not_overridden_and_the_rule_says_so():
 
 def test_a_typed_fidelity_leaves_the_rules_formats_in_force():
     config = AutoHardwareConfig.from_device("T3K", "accuracy")
-    after, _ = apply_rules(config, LLAMA_70B, typed={"compute.mlp.math_fidelity"})
+    after = apply_rules(config, LLAMA_70B, typed={"compute.mlp.math_fidelity"}).config
     assert after.precision.mlp_weights == "BFP4"
     assert after.compute["mlp"].math_fidelity == "HiFi2"
 
@@ -77,8 +95,9 @@ def test_prefill_chunks_of_the_seed(name, device, tokens):
 
 
 def test_every_rule_states_its_source():
-    assert all(rule.source and rule.why for rule in rules())
-    assert len({rule.id for rule in rules()}) == len(rules())
+    for rule_set in RULE_SETS:
+        assert all(rule.source and rule.why for rule in rules(rule_set))
+        assert len({rule.id for rule in rules(rule_set)}) == len(rules(rule_set))
 
 
 def test_heads_that_do_not_divide_turn_into_data_parallel_groups():

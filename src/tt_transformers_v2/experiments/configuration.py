@@ -16,20 +16,22 @@ from ..hardware.checks import Finding, Severity, check
 from ..hardware.device_presets import device_config
 from ..hardware.errors import ConfigError
 from ..hardware.fitting import fit_to_model
+from ..hardware.layer_overrides import LayerEntry, apply_layers, layer_entry, write_select
 from ..hardware.model_overrides import RuleEffect, apply_rules
 from ..hardware.schema import (
     OP_GROUP_PARENTS,
     ROOT_OP_GROUPS,
-    TENSOR_GROUP_PARENTS,
     Checked,
     DeviceConfig,
     HardwareSections,
     Named,
+    PrecisionConfig,
     PrecisionMode,
     field_types,
 )
 from ..hardware.typed import release_finer
 from ..models.spec import ModelSpec, RopeScaling
+from .fit import computed_chunk, dram_findings
 
 
 class Task(Named):
@@ -50,6 +52,14 @@ class Numerics(Named):
     fast = "fast"
 
 
+class RuleSet(Named):
+    """Which model rules of conf/rules apply, besides those by size and family."""
+
+    tttv1 = "tttv1"
+    tttv2 = "tttv2"
+    none = "none"
+
+
 @dataclass
 class RopeScalingConfig(Checked):
     """conf/model's rope_scaling; see models.spec.RopeScaling."""
@@ -68,6 +78,7 @@ class ModelConfig(Checked):
     name: str
     family: str = ""
     hf_id: str = ""
+    aliases: list[str] = field(default_factory=list)
     vocab_size: int | None = None
     hidden_dim: int | None = None
     num_layers: int | None = None
@@ -118,6 +129,8 @@ class ExperimentConfig(HardwareSections):
     mode: PrecisionMode
     task: Task = Task.both
     seed: int = 0
+    rules: RuleSet = RuleSet.tttv1
+    layers: list[Any] = field(default_factory=list)
 
 
 @dataclass
@@ -129,6 +142,7 @@ class Experiment:
     spec: ModelSpec
     effects: list[RuleEffect] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    layers: list[LayerEntry] = field(default_factory=list)
 
     @property
     def context(self) -> int:
@@ -136,8 +150,12 @@ class Experiment:
         return self.config.workload.context or self.config.workload.prompt_length
 
     @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.severity is Severity.error]
+
+    @property
     def warnings(self) -> list[Finding]:
-        return [finding for finding in self.findings if finding.severity is not Severity.error]
+        return [finding for finding in self.findings if finding.severity is Severity.warning]
 
     def to_dict(self) -> dict[str, Any]:
         """Every resolved value as plain JSON types, inherited ones filled in; prose (sources) left out."""
@@ -149,16 +167,21 @@ class Experiment:
         device = plain(hardware.spec)
         device |= {
             name: getattr(hardware, name)
-            for name in ("max_prefill_chunk_size", "max_batch_size", "l1_memory_size", "dram_bandwidth")
-        }
-        precision = plain(hardware.precision) | {
-            group: str(hardware.precision.of(group)) for group in TENSOR_GROUP_PARENTS
+            for name in (
+                "max_prefill_chunk_size",
+                "max_batch_size",
+                "l1_memory_size",
+                "dram_bandwidth",
+                "trace_region_size",
+            )
         }
         return {
             "device": _without_sources(device),
             "mode": str(self.config.mode),
-            "precision": precision,
-            "compute": {group: plain(hardware.compute_for(group)) for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS)},
+            "rules": str(self.config.rules),
+            "precision": _precision_dict(hardware),
+            "compute": _compute_dict(hardware),
+            "layers": self.layer_differences(),
             "memory": plain(hardware.memory),
             "parallelism": plain(hardware.parallelism),
             "model": model,
@@ -168,6 +191,21 @@ class Experiment:
             "task": str(self.config.task),
             "seed": self.config.seed,
         }
+
+    def layer_differences(self) -> list[dict[str, Any]]:
+        """The layers that differ from the rest, equal ones together: which, and their own resolved values."""
+        alike: dict[int, list[int]] = {}
+        for layer, own in self.hardware.layers.items():
+            alike.setdefault(id(own), []).append(layer)
+        precision, compute = _precision_dict(self.hardware), _compute_dict(self.hardware)
+        found = []
+        for layers in alike.values():
+            own = self.hardware.for_layer(layers[0])
+            formats = {k: v for k, v in _precision_dict(own).items() if v != precision[k]}
+            kernels = {k: v for k, v in _compute_dict(own).items() if v != compute[k]}
+            if formats or kernels:
+                found.append({"select": write_select(layers), "precision": formats, "compute": kernels})
+        return found
 
     def config_hash(self) -> str:
         """Twelve hex digits that are equal exactly when `to_dict` is."""
@@ -179,22 +217,36 @@ def resolve(composed: Mapping[str, Any], typed: Iterable[str] = ()) -> Experimen
     """The experiment that a composed configuration asks for.
 
     `composed` are nested dicts, changed in place where finer groups are released;
-    `typed` are the dotted paths the user set. Raises ConfigError listing every unknown key and bad value, or every
-    finding that is an error.
+    `typed` are the dotted paths the user set. Raises ConfigError listing every unknown key and bad value. Findings are
+    in the result, errors among them: see `resolve_or_refuse`.
     """
     asked = set(typed)
     release_finer(dict(composed), asked)
     config = build(ExperimentConfig, composed)
     _check_workload(config.workload)
     spec = model_spec(config.model)
-    hardware, effects = apply_rules(device_config(config), spec, mode=config.mode, typed=asked)
-    experiment = Experiment(config, hardware, spec, effects)
+    ruled = apply_rules(device_config(config), spec, mode=config.mode, rule_set=config.rules.value, typed=asked)
+    hardware = ruled.config
+    experiment = Experiment(config, hardware, spec, ruled.effects)
     batch = config.workload.batch
-    effects += fit_to_model(hardware, spec, batch=batch, context=experiment.context, typed=asked)
-    experiment.findings = check(hardware, spec, batch=batch, context=experiment.context)
-    errors = [str(finding) for finding in experiment.findings if finding.severity is Severity.error]
-    if errors:
-        raise ConfigError("\n".join(errors))
+    experiment.effects += fit_to_model(hardware, spec, batch=batch, context=experiment.context, typed=asked)
+    experiment.effects += computed_chunk(hardware, spec, asked)
+    origin = "" if "layers" in asked else "configuration file"
+    own = [layer_entry(entry, f"layers[{i}]", origin) for i, entry in enumerate(config.layers)]
+    experiment.layers = [*ruled.layers, *own]
+    hardware.layers = apply_layers(hardware, experiment.layers, spec.num_layers, asked)
+    asked_for = {"batch": batch, "context": experiment.context}
+    experiment.findings = check(hardware, spec, prompt_length=config.workload.prompt_length, **asked_for)
+    if not experiment.errors:
+        experiment.findings = [*dram_findings(hardware, spec, mode=config.mode, **asked_for), *experiment.findings]
+    return experiment
+
+
+def resolve_or_refuse(composed: Mapping[str, Any], typed: Iterable[str] = ()) -> Experiment:
+    """As `resolve`, but findings that are errors are raised as one ConfigError."""
+    experiment = resolve(composed, typed)
+    if experiment.errors:
+        raise ConfigError("\n".join(str(finding) for finding in experiment.errors))
     return experiment
 
 
@@ -247,6 +299,14 @@ def _check_workload(workload: WorkloadConfig) -> None:
         raise ConfigError(f"workload.max_seconds must be positive, not {workload.max_seconds}.")
 
 
+def _precision_dict(hardware: DeviceConfig) -> dict[str, str]:
+    return {group: str(hardware.precision.of(group)) for group in field_types(PrecisionConfig)}
+
+
+def _compute_dict(hardware: DeviceConfig) -> dict[str, dict[str, Any]]:
+    return {group: plain(hardware.compute_for(group)) for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS)}
+
+
 def plain(value: Any) -> Any:
     """Dataclasses, enums and tuples as JSON types."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -258,7 +318,10 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, enum.Enum) else value
 
 
+_PROSE = ("sources", "source", "description", "aliases")
+
+
 def _without_sources(tree: Any) -> Any:
     if isinstance(tree, dict):
-        return {key: _without_sources(inner) for key, inner in tree.items() if key not in ("sources", "source")}
+        return {key: _without_sources(inner) for key, inner in tree.items() if key not in _PROSE}
     return tree

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..hardware.building import nested_dataclass, raise_all
-from ..hardware.composition import groups, option
+from ..hardware.composition import groups, option, parse_override, plain_value
 from ..hardware.errors import ConfigError, did_you_mean
 from ..hardware.schema import coerce, field_types
 from ..hardware.typed import leaf_paths
@@ -64,10 +64,9 @@ def typed_paths(texts: Sequence[str]) -> set[str]:
     """The dotted paths that checked overrides set (group choices and hydra.* left out)."""
     typed: set[str] = set()
     for text in texts:
-        override = _parse(text)
-        key = str(override.key_or_group)
+        key, value = parse_override(text)
         if key not in groups() and key.split(".")[0].split("/")[0] != "hydra":
-            typed.update(leaf_paths(key, override.value()))
+            typed.update(leaf_paths(key, value))
     return typed
 
 
@@ -141,21 +140,10 @@ def _values(override: Any) -> list[Any]:
     from hydra.core.override_parser.types import Glob
 
     if not override.is_sweep_override():
-        return [_plain(override.value())]
+        return [plain_value(override.value())]
     if override.is_choice_sweep() and not isinstance(override.value(), Glob):
-        return [_plain(element) for element in override.sweep_iterator()]
+        return [plain_value(element) for element in override.sweep_iterator()]
     return []
-
-
-def _plain(value: Any) -> Any:
-    """Hydra's quoted strings as str; containers element by element."""
-    if hasattr(value, "text"):
-        return str(value.text)
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(_plain(key)): _plain(item) for key, item in value.items()}
-    return value
 
 
 def _root_keys() -> list[str]:

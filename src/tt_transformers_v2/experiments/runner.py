@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..hardware.errors import ConfigError
-from .configuration import BackendName, Experiment, Task
+from .configuration import BackendName, Experiment, Task, plain
 from .results import SCHEMA_VERSION, environment, git_state, write_result
 from .summary import ProgressLine
 
@@ -27,7 +27,8 @@ def run(
         "config": experiment.to_dict(),
         "config_hash": experiment.config_hash(),
     }
-    result["notes"] = [str(finding) for finding in experiment.warnings]
+    result["findings"] = [plain(finding) for finding in experiment.findings]
+    result["rules"] = [plain(effect) for effect in experiment.effects]
     try:
         if experiment.config.task is not Task.performance:
             result["accuracy"] = _accuracy(experiment, show_progress)
@@ -58,7 +59,8 @@ def blank_result(overrides: Sequence[str]) -> dict[str, Any]:
         "config_hash": None,
         "git": git_state(),
         "environment": environment(),
-        "notes": [],
+        "findings": [],
+        "rules": [],
         "accuracy": None,
         "performance": None,
         "seconds": None,

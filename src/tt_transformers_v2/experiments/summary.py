@@ -47,26 +47,31 @@ class ProgressLine:
             self._bar.stop()
 
 
+def console() -> Any:
+    """A console on standard output that neither highlights numbers nor breaks lines of its own."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
 def print_summary(experiment: Experiment, result: dict[str, Any], where: str) -> None:
     """The result of one job on standard output."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
-    hardware = experiment.hardware
-    console.print(
+    out, hardware = console(), experiment.hardware
+    out.print(
         f"[bold]{experiment.spec.name}[/] on [bold]{hardware.device_type}[/], precision {experiment.config.mode} "
         f"[dim](config {result['config_hash']})[/]"
     )
     table = Table.grid(padding=(0, 2))
     for name, value in (*_accuracy_lines(result["accuracy"]), *_performance_lines(result["performance"])):
         table.add_row(f"[dim]{name}[/]" if name else "", value)
-    console.print(table)
+    out.print(table)
     for line in effect_lines(experiment.effects):
-        console.print(line)
+        out.print(line)
     for finding in experiment.warnings:
-        console.print(f"[yellow]{finding.severity} {finding.id}[/]: {finding}")
-    console.print(f"[dim]{result['seconds']:.1f} s; {where}[/]")
+        out.print(f"[yellow]{finding.severity} {finding.id}[/]: {finding}")
+    out.print(f"[dim]{result['seconds']:.1f} s; {where}[/]")
 
 
 def effect_lines(effects: Sequence[RuleEffect]) -> list[str]:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .building import raise_all
-from .device_presets import DevicePresets, build_device_config, composed_preset
+from .device_presets import DevicePresets, build_device_config, composed_preset, precision_mode
 from .errors import ConfigError, did_you_mean
-from .model_overrides import ModelHardwareOverrides, ModelShape
+from .layer_overrides import apply_layers
+from .model_overrides import ModelShape, apply_rules
 from .schema import (
     OP_GROUP_PARENTS,
     ROOT_OP_GROUPS,
@@ -49,9 +50,12 @@ class AutoHardwareConfig:
         ValueError) for unknown names.
         """
         config = DevicePresets.get_config(device, mode)
-        if model_spec is not None:
-            config = ModelHardwareOverrides.apply_model_overrides(config, model_spec)
-        return config
+        if model_spec is None:
+            return config
+        ruled = apply_rules(config, model_spec, mode=precision_mode(mode))
+        num_layers = getattr(model_spec, "num_layers", 0)
+        ruled.config.layers = apply_layers(ruled.config, ruled.layers, num_layers)
+        return ruled.config
 
     @staticmethod
     def custom(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, did_you_mean
+from .fast_composition import Composed, NotCovered, compose_choices, parse_yaml
+from .typed import set_path
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -22,6 +23,24 @@ def conf_dir() -> Path:
         if (candidate / "config.yaml").is_file():
             return candidate
     raise ConfigError("the configuration folder conf/ is missing.", "Reinstall the package or run from a checkout.")
+
+
+def conf_dirs() -> tuple[Path, ...]:
+    """Folders of configuration groups, the first that has a file wins: those added by the user, then `conf_dir`."""
+    return (*_added_dirs, conf_dir())
+
+
+_added_dirs: list[Path] = []
+
+
+def add_conf_dir(folder: Path) -> None:
+    """Adds a folder of configuration groups of the user's own (what --config-dir names). Raises ConfigError."""
+    if not folder.is_dir():
+        raise ConfigError(f"the configuration folder {folder} does not exist.")
+    if folder.resolve() not in _added_dirs:
+        _added_dirs.append(folder.resolve())
+        for cached in (groups, device_types, aliases):
+            cached.cache_clear()
 
 
 def project_dir() -> Path | None:
@@ -50,13 +69,11 @@ def _group_listing() -> str:
 @functools.cache
 def groups() -> dict[str, tuple[str, ...]]:
     """Group name -> its options, sorted, as the folders of conf/ say. Groups nobody chooses from are left out."""
-    root = conf_dir()
-    found: dict[str, tuple[str, ...]] = {}
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        options = sorted(path.stem for path in folder.glob("*.yaml"))
-        if options and folder.name not in ("chip", "rules"):
-            found[folder.name] = tuple(options)
-    return found
+    found: dict[str, set[str]] = {}
+    for root in conf_dirs():
+        for folder in (path for path in root.iterdir() if path.is_dir() and path.name not in ("chip", "rules")):
+            found.setdefault(folder.name, set()).update(path.stem for path in folder.glob("*.yaml"))
+    return {name: tuple(sorted(options)) for name, options in sorted(found.items()) if options}
 
 
 @functools.cache
@@ -85,7 +102,7 @@ def aliases(group: str) -> dict[str, str]:
 def option(group: str, name: str) -> str:
     """The option of `group` that `name` means: by file name, or by alias, in any case.
 
-    Raises ConfigError with the nearest one otherwise.
+    Raises ConfigError otherwise, with the nearest one or the reason why a known model is refused.
     """
     choices = groups()[group]
     for choice in choices:
@@ -93,19 +110,61 @@ def option(group: str, name: str) -> str:
             return choice
     if group in ("device", "model") and name.casefold() in aliases(group):
         return aliases(group)[name.casefold()]
+    if group == "model":
+        from .refused import refuse
+
+        refuse(name)
     raise ConfigError(f"no {group} named {name!r}.", did_you_mean(name, choices, f"{group}="))
 
 
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The composed configuration as a plain nested dict, a fresh one at each call (cached by overrides).
+    """The composed configuration as a plain nested dict, the caller's to change.
 
-    Raises hydra's and omegaconf's exceptions; `cli` and `experiments.configuration` turn them into ConfigError.
+    `overrides` are checked ones (experiments.overrides). Raises hydra's and omegaconf's exceptions for others.
     """
-    return copy.deepcopy(_composed(tuple(overrides)))
+    return compose_with_origins(overrides).tree
 
 
-@functools.lru_cache(maxsize=1024)
-def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
+def compose_with_origins(overrides: Sequence[str] = ()) -> Composed:
+    """As `compose`, and the file under conf/ that set each value; where Hydra had to compose, the origins are empty."""
+    choices: dict[str, str | None] = {}
+    values: dict[str, Any] = {}
+    for text in overrides:
+        key, value = parse_override(text)
+        if key in groups():
+            choices[key] = value
+        else:
+            values[key] = value
+    try:
+        composed = compose_choices(conf_dirs(), choices)
+    except NotCovered:
+        return Composed(_composed_by_hydra(overrides))
+    for key, value in values.items():
+        set_path(composed.tree, key, value)
+    return composed
+
+
+@functools.lru_cache(maxsize=65536)
+def parse_override(text: str) -> tuple[str, Any]:
+    """Key and plain value of one override that is no sweep."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    override = OverridesParser.create().parse_override(text)
+    return str(override.key_or_group), plain_value(override.value())
+
+
+def plain_value(value: Any) -> Any:
+    """Hydra's quoted strings as str, containers element by element."""
+    if hasattr(value, "text"):
+        return str(value.text)
+    if isinstance(value, list):
+        return [plain_value(item) for item in value]
+    if isinstance(value, dict):
+        return {str(plain_value(key)): plain_value(item) for key, item in value.items()}
+    return value
+
+
+def _composed_by_hydra(overrides: Sequence[str]) -> dict[str, Any]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from omegaconf import OmegaConf
@@ -134,13 +193,11 @@ def _own_hydra() -> Iterator[None]:
 
 
 def read_yaml(relative: str) -> Any:
-    """A data file under conf/, parsed once per process; do not change what is returned."""
-    return _read_yaml(conf_dir() / relative)
+    """A data file under the conf folders, parsed once per process; do not change what is returned."""
+    found = next((root / relative for root in conf_dirs() if (root / relative).is_file()), conf_dir() / relative)
+    return _read_yaml(found)
 
 
 @functools.cache
 def _read_yaml(path: Path) -> Any:
-    import yaml
-
-    with path.open(encoding="utf-8") as stream:
-        return yaml.load(stream, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return parse_yaml(path.read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ..hardware.schema import DeviceConfig, Placement
 from ..models.spec import ModelSpec
-from .ops import TILE, heads_per_chip, matrices_per_chip, padded, require_positive
+from .ops import TILE, heads_per_chip, layer_kinds, matrices_per_chip, padded, require_positive
 
 # Share of DRAM kept for activations, rotary tables, trace buffers and the allocator (the auto_shard model
 # counts 95 % usable, tt-metal PR #50597).
@@ -87,12 +87,14 @@ def memory_fit(hw: DeviceConfig, spec: ModelSpec, *, batch: int = 1, context: in
 def weight_bytes(hw: DeviceConfig, spec: ModelSpec) -> dict[str, int]:
     """DRAM bytes of one chip's weights by tensor group."""
     layers = math.ceil(spec.num_layers / hw.parallelism.pipeline_parallel_size)
-    in_dram = hw.memory.weights_placement == Placement.DRAM
     groups = dict.fromkeys(("wqkv", "wo", "ff1_ff3", "ff2", "lm_head", "embedding", "norm"), 0)
-    for name, (inputs, outputs) in matrices_per_chip(hw, spec).items():
-        group = "ff1_ff3" if name in ("ff1", "ff3") else name
-        tiles = inputs * outputs // (TILE * TILE) * (1 if name == "lm_head" else layers)
-        groups[group] += tiles * hw.precision.of(group).tile_bytes if in_dram else 0
+    if hw.memory.weights_placement == Placement.DRAM:
+        for name, (inputs, outputs) in matrices_per_chip(hw, spec).items():
+            group = "ff1_ff3" if name in ("ff1", "ff3") else name
+            tiles = inputs * outputs // (TILE * TILE)
+            groups[group] += tiles * (
+                hw.precision.of(group).tile_bytes if name == "lm_head" else _over_layers(hw, spec, group)
+            )
     columns = math.ceil(spec.hidden_dim / hw.parallelism.tensor_parallel_size)
     groups["embedding"] = math.ceil(spec.vocab_size * columns * hw.precision.of("embedding").bytes_per_element)
     per_layer = 2 * spec.hidden_dim + (2 * spec.head_dim if spec.qk_norm else 0)
@@ -104,10 +106,15 @@ def kv_block_bytes(hw: DeviceConfig, spec: ModelSpec) -> int:
     """DRAM bytes of one page of one user's cache on one chip: KV_BLOCK keys and values in all its layers."""
     if hw.memory.kv_cache_placement != Placement.DRAM:
         return 0
-    layers = math.ceil(spec.num_layers / hw.parallelism.pipeline_parallel_size)
     _, kv_heads = heads_per_chip(spec, hw.parallelism.tensor_parallel_size)
     tiles = KV_BLOCK // TILE * padded(spec.head_dim) // TILE
-    return 2 * layers * kv_heads * tiles * hw.precision.of("kv_cache").tile_bytes
+    return 2 * kv_heads * tiles * _over_layers(hw, spec, "kv_cache")
+
+
+def _over_layers(hw: DeviceConfig, spec: ModelSpec, group: str) -> int:
+    """Bytes per tile of a tensor group, summed over the layers that one pipeline stage holds (its mean share)."""
+    whole = sum(count * own.precision.of(group).tile_bytes for own, count in layer_kinds(hw, spec))
+    return math.ceil(whole / hw.parallelism.pipeline_parallel_size)
 
 
 def _summary(

@@ -102,33 +102,61 @@ _GROUPS = {
 }
 
 
+def layer_kinds(hw: DeviceConfig, spec: ModelSpec) -> list[tuple[DeviceConfig, int]]:
+    """The configurations that the model's layers have, and how many layers have each."""
+    counts: dict[int, int] = {}
+    for own in hw.layers.values():
+        counts[id(own)] = counts.get(id(own), 0) + 1
+    by_id = {id(own): own for own in hw.layers.values()}
+    common = spec.num_layers - len(hw.layers)
+    return ([(hw, common)] if common else []) + [(by_id[key], count) for key, count in counts.items()]
+
+
 def decode_ops(hw: DeviceConfig, spec: ModelSpec, *, batch: int, context: int) -> list[Op]:
-    """Ops of one decode step: one token for each of `batch` users, `context` tokens in every user's cache."""
+    """Ops of one decode step: one token for each of `batch` users, `context` tokens in every user's cache.
+
+    Layers of one configuration are counted together; those with per-layer entries come as ops of their own.
+    """
     require_positive(batch=batch, context=context)
-    layers, rows = spec.num_layers, padded(batch)
+    rows, shapes = padded(batch), matrices_per_chip(hw, spec)
+    layers = [
+        op
+        for own, count in layer_kinds(hw, spec)
+        for op in _layer(
+            own,
+            spec,
+            shapes,
+            rows=rows,
+            count=count,
+            phase="decode",
+            attention=_decode_attention(own, spec, batch=batch, context=context, count=count),
+        )
+    ]
+    return [
+        _embedding(hw, spec, rows),
+        *layers,
+        _matmul(hw, shapes["lm_head"], "lm_head", rows=rows, count=1, phase="decode"),
+        Op(name="sampling_and_host", kind="overhead", rows=batch),
+    ]
+
+
+def _decode_attention(hw: DeviceConfig, spec: ModelSpec, *, batch: int, context: int, count: int) -> Op:
     q_heads, kv_heads = heads_per_chip(spec, hw.parallelism.tensor_parallel_size)
     seen = min(context, spec.sliding_window) if spec.sliding_window else context
     cached = padded(seen) * padded(spec.head_dim) * hw.precision.of("kv_cache").bytes_per_element
     kv_in_dram = hw.memory.kv_cache_placement == Placement.DRAM
-    sdpa = Op(
+    return Op(
         name="sdpa",
         kind="kv",
         compute_group="sdpa_decode",
         fidelity=_fidelity(hw, "sdpa_decode"),
-        count=layers,
-        rows=rows,
+        count=count,
+        rows=padded(batch),
         kv_bytes=2.0 * batch * kv_heads * cached if kv_in_dram else 0.0,
         flops=4.0 * batch * q_heads * spec.head_dim * seen,
         context=seen,
         pairs=batch * kv_heads,
     )
-    shapes = matrices_per_chip(hw, spec)
-    return [
-        _embedding(hw, spec, rows),
-        *_layer(hw, spec, shapes, rows=rows, count=layers, phase="decode", attention=sdpa),
-        _matmul(hw, shapes["lm_head"], "lm_head", rows=rows, count=1, phase="decode"),
-        Op(name="sampling_and_host", kind="overhead", rows=batch),
-    ]
 
 
 def prefill_ops(hw: DeviceConfig, spec: ModelSpec, *, prompt_length: int) -> list[Op]:
@@ -140,27 +168,43 @@ def prefill_ops(hw: DeviceConfig, spec: ModelSpec, *, prompt_length: int) -> lis
     tokens = padded_prompt(prompt_length)
     rows = min(tokens, hw.max_prefill_chunk_size)
     chunks = math.ceil(tokens / rows)
+    shapes = matrices_per_chip(hw, spec)
+    layers = [
+        op
+        for own, count in layer_kinds(hw, spec)
+        for op in _layer(
+            own,
+            spec,
+            shapes,
+            rows=rows,
+            count=count * chunks,
+            phase="prefill",
+            attention=_prefill_attention(own, spec, tokens=tokens, chunks=chunks, count=count),
+        )
+    ]
+    return [
+        _embedding(hw, spec, tokens),
+        *layers,
+        _matmul(hw, shapes["lm_head"], "lm_head", rows=TILE, count=1, phase="prefill"),
+        Op(name="sampling_and_host", kind="overhead", rows=1),
+    ]
+
+
+def _prefill_attention(hw: DeviceConfig, spec: ModelSpec, *, tokens: int, chunks: int, count: int) -> Op:
     q_heads, _ = heads_per_chip(spec, hw.parallelism.tensor_parallel_size)
     scores = q_heads * tokens * tokens / 2
     if spec.sliding_window and spec.sliding_window < tokens:
         scores = q_heads * tokens * spec.sliding_window
-    sdpa = Op(
+    return Op(
         name="sdpa",
         kind="kv",
         compute_group="sdpa_prefill",
         fidelity=_fidelity(hw, "sdpa_prefill"),
-        count=spec.num_layers * chunks,
-        rows=rows,
+        count=count * chunks,
+        rows=min(tokens, hw.max_prefill_chunk_size),
         flops=4.0 * spec.head_dim * scores / chunks,
         scores=scores / chunks,
     )
-    shapes = matrices_per_chip(hw, spec)
-    return [
-        _embedding(hw, spec, tokens),
-        *_layer(hw, spec, shapes, rows=rows, count=spec.num_layers * chunks, phase="prefill", attention=sdpa),
-        _matmul(hw, shapes["lm_head"], "lm_head", rows=TILE, count=1, phase="prefill"),
-        Op(name="sampling_and_host", kind="overhead", rows=1),
-    ]
 
 
 def _layer(

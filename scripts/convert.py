@@ -1,0 +1,18 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Converts TTTv1's and the serving tools' settings to ours and back. See --help and docs/exchange.md."""
+
+import sys
+from pathlib import Path
+
+try:
+    from tt_transformers_v2.hardware.exchange.convert import main
+except ModuleNotFoundError as error:
+    if error.name != "tt_transformers_v2":
+        raise
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+    from tt_transformers_v2.hardware.exchange.convert import main
+from tt_transformers_v2.models.spec import ModelSpec
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], ModelSpec.uniform))

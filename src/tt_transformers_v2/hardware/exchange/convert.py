@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command behind scripts/convert.py: reads one format, writes another, and says on stderr what to know."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from ..auto_config import AutoHardwareConfig
+from ..checks import Finding, Severity
+from ..composition import option, read_yaml
+from ..errors import ConfigError
+from ..schema import DeviceConfig, Named
+from ..typed import set_path
+from .imported import Imported, Written
+from .kernels import shown
+from .serving import read_server_spec, read_vllm, write_server_spec, write_vllm
+from .tttv1 import read_decoder_json, read_optimizations
+from .tttv1_writing import write_decoder_json, write_optimizations
+from .untrusted import MAX_JSON_BYTES, read_file
+
+READS = ("tttv1-json", "tttv1-string", "vllm", "server-spec")
+WRITES = ("yaml", *READS)
+# What conf/model/<option>.yaml says of a model's shape, for ModelSpec.uniform.
+_SHAPE = (
+    "vocab_size",
+    "hidden_dim",
+    "num_layers",
+    "num_heads",
+    "num_kv_heads",
+    "head_dim",
+    "intermediate_dim",
+    "name",
+    "family",
+    "tie_embeddings",
+    "qkv_bias",
+    "qk_norm",
+    "max_context",
+)
+
+
+class Model(Protocol):
+    """What a conversion looks at in a model; models.spec.ModelSpec has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def num_parameters(self) -> int: ...
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def max_context(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to read: a format of READS and where it stands, a file, "-" for stdin, or the text itself."""
+
+    format: str
+    place: str
+
+
+def main(arguments: Sequence[str], make_model: Callable[..., Model]) -> int:
+    """Runs one conversion; 0, or 2 after one or two lines on stderr.
+
+    `make_model` is ModelSpec.uniform; it is handed in because this room knows no models.
+    """
+    try:
+        args = _parser().parse_args(arguments)
+        source = Source(*args.source) if args.source else None
+        written = convert(
+            source, args.to, model_shape(args.model, make_model), mode=args.mode, device=args.device, lossy=args.lossy
+        )
+        if args.out is None:
+            print(written, end="" if written.endswith("\n") else "\n")
+        else:
+            _write_file(args.out, written)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for finding in written.findings:
+        print(f"{finding.severity} [{finding.id}] {finding}", file=sys.stderr)
+    return 0
+
+
+def convert(
+    source: Source | None,
+    to: str,
+    model: Model,
+    *,
+    mode: str | None = None,
+    device: str | None = None,
+    lossy: bool = False,
+) -> Written:
+    """What `source` says for `model`, in the format `to`; its findings are those of reading and of writing.
+
+    Without a source, what the package itself would use. `mode` defaults to what the source names, else performance,
+    and `device` likewise, else N150. Raises ConfigError for anything that cannot be read, or written without `lossy`.
+    """
+    imported = Imported() if source is None else read_source(source, model, mode)
+    mode = mode or imported.mode or "performance"
+    device = device or imported.values.get("device.device_type", "N150")
+    if to == "yaml":
+        if source is None:
+            raise ConfigError("--to yaml needs --from.", "The package's own settings are: scripts/run.py --cfg job.")
+        text = tuning_yaml(imported, f"{model.name}, device={device.lower()} precision={mode}")
+        return Written(text, [*imported.findings, *_without_place(imported)])
+    config = AutoHardwareConfig.from_device(device, mode, model)
+    asked = Imported(
+        imported.mode,
+        {path: value for path, value in imported.values.items() if path != "device.device_type"},
+        imported.layers,
+        imported.findings,
+        imported.custom_configs,
+    )
+    written = _write(to, asked.applied(config, model.num_layers), model, mode, lossy)
+    return Written(written, [*imported.findings, *written.findings])
+
+
+def read_source(source: Source, model: Model, mode: str | None) -> Imported:
+    """What a source says. Raises ConfigError for unreadable files and for content its format does not have."""
+    if source.format == "tttv1-json" and source.place != "-":
+        return read_decoder_json(Path(source.place), model.num_layers, mode=mode, model_name=model.name)
+    text = _text(source.place)
+    if source.format == "tttv1-json":
+        return read_decoder_json(text, model.num_layers, mode=mode, model_name=model.name)
+    if source.format == "tttv1-string":
+        return read_optimizations(text, model.num_layers)
+    if source.format == "vllm":
+        return read_vllm(text)
+    if source.format == "server-spec":
+        return read_server_spec(text)
+    raise ConfigError(f"cannot read {shown(source.format)}.", f"choices: {', '.join(READS)}")
+
+
+def model_shape(name: str, make_model: Callable[..., Model]) -> Model:
+    """The model of an option of conf/model. Raises ConfigError for unknown names and for options without a shape."""
+    described = read_yaml(f"model/{option('model', name)}.yaml")
+    if "num_layers" not in described:
+        raise ConfigError(f"model={name} has no shape of its own.", "Choose a model that conf/model describes.")
+    return make_model(**{key: described[key] for key in _SHAPE if key in described})
+
+
+def tuning_yaml(imported: Imported, purpose: str) -> str:
+    """A file for conf/tuning or conf/experiment: precision, compute, device, parallelism and layers, as far as set."""
+    import yaml
+
+    tree: dict[str, Any] = {}
+    for path, value in imported.values.items():
+        if path != "device.device_type":
+            set_path(tree, path, value)
+    if "activations" in tree.get("precision", {}):
+        for finer in ("mlp_activations", "attention_activations"):
+            tree["precision"].setdefault(finer, None)  # inherit, whatever the precision mode says
+    if imported.layers:
+        tree["layers"] = [_filled(entry.to_dict()) for entry in imported.layers]
+    head = f"# @package _global_\n# Converted for {purpose}\n"
+    return head + (yaml.safe_dump(_plain(tree), sort_keys=False, width=110) if tree else "")
+
+
+def _write(to: str, config: DeviceConfig, model: Model, mode: str, lossy: bool) -> Written:
+    if to == "tttv1-json":
+        return write_decoder_json(config, model.num_layers, lossy=lossy)
+    if to == "tttv1-string":
+        return write_optimizations(config, num_layers=model.num_layers, lossy=lossy)
+    served = None if mode == "custom" else mode
+    if to == "vllm":
+        return write_vllm(config, mode=served)
+    if to == "server-spec":
+        return write_server_spec(config, model, mode=served)
+    raise ConfigError(f"cannot write {shown(to)}.", f"choices: {', '.join(WRITES)}")
+
+
+def _without_place(imported: Imported) -> list[Finding]:
+    """Serving settings that the package's YAML has no key for."""
+    modelled = ("trace_region_size", "optimizations", "device", "max_concurrency", "override_tt_config")
+    return [
+        Finding(
+            "exchange-not-in-yaml",
+            Severity.hint,
+            f"Left out of the YAML: {', '.join(keys)}.",
+            f"They are settings of {kind.replace('_', ' ')} and configure nothing here.",
+            "Convert back from the original to keep them.",
+        )
+        for kind, settings in imported.custom_configs.items()
+        if (keys := [key for key in settings if key not in modelled])
+    ]
+
+
+def _text(place: str) -> str:
+    """Standard input for "-", a file's content where `place` is one, else `place` itself."""
+    if place == "-":
+        return sys.stdin.read(MAX_JSON_BYTES + 1)
+    try:
+        is_file = os.path.exists(place)
+    except ValueError:
+        is_file = False
+    return read_file(place) if is_file else place
+
+
+def _write_file(place: str, text: str) -> None:
+    try:
+        Path(place).write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+    except (OSError, ValueError) as problem:
+        raise ConfigError(f"cannot write {shown(place)}: {getattr(problem, 'strerror', None) or problem}.") from None
+
+
+def _filled(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if value}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Named) else value
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}.", "See --help.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="convert.py", description="TTTv1's and the serving tools' settings to ours and back.")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        nargs=2,
+        metavar=("FORMAT", "SOURCE"),
+        help=f"what to read, of {', '.join(READS)}: a file, - for stdin, or (all but tttv1-json) the text itself; "
+        "without it, the package's own settings",
+    )
+    parser.add_argument("--to", required=True, metavar="FORMAT", help=f"what to write: {', '.join(WRITES)}")
+    parser.add_argument("--model", required=True, help="an option of conf/model, or a model's name: llama8b")
+    parser.add_argument("--mode", help="performance, accuracy or custom (default: what the source says)")
+    parser.add_argument("--device", help="an option of conf/device (default: what the source says, else n150)")
+    parser.add_argument("--out", metavar="FILE", help="write there instead of printing")
+    parser.add_argument("--lossy", action="store_true", help="write the nearest setting where TTTv1 has no equal")
+    return parser

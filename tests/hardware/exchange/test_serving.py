@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import shlex
+
+import pytest
+import yaml
+
+from tt_transformers_v2.hardware import ConfigError, DevicePresets
+from tt_transformers_v2.hardware.composition import device_types
+from tt_transformers_v2.hardware.exchange import read_server_spec, read_vllm, write_server_spec, write_vllm
+from tt_transformers_v2.hardware.exchange.serving import our_device, server_device
+
+
+class Served:
+    max_context = 131072
+
+
+# Settings as Tenstorrent's documents and catalogues use them.
+GALAXY_TT = {
+    "dispatch_core_axis": "col",
+    "sample_on_device_mode": "all",
+    "fabric_config": "FABRIC_1D_RING",
+    "worker_l1_size": 1344544,
+    "trace_region_size": 215000000,
+}
+ENTRIES = [
+    {"device": "N150", "max_concurrency": 32, "max_context": 65536, "default_impl": True},
+    {
+        "device": "T3K",
+        "max_concurrency": 32,
+        "max_context": 131072,
+        "tensor_cache_timeout": 5400.0,
+        "override_tt_config": {"trace_region_size": 30000000},
+        "env_vars": {"MAX_PREFILL_CHUNK_SIZE": "32", "VLLM_ALLOW_LONG_MAX_MODEL_LEN": 1},
+        "system_requirements": {"firmware": {"specifier": ">=18.8.0", "mode": "SUGGESTED"}},
+    },
+    {
+        "device": "GALAXY",
+        "max_concurrency": 32,
+        "max_context": 131072,
+        "vllm_args": {"data_parallel_size": 4, "max_num_seqs": 32},
+        "override_tt_config": GALAXY_TT,
+    },
+    {"device": "GALAXY", "max_concurrency": 128, "max_context": 40960, "env_vars": {"MESH_DEVICE": "(4, 8)"}},
+    {"max_context": 4096, "device": "P150X4", "max_concurrency": 8, "vllm_args": {"block_size": "32"}},
+    {"device": "GALAXY_T3K", "max_concurrency": 1, "max_context": 16384},
+    {"device": "T3K", "max_concurrency": 32, "max_context": 4, "vllm_args": {"data_parallel_size": "8"}},
+    {"device": "T3K", "max_concurrency": 32, "max_context": 4, "override_tt_config": {}},
+]
+
+
+def applied(imported, device="n150"):
+    return imported.applied(DevicePresets.get_config(imported.values.get("device.device_type", device)), 32)
+
+
+def test_vllm_is_told_what_the_configuration_knows():
+    text = write_vllm(DevicePresets.get_config("t3k"), mode="accuracy")
+    flag, value = shlex.split(text)
+    assert flag == "--additional-config"
+    size = DevicePresets.get_config("t3k").trace_region_size
+    assert json.loads(value) == {"tt": {"trace_region_size": size, "optimizations": "accuracy"}}
+    imported = read_vllm(text)
+    assert imported.mode == "accuracy"
+    assert imported.values == {"device.trace_region_size": size}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, GALAXY_TT, {"optimizations": "performance"}, {"mpi_args": "--host 'a b'", "trace_mode": "none"}]
+)
+def test_vllm_settings_come_back_as_they_were(settings):
+    texts = [
+        json.dumps({"tt": settings}),
+        json.dumps(settings),
+        f"vllm serve model --additional-config {shlex.quote(json.dumps({'tt': settings}))} --port 8000",
+        f"--additional-config={shlex.quote(json.dumps({'tt': settings}))}",
+    ]
+    for text in texts:
+        written = write_vllm(applied(read_vllm(text)))
+        assert json.loads(shlex.split(written)[1]) == {"tt": settings}
+        assert list(json.loads(shlex.split(written)[1])["tt"]) == list(settings)
+        assert read_vllm(written) == read_vllm(text)
+
+
+def test_a_changed_trace_region_is_written():
+    config = applied(read_vllm(json.dumps({"tt": {"trace_mode": "all"}})))
+    config.trace_region_size = 7
+    assert json.loads(shlex.split(write_vllm(config))[1])["tt"] == {"trace_mode": "all", "trace_region_size": 7}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_server_entry_comes_back_as_it_was(entry):
+    for text in (yaml.safe_dump(entry, sort_keys=False), yaml.safe_dump([entry], sort_keys=False)):
+        imported = read_server_spec(text)
+        written = write_server_spec(applied(imported), Served)
+        assert yaml.safe_load(written) == entry
+        assert list(yaml.safe_load(written)) == list(entry)
+        assert read_server_spec(written) == imported
+
+
+def test_users_and_groups_of_a_server_entry():
+    config = applied(read_server_spec(yaml.safe_dump(ENTRIES[2])))
+    assert config.device_type == our_device("GALAXY")
+    assert config.max_batch_size == 8
+    assert (config.parallelism.data_parallel_size, config.parallelism.chips) == (4, config.spec.chips)
+    assert config.trace_region_size == 215000000
+    config.parallelism.data_parallel_size = 2
+    assert yaml.safe_load(write_server_spec(config, Served))["vllm_args"]["data_parallel_size"] == 2
+    assert yaml.safe_load(write_server_spec(config, Served))["max_concurrency"] == 16
+
+
+def test_a_new_server_entry():
+    config = DevicePresets.get_config("n300")
+    entry = yaml.safe_load(write_server_spec(config, Served, mode="performance"))
+    assert entry == {
+        "device": "N300",
+        "max_concurrency": config.max_batch_size,
+        "max_context": 131072,
+        "override_tt_config": {"trace_region_size": config.trace_region_size, "optimizations": "performance"},
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(device_types()))
+def test_every_device_has_their_name(kind):
+    theirs = server_device(kind)
+    assert theirs == theirs.upper()
+    assert server_device(our_device(theirs)) == theirs
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"tt": {"trace_region": 3}}', "Did you mean trace_region_size"),
+        ('{"tt": {"trace_mode": "decode"}}', "Did you mean decode_only"),
+        ('{"tt": {"trace_region_size": "3"}}', "must be a whole number"),
+        ('{"tt": {"trace_region_size": true}}', "must be a whole number"),
+        ('{"tt": {"trace_region_size": -1}}', "must not be negative"),
+        ('{"tt": {"optimizations": "custom"}}', "not a value it has"),
+        ('{"tt": []}', "must be a mapping"),
+        ("vllm serve model", "no --additional-config"),
+    ],
+)
+def test_what_the_plugin_would_not_take_is_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        read_vllm(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"device": "P151"}, "Did you mean P150"),
+        ({"device": "GPU"}, "no device described here"),
+        ({"max_concurency": 1}, "Did you mean max_concurrency"),
+        ({"max_context": None}, "must be a whole number"),
+        ({"max_context": 0}, "at least 1"),
+        ({"override_tt_config": {"l1_size": 1}}, "unknown key 'l1_size'"),
+        ({"vllm_args": {"data_parallel_size": 5}}, "Users divide evenly"),
+        ({"vllm_args": {"data_parallel_size": [1]}}, "Users divide evenly"),
+    ],
+)
+def test_what_the_server_would_not_take_is_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        read_server_spec(yaml.safe_dump(ENTRIES[0] | change))
+
+
+def test_there_is_no_custom_mode_there():
+    with pytest.raises(ConfigError, match="no custom mode"):
+        write_vllm(DevicePresets.get_config("n150"), mode="custom")

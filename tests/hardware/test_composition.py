@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast composer against Hydra itself."""
+
+import itertools
+
+import pytest
+
+from tt_transformers_v2.hardware import ConfigError
+from tt_transformers_v2.hardware.composition import (
+    _composed_by_hydra,
+    compose,
+    compose_with_origins,
+    conf_dirs,
+    groups,
+    option,
+)
+from tt_transformers_v2.hardware.fast_composition import NotCovered, compose_choices, parse_yaml
+
+SINGLE = [f"{group}={name}" for group, names in groups().items() for name in names]
+PAIRS = [*itertools.product(("device=t3k", "device=p100"), (f"precision={name}" for name in groups()["precision"]))]
+
+
+@pytest.mark.parametrize("overrides", [(), *((one,) for one in SINGLE), *PAIRS], ids=" ".join)
+def test_the_fast_composer_equals_hydra(overrides):
+    assert compose(overrides) == _composed_by_hydra(overrides)
+
+
+def test_typed_values_are_set_as_hydra_sets_them():
+    overrides = ["compute.mlp.math_fidelity=HiFi3", "workload.batch=4", "++model.path=null", "calibration.x='a b'"]
+    hydras = _composed_by_hydra([*overrides[:3], "++calibration.x='a b'"])
+    assert compose(overrides) == hydras
+
+
+def test_every_value_knows_its_file():
+    origins = compose_with_origins(["device=t3k", "precision=accuracy"]).origins
+    assert origins["device.chip.dram_banks"] == "chip/wormhole.yaml"
+    assert origins["device.mesh_shape"] == "device/t3k.yaml"
+    assert origins["compute.mlp.math_fidelity"] == "precision/accuracy.yaml"
+    assert origins["compute.mlp.fp32_dest_acc_en"] == "tuning/device_precision/t3k_accuracy.yaml"
+    assert origins["task"] == "config.yaml"
+
+
+def test_results_are_the_callers_own():
+    compose()["device"]["mesh_shape"][0] = 99
+    assert compose()["device"]["mesh_shape"] == [1, 1]
+
+
+def test_what_it_does_not_cover_is_left_to_hydra():
+    with pytest.raises(NotCovered):
+        compose_choices(conf_dirs(), {"device": "n151"})
+    with pytest.raises(NotCovered):
+        compose_choices(conf_dirs(), {"nonsense": "x"})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-5", 1e-5), ("70e9", 70e9), ("1_000", 1000), ("0x10", "0x10"), ("2024-01-01", "2024-01-01"), ("yes", True)],
+)
+def test_yaml_scalars(text, value):
+    assert parse_yaml(text) == value
+
+
+def test_unknown_options_name_the_nearest():
+    with pytest.raises(ConfigError, match="Did you mean device=n150"):
+        option("device", "N15O")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .hardware.composition import add_conf_dir, conf_dir, outputs_dir, register_resolvers
+from .hardware.composition import add_conf_dir, conf_dir, in_one_line, outputs_dir, register_resolvers
 from .hardware.errors import ConfigError, closest
 
 
@@ -89,7 +89,7 @@ def _run_hydra(arguments: list[str]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         if wanted_tracebacks:
             raise
-        raise ConfigError(_in_one_line(error)) from None
+        raise ConfigError(in_one_line(error)) from None
     except OSError as error:
         folder = _typed_run_folder(arguments)
         if folder is not None:
@@ -160,13 +160,6 @@ def _typed_run_folder(arguments: list[str]) -> Path | None:
     """The folder that `hydra.run.dir=` names literally."""
     values = [text.partition("=")[2] for text in arguments if text.startswith("hydra.run.dir=")]
     return Path(values[-1]) if values and "${" not in values[-1] else None
-
-
-def _in_one_line(error: Exception) -> str:
-    """A Hydra message without its advice to append with `+`, which would hide a typo."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith("To append to your config")]
-    return " ".join(kept[:2]) or type(error).__name__
 
 
 def _remove_unused(folder: Path) -> None:

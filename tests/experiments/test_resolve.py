@@ -140,3 +140,10 @@ def test_layers_of_the_users_own_win_over_everything_and_rules_layers_do_not():
 def test_bad_layer_entries_are_refused(layers, message):
     with pytest.raises(ConfigError, match=message):
         experiment("model=llama8b", f"layers={layers}")
+
+
+def test_rule_sets_can_be_chosen():
+    assert experiment("model=llama8b").hardware.for_layer(31).precision.of("ff1_ff3") == "BFP8"
+    assert experiment("model=llama8b", "model_rules=none").layers == []
+    recipe = experiment("model=mistral7b", "precision=accuracy", "model_rules=tttv2")
+    assert recipe.hardware.precision.of("lm_head") == "BF16"

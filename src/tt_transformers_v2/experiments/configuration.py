@@ -31,6 +31,7 @@ from ..hardware.schema import (
 )
 from ..hardware.typed import release_finer
 from ..models.spec import ModelSpec, RopeScaling
+from ..perf.calibration import Calibration
 from .fit import computed_chunk, dram_findings
 
 
@@ -129,7 +130,7 @@ class ExperimentConfig(HardwareSections):
     mode: PrecisionMode
     task: Task = Task.both
     seed: int = 0
-    rules: RuleSet = RuleSet.tttv1
+    model_rules: RuleSet = RuleSet.tttv1
     layers: list[Any] = field(default_factory=list)
 
 
@@ -140,6 +141,7 @@ class Experiment:
     config: ExperimentConfig
     hardware: DeviceConfig
     spec: ModelSpec
+    calibration: Calibration
     effects: list[RuleEffect] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     layers: list[LayerEntry] = field(default_factory=list)
@@ -178,7 +180,7 @@ class Experiment:
         return {
             "device": _without_sources(device),
             "mode": str(self.config.mode),
-            "rules": str(self.config.rules),
+            "model_rules": str(self.config.model_rules),
             "precision": _precision_dict(hardware),
             "compute": _compute_dict(hardware),
             "layers": self.layer_differences(),
@@ -224,10 +226,11 @@ def resolve(composed: Mapping[str, Any], typed: Iterable[str] = ()) -> Experimen
     release_finer(dict(composed), asked)
     config = build(ExperimentConfig, composed)
     _check_workload(config.workload)
+    calibration = Calibration.from_dict(config.calibration)
     spec = model_spec(config.model)
-    ruled = apply_rules(device_config(config), spec, mode=config.mode, rule_set=config.rules.value, typed=asked)
+    ruled = apply_rules(device_config(config), spec, mode=config.mode, rule_set=config.model_rules.value, typed=asked)
     hardware = ruled.config
-    experiment = Experiment(config, hardware, spec, ruled.effects)
+    experiment = Experiment(config, hardware, spec, calibration, ruled.effects)
     batch = config.workload.batch
     experiment.effects += fit_to_model(hardware, spec, batch=batch, context=experiment.context, typed=asked)
     experiment.effects += computed_chunk(hardware, spec, asked)

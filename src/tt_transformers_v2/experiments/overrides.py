@@ -19,7 +19,7 @@ from ..hardware.schema import coerce, field_types
 from ..hardware.typed import leaf_paths
 from .configuration import ExperimentConfig
 
-_OPTIONAL_GROUPS = ("experiment",)
+_OPTIONAL_GROUPS = ("experiment", "tuning")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ import dataclasses
 import math
 from typing import Any
 
-from ..perf.calibration import Calibration
 from ..perf.memory import memory_fit
 from ..perf.roofline import predict_performance
 from .configuration import Experiment
@@ -20,7 +19,7 @@ def predict(experiment: Experiment) -> dict[str, Any]:
     speed = predict_performance(
         hardware,
         spec,
-        Calibration.from_dict(experiment.config.calibration),
+        experiment.calibration,
         prompt_length=workload.prompt_length,
         batch=users,
         context=workload.context,

@@ -49,7 +49,7 @@ def collect(cls: type[T], mapping: Any, where: str, problems: list[ConfigError])
             problems.append(ConfigError(f"unknown key {path!r}.", did_you_mean(str(key), annotations)))
             continue
         nested = nested_dataclass(annotations[key])
-        if nested is not None and value is not None:
+        if nested is not None and not (value is None and annotations[key] is not nested):
             values[key] = collect(nested, value, path, problems)
             continue
         try:

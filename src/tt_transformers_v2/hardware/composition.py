@@ -120,7 +120,7 @@ def option(group: str, name: str) -> str:
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The composed configuration as a plain nested dict, the caller's to change.
 
-    `overrides` are checked ones (experiments.overrides). Raises hydra's and omegaconf's exceptions for others.
+    `overrides` are checked ones (experiments.overrides). Raises ConfigError for what cannot be composed.
     """
     return compose_with_origins(overrides).tree
 
@@ -136,6 +136,8 @@ def compose_with_origins(overrides: Sequence[str] = ()) -> Composed:
         else:
             values[key] = value
     try:
+        if any("${" in text for text in overrides):
+            raise NotCovered("interpolation")
         composed = compose_choices(conf_dirs(), choices)
     except NotCovered:
         return Composed(_composed_by_hydra(overrides))
@@ -164,7 +166,25 @@ def plain_value(value: Any) -> Any:
     return value
 
 
+def in_one_line(error: Exception) -> str:
+    """A Hydra message without its advice to append with `+`, which would hide a typo."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith("To append to your config")]
+    return " ".join(kept[:2]) or type(error).__name__
+
+
 def _composed_by_hydra(overrides: Sequence[str]) -> dict[str, Any]:
+    """What Hydra composes. Raises ConfigError in place of Hydra's and OmegaConf's own exceptions."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return _hydras_tree(overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(in_one_line(error)) from None
+
+
+def _hydras_tree(overrides: Sequence[str]) -> dict[str, Any]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from omegaconf import OmegaConf

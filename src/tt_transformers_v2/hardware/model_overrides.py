@@ -116,7 +116,7 @@ def apply_rules(
 def rules(rule_set: str = "tttv1") -> tuple[Rule, ...]:
     """The rules of a set in order, followed by those that always apply."""
     if rule_set not in RULE_SETS:
-        raise ConfigError(f"no rule set named {rule_set!r}.", did_you_mean(rule_set, RULE_SETS, "rules="))
+        raise ConfigError(f"no rule set named {rule_set!r}.", did_you_mean(rule_set, RULE_SETS, "model_rules="))
     files = [ALWAYS] if rule_set == "none" else [rule_set, ALWAYS]
     found: list[Rule] = []
     for file in files:

@@ -52,7 +52,7 @@ class DeviceType(Named):
     def _missing_(cls, value: object) -> DeviceType | None:
         from .composition import device_types
 
-        if value not in device_types():
+        if not isinstance(value, str) or value not in device_types():
             return None
         member = str.__new__(cls, str(value))
         member._name_ = member._value_ = str(value)

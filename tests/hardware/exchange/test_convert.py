@@ -31,7 +31,10 @@ def run(*arguments):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_pages_works(command, monkeypatch, tmp_path, capsys):
     words = shlex.split(command.split(" > ")[0])[2:]
-    words = [str(tmp_path / word) if before == "--out" else word for before, word in zip(["", *words], words)]
+    words = [
+        str(tmp_path / word) if before == "--out" else word
+        for before, word in zip(["", *words[:-1]], words, strict=True)
+    ]
     monkeypatch.chdir(ROOT)
     assert run(*words) == 0
     assert capsys.readouterr().out or list(tmp_path.iterdir())

@@ -129,16 +129,18 @@ def _decoders(text: Any, num_layers: int) -> tuple[dict[int, Stated], bool, bool
 def _layer_numbers(decoders: Mapping[str, Any], num_layers: int) -> dict[str, int]:
     """Key -> layer number, all of them different; `num_layers` itself only where the last layer is not given."""
     numbers: dict[str, int] = {}
+    given: set[int] = set()
     for key in decoders:
         if not _LAYER.match(key):
             raise ConfigError(f"decoders: {shown(key)} is not a layer number.", f"Write 0 to {num_layers - 1}.")
         layer = int(key)
         if layer > num_layers:
             raise ConfigError(f"decoders: there is no layer {layer}.", f"Layers are 0 to {num_layers - 1}.")
-        if layer in numbers.values():
+        if layer in given:
             raise ConfigError(f"decoders: layer {layer} is given twice, the second time as {shown(key)}.")
+        given.add(layer)
         numbers[key] = layer
-    if {num_layers, num_layers - 1} <= set(numbers.values()):
+    if {num_layers, num_layers - 1} <= given:
         raise ConfigError(
             f"decoders: there is no layer {num_layers}, and the last, {num_layers - 1}, is given besides.",
             "TTTv1 counts from 0.",

@@ -123,11 +123,11 @@ class WorkloadConfig(Checked):
 class ExperimentConfig(HardwareSections):
     """Everything conf/config.yaml composes, typed."""
 
-    model: ModelConfig
-    backend: BackendConfig
-    workload: WorkloadConfig
-    calibration: dict[str, Any]
-    mode: PrecisionMode
+    model: ModelConfig = field(default_factory=lambda: ModelConfig("unnamed"))
+    backend: BackendConfig = field(default_factory=BackendConfig)
+    workload: WorkloadConfig = field(default_factory=WorkloadConfig)
+    calibration: dict[str, Any] = field(default_factory=dict)
+    mode: PrecisionMode = PrecisionMode.CUSTOM
     task: Task = Task.both
     seed: int = 0
     model_rules: RuleSet = RuleSet.tttv1

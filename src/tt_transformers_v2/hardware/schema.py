@@ -386,10 +386,10 @@ class HardwareSections(Checked):
     """The sections of a composed configuration that make a DeviceConfig, under their names in conf/."""
 
     device: DeviceSpec
-    precision: PrecisionConfig
-    compute: ComputeGroups
-    memory: MemoryConfig
-    parallelism: ParallelismConfig
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    compute: ComputeGroups = field(default_factory=ComputeGroups)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    parallelism: ParallelismConfig = field(default_factory=ParallelismConfig)
 
 
 @dataclass

@@ -77,6 +77,7 @@ def _parse_flags(parser: argparse.ArgumentParser, given: list[str]) -> argparse.
 def _run_hydra(arguments: list[str]) -> None:
     """Hydra's own main, with its exceptions turned into ConfigError. Full tracebacks with HYDRA_FULL_ERROR=1."""
     import hydra
+    import yaml
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -86,7 +87,7 @@ def _run_hydra(arguments: list[str]) -> None:
     program, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
         hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(_job)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         if wanted_tracebacks:
             raise
         raise ConfigError(in_one_line(error)) from None

@@ -81,6 +81,14 @@ def test_a_coarse_value_reaches_the_finer_groups():
     assert custom.compute_for("ff2").fp32_dest_acc_en is False, "what nobody typed stays as the file has it"
 
 
+def test_layers_from_python():
+    entries = [{"select": "0, -1", "precision": {"mlp_weights": "BF16"}}]
+    config = AutoHardwareConfig.custom("N150", layers=entries, num_layers=4)
+    assert [str(config.for_layer(i).precision.of("ff2")) for i in range(4)] == ["BF16", "BFP8", "BFP8", "BF16"]
+    with pytest.raises(ConfigError, match="num_layers"):
+        AutoHardwareConfig.custom("N150", layers=entries)
+
+
 def test_a_finer_value_wins_over_a_coarse_one_typed_beside_it():
     custom = AutoHardwareConfig.custom("N150", precision={"mlp_weights": "BF16", "ff2": "BFP4"})
     assert (custom.precision.of("ff1_ff3"), custom.precision.of("ff2")) == ("BF16", "BFP4")

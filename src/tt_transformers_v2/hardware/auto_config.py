@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .building import raise_all
 from .device_presets import DevicePresets, build_device_config, composed_preset, precision_mode
 from .errors import ConfigError, did_you_mean
-from .layer_overrides import apply_layers
+from .layer_overrides import apply_layers, layer_entry
 from .model_overrides import ModelShape, apply_rules
 from .schema import (
     OP_GROUP_PARENTS,
@@ -64,12 +64,14 @@ class AutoHardwareConfig:
         compute: Mapping[str, Mapping[str, Any]] | None = None,
         memory: Mapping[str, Any] | None = None,
         parallelism: Mapping[str, Any] | None = None,
+        layers: Sequence[Mapping[str, Any]] | None = None,
+        num_layers: int | None = None,
         **kwargs: Any,
     ) -> DeviceConfig:
         """The performance preset of `device` with your own values over it.
 
         `precision` maps tensor groups to formats, `compute` op groups to kernel settings; `memory` and `parallelism`
-        set those sections; other keyword arguments set the limits max_prefill_chunk_size, max_batch_size,
+        set those sections; `layers` are per-layer entries for a model of `num_layers`; other keyword arguments set the limits max_prefill_chunk_size, max_batch_size,
         l1_memory_size (bytes per core), dram_bandwidth (GB/s over all chips), or `custom_configs`. A coarse value
         reaches the finer groups below it. Raises ConfigError (a ValueError) listing every unknown key and bad value.
         """
@@ -86,6 +88,11 @@ class AutoHardwareConfig:
         release_finer(composed, typed)
         config = build_device_config(composed)
         config.custom_configs = dict(free_form) if free_form else None
+        if layers:
+            if num_layers is None:
+                raise ConfigError("custom: layers need num_layers, the model's number of layers.")
+            entries = [layer_entry(entry, f"layers[{i}]") for i, entry in enumerate(layers)]
+            config.layers = apply_layers(config, entries, num_layers)
         return config
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, did_you_mean
-from .fast_composition import Composed, NotCovered, compose_choices, parse_yaml
+from .fast_composition import Composed, NotCovered, check_option, compose_choices, read_yaml_file
 from .typed import set_path
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -79,7 +79,11 @@ def groups() -> dict[str, tuple[str, ...]]:
 @functools.cache
 def device_types() -> dict[str, str]:
     """Device type -> option of the device group that describes it."""
-    return {read_yaml(f"device/{name}.yaml")["device"]["device_type"]: name for name in groups()["device"]}
+    found: dict[str, str] = {}
+    for name in groups()["device"]:
+        described = (read_yaml(f"device/{name}.yaml") or {}).get("device") or {}
+        found.setdefault(str(described.get("device_type", name)), name)
+    return found
 
 
 @functools.cache
@@ -91,7 +95,9 @@ def aliases(group: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in groups()[group]:
         tree = read_yaml(f"{group}/{name}.yaml") or {}
-        described = tree.get("device", {}) if group == "device" else tree
+        if not isinstance(tree, dict):
+            continue  # said when it is chosen
+        described = tree.get("device") or {} if group == "device" else tree
         names = [described.get(key) for key in ("device_type", "name", "hf_id")] + list(described.get("aliases") or [])
         for other in names:
             if other:
@@ -107,6 +113,7 @@ def option(group: str, name: str) -> str:
     choices = groups()[group]
     for choice in choices:
         if choice.casefold() == name.casefold():
+            check_option(conf_dirs(), group, choice)
             return choice
     if group in ("device", "model") and name.casefold() in aliases(group):
         return aliases(group)[name.casefold()]
@@ -220,4 +227,4 @@ def read_yaml(relative: str) -> Any:
 
 @functools.cache
 def _read_yaml(path: Path) -> Any:
-    return parse_yaml(path.read_text(encoding="utf-8"))
+    return read_yaml_file(path)[1]

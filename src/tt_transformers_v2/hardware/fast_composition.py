@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .errors import ConfigError
+
 # YAML 1.2 floats, which OmegaConf reads as numbers and PyYAML alone as text: 1e-5, 70e9.
 _FLOAT = re.compile(
     r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
@@ -113,6 +115,8 @@ def _add(
             _merge(composed, file.content, package, f"{group}/{name}.yaml")
         elif isinstance(entry, str):
             _add(composed, roots, group, entry, package)
+        elif not isinstance(entry, dict) or len(entry) != 1:
+            raise NotCovered(repr(entry))
         else:
             ((key, option),) = entry.items()
             path, _, at = str(key).partition("@")
@@ -154,13 +158,36 @@ def _load(roots: tuple[Path, ...], name: str) -> _File | None:
 
 @functools.lru_cache(maxsize=4096)
 def _parse(path: Path) -> _File:
-    text = path.read_text(encoding="utf-8")
-    content = parse_yaml(text) or {}
-    if not isinstance(content, dict):
-        raise NotCovered(str(path))
+    text, content = read_yaml_file(path)
+    if not isinstance(content or {}, dict):
+        raise ConfigError(f"{path} must be a mapping of keys, not a {type(content).__name__}.")
+    content = dict(content or {})
+    defaults = content.pop("defaults", None) or []
+    if not isinstance(defaults, list):
+        raise ConfigError(f"{path}: defaults must be a list, not {defaults!r}.")
     header = _PACKAGE.search(text)
-    defaults = content.pop("defaults", [])
     return _File(content, tuple(defaults), header[1] if header else None)
+
+
+def read_yaml_file(path: Path) -> tuple[str, Any]:
+    """Text and content of a YAML file. Raises ConfigError naming the line when it cannot be read."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, parse_yaml(text)
+    except yaml.MarkedYAMLError as error:
+        line = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path} is not plain YAML{line}: {error.problem}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not plain YAML: {type(error).__name__}.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def check_option(roots: tuple[Path, ...], group: str, name: str) -> None:
+    """Raises ConfigError when the file of an option cannot be read as one."""
+    _load(roots, f"{group}/{name}")
 
 
 def parse_yaml(text: str) -> Any:

@@ -12,7 +12,6 @@ from tt_transformers_v2.hardware.composition import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [
-    ("parallelism-positive", ["parallelism.data_parallel_size=0"]),
     ("parallelism-mesh", ["device=t3k", "model=llama8b", "parallelism.tensor_parallel_size=4"]),
     ("tensor-parallel-heads", ["device=t3k", "parallelism.tensor_parallel_size=8"]),
     ("pipeline-layers", ["parallelism.pipeline_parallel_size=64", "device=tg"]),

@@ -110,6 +110,15 @@ class BackendConfig(Checked):
 class WorkloadConfig(Checked):
     """What is asked of the model; see conf/workload for the units."""
 
+    AT_LEAST = {  # noqa: RUF012
+        "tokens": 2,
+        "window": 2,
+        "prompt_length": 1,
+        "batch": 1,
+        "context": 1,
+        "max_seconds": 1e-3,
+    }
+
     tokens: int = 512
     window: int = 512
     prompt_length: int = 128
@@ -225,7 +234,6 @@ def resolve(composed: Mapping[str, Any], typed: Iterable[str] = ()) -> Experimen
     asked = set(typed)
     release_finer(dict(composed), asked)
     config = build(ExperimentConfig, composed)
-    _check_workload(config.workload)
     calibration = Calibration.from_dict(config.calibration)
     spec = model_spec(config.model)
     ruled = apply_rules(device_config(config), spec, mode=config.mode, rule_set=config.model_rules.value, typed=asked)
@@ -289,17 +297,6 @@ _SPEC_OPTIONS = (
     "max_context",
     "sliding_window",
 )
-
-
-def _check_workload(workload: WorkloadConfig) -> None:
-    for name in ("tokens", "window", "prompt_length", "batch", "context"):
-        value = getattr(workload, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"workload.{name} must be at least 1, not {value}.")
-    if workload.window < 2:
-        raise ConfigError("workload.window must be at least 2 tokens: the last token of a window is only predicted.")
-    if workload.max_seconds <= 0:
-        raise ConfigError(f"workload.max_seconds must be positive, not {workload.max_seconds}.")
 
 
 def _precision_dict(hardware: DeviceConfig) -> dict[str, str]:

@@ -71,9 +71,10 @@ class AutoHardwareConfig:
         """The performance preset of `device` with your own values over it.
 
         `precision` maps tensor groups to formats, `compute` op groups to kernel settings; `memory` and `parallelism`
-        set those sections; `layers` are per-layer entries for a model of `num_layers`; other keyword arguments set the limits max_prefill_chunk_size, max_batch_size,
-        l1_memory_size (bytes per core), dram_bandwidth (GB/s over all chips), or `custom_configs`. A coarse value
-        reaches the finer groups below it. Raises ConfigError (a ValueError) listing every unknown key and bad value.
+        set those sections; `layers` are per-layer entries for a model of `num_layers`. Other keyword arguments set the
+        limits max_prefill_chunk_size, max_batch_size, trace_region_size (bytes), l1_memory_size (bytes per core),
+        dram_bandwidth (GB/s over all chips), or `custom_configs`. A coarse value reaches the finer groups below it.
+        Raises ConfigError (a ValueError) listing every unknown key and bad value.
         """
         free_form = kwargs.pop("custom_configs", None)
         sections = {"precision": precision, "compute": compute, "memory": memory, "parallelism": parallelism}

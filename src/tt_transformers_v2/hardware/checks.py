@@ -89,15 +89,6 @@ def check(
 
 def _mesh(asked: Asked) -> Iterator[Finding]:
     p, chips = asked.config.parallelism, asked.config.spec.chips
-    for name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
-        if getattr(p, name) < 1:
-            yield Finding(
-                "parallelism-positive",
-                Severity.error,
-                f"parallelism.{name} is {getattr(p, name)}.",
-                "Every chip belongs to a group.",
-                "Set it to 1 or more.",
-            )
     if p.chips != chips:
         yield Finding(
             "parallelism-mesh",
@@ -110,8 +101,6 @@ def _mesh(asked: Asked) -> Iterator[Finding]:
 
 
 def _heads(asked: Asked) -> Iterator[Finding]:
-    if asked.config.parallelism.tensor_parallel_size < 1:
-        return
     split, model = head_split(asked.config), asked.model
     if model.num_heads % split or model.num_kv_heads % split:
         yield Finding(
@@ -144,7 +133,7 @@ def _pipeline(asked: Asked) -> Iterator[Finding]:
 
 
 def _batch(asked: Asked) -> Iterator[Finding]:
-    groups = max(asked.config.parallelism.data_parallel_size, 1)
+    groups = asked.config.parallelism.data_parallel_size
     limit, users = asked.config.max_batch_size * groups, -(-asked.batch // groups)
     if asked.batch > limit:
         yield Finding(

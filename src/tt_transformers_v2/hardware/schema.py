@@ -12,10 +12,11 @@ import contextlib
 import dataclasses
 import enum
 import functools
+import math
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from .errors import ConfigError, did_you_mean
 
@@ -171,13 +172,28 @@ def enum_member(cls: type[enum.Enum], value: Any, where: str) -> Any:
 
 
 class Checked:
-    """Base of the configuration dataclasses: every assignment is checked against the annotation."""
+    """Base of the configuration dataclasses: every assignment is checked against the annotation and the bounds.
+
+    `AT_LEAST` gives the smallest value of a number; `PAIRS` names lists of two whole numbers of 1 or more.
+    """
+
+    AT_LEAST: ClassVar[dict[str, float]] = {}
+    PAIRS: ClassVar[tuple[str, ...]] = ()
 
     def __setattr__(self, name: str, value: Any) -> None:
         annotations = field_types(typing.cast(Any, type(self)))
         if name not in annotations:
             raise AttributeError(f"{type(self).__name__} has no field {name!r}. {did_you_mean(name, annotations)}")
-        object.__setattr__(self, name, coerce(f"{type(self).__name__}.{name}", annotations[name], value))
+        value = coerce(f"{type(self).__name__}.{name}", annotations[name], value)
+        self._check_bounds(name, value)
+        object.__setattr__(self, name, value)
+
+    def _check_bounds(self, name: str, value: Any) -> None:
+        where = f"{type(self).__name__}.{name}"
+        if value is not None and name in self.AT_LEAST and not self.AT_LEAST[name] <= value < math.inf:
+            raise ConfigError(f"{where} must be at least {self.AT_LEAST[name]:g}, not {value}.")
+        if value is not None and name in self.PAIRS and (len(value) != 2 or min(value) < 1):
+            raise ConfigError(f"{where} must be two whole numbers of 1 or more, not {value}.")
 
 
 @dataclass
@@ -302,6 +318,8 @@ class MemoryConfig(Checked):
 class ParallelismConfig(Checked):
     """How the model is split over the chips; `data_parallel_size` is beyond the seed."""
 
+    AT_LEAST = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1, "data_parallel_size": 1}  # noqa: RUF012
+
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
     sequence_parallel: bool = False
@@ -320,16 +338,28 @@ class ChipSpec(Checked):
     `dram_bandwidth_measured` what a microbenchmark reached (null where nobody published one).
     """
 
+    AT_LEAST = {  # noqa: RUF012
+        "l1_memory_size": 1,
+        "l1_usable_size": 1,
+        "dram_size": 1,
+        "dram_banks": 1,
+        "dram_bandwidth": 1e-3,
+        "dram_bandwidth_measured": 1e-3,
+        "clock_mhz": 1e-3,
+        "flop_per_cycle_lofi": 1,
+        "ethernet_gbs_per_link": 0,
+    }
+
     arch: Arch = Arch.wormhole_b0
-    l1_memory_size: int = 0
-    l1_usable_size: int = 0
-    dram_size: int = 0
-    dram_banks: int = 0
-    dram_bandwidth: float = 0.0
+    l1_memory_size: int = 1499136
+    l1_usable_size: int = 1393312
+    dram_size: int = 12884901888
+    dram_banks: int = 12
+    dram_bandwidth: float = 288.0
     dram_bandwidth_measured: float | None = None
-    clock_mhz: float = 0.0
+    clock_mhz: float = 1000.0
     flop_per_cycle_lofi: int = 4096
-    ethernet_gbs_per_link: float = 0.0
+    ethernet_gbs_per_link: float = 12.5
     sources: dict[str, str] = field(default_factory=dict)
 
 
@@ -342,6 +372,16 @@ class DeviceSpec(Checked):
     `compute_grid_eth` with dispatch on ETH cores (null where the system cannot); `dispatch_core_type` chooses.
     `ethernet_links` are per pair of neighbouring chips.
     """
+
+    AT_LEAST = {  # noqa: RUF012
+        "ethernet_links": 0,
+        "max_prefill_chunk_size": 1,
+        "max_batch_size": 1,
+        "trace_region_size": 0,
+        "l1_memory_size": 1,
+        "dram_bandwidth": 1e-3,
+    }
+    PAIRS = ("mesh_shape", "compute_grid", "compute_grid_eth")
 
     device_type: DeviceType = DeviceType.N150
     description: str = ""

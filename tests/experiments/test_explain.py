@@ -20,6 +20,7 @@ def test_files_rules_inheritance_and_typing_are_told_apart():
     assert found["device.chip.dram_banks"] == (12, "conf/chip/wormhole.yaml")
     assert found["precision.mlp_weights"] == ("BFP4", "rule mlp-bfp4-from-70b")
     assert found["precision.ff1_ff3"] == ("BFP4", "inherits precision.mlp_weights (rule mlp-bfp4-from-70b)")
+    assert found["precision.ff2"] == ("BFP8", "rule mlp-bfp4-from-70b")
     assert found["compute.mlp.math_fidelity"] == ("LoFi", "rule mlp-bfp4-from-70b")
     assert found["compute.sdpa.math_fidelity"] == ("HiFi3", "you typed it")
     assert found["compute.sdpa_prefill.math_fidelity"] == ("HiFi3", "you typed compute.sdpa.math_fidelity")

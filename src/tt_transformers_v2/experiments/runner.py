@@ -28,7 +28,7 @@ def run(
         "config_hash": experiment.config_hash(),
     }
     result["findings"] = [plain(finding) for finding in experiment.findings]
-    result["rules"] = [plain(effect) for effect in experiment.effects]
+    result["rules"] = [plain(effect) for effect in experiment.effects if effect.changed]
     try:
         if experiment.config.task is not Task.performance:
             result["accuracy"] = _accuracy(experiment, show_progress)

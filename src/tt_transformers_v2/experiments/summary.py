@@ -85,6 +85,7 @@ def _rule_lines(effects: Sequence[RuleEffect]) -> list[str]:
 def effect_lines(effects: Sequence[RuleEffect]) -> list[str]:
     """One line per rule for what it set, and one for what it would have set had the user not typed something else."""
     lines = []
+    effects = [effect for effect in effects if effect.changed]
     for rule in dict.fromkeys(effect.rule for effect in effects):
         own = [effect for effect in effects if effect.rule == rule]
         done = [f"{e.path}={e.value} (was {e.previous})" for e in own if not e.overruled_by]

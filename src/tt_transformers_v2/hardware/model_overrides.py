@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import fnmatch
 import functools
 import re
@@ -60,6 +61,11 @@ class RuleEffect:
     why: str = field(default="", compare=False)
     source: str = field(default="", compare=False)
 
+    @property
+    def changed(self) -> bool:
+        """Whether the value differs from what there was, or would."""
+        return bool(self.previous != self.value)
+
 
 @dataclass
 class Ruled:
@@ -99,7 +105,7 @@ def apply_rules(
     `mode` None means unknown: conditions on the mode then hold. `typed` are the dotted paths the user set; a rule
     leaves them, and the finer groups they govern, alone and says so. Raises ConfigError for an unknown rule set.
     """
-    config = copy.deepcopy(config)
+    original, config = config, copy.deepcopy(config)
     asked = set(typed)
     effects: list[RuleEffect] = []
     layers: list[LayerEntry] = []
@@ -109,7 +115,7 @@ def apply_rules(
             layers += rule.layers
     for id, path, value in _table_values(model.name, config.device_type.value):
         effects.append(_apply(config, path, value, governed_by(path, asked), Rule(id, {}, {}, {}, (), False, "", "")))
-    return Ruled(config, _final(config, effects), layers)
+    return Ruled(config, _final(original, effects), layers)
 
 
 @functools.cache
@@ -241,28 +247,21 @@ def _apply_rule(config: DeviceConfig, rule: Rule, asked: set[str]) -> list[RuleE
     overruled = governors[0] if governors and rule.linked else None
     wanted = {path: (value, governed_by(path, asked)) for path, value in rule.formats.items()}
     wanted |= {path: (value, overruled or governed_by(path, asked)) for path, value in rule.kernels.items()}
-    before = {path: get_value(config, path) for path in wanted}
-    free = [path for path, (_, governor) in wanted.items() if governor is None]
-    unset_finer(config, free)
-    effects = [_apply(config, path, value, governor, rule) for path, (value, governor) in wanted.items()]
-    return [_with_previous(effect, before[effect.path]) for effect in effects]
+    unset_finer(config, [path for path, (_, governor) in wanted.items() if governor is None])
+    return [_apply(config, path, value, governor, rule) for path, (value, governor) in wanted.items()]
 
 
 def _apply(config: DeviceConfig, path: str, value: Any, governor: str | None, rule: Rule) -> RuleEffect:
-    previous = get_value(config, path)
     if governor is None:
         set_value(config, path, value)
-    return _with_previous(RuleEffect(rule.id, path, value, None, governor, rule.why, rule.source), previous)
+    return RuleEffect(rule.id, path, value, None, governor, rule.why, rule.source)
 
 
-def _with_previous(effect: RuleEffect, previous: Any) -> RuleEffect:
-    shown = previous if isinstance(previous, (int, bool)) else str(previous)
-    return RuleEffect(effect.rule, effect.path, effect.value, shown, effect.overruled_by, effect.why, effect.source)
-
-
-def _final(config: DeviceConfig, effects: list[RuleEffect]) -> list[RuleEffect]:
-    """The last word on every path, against the value before any rule; what changed nothing is left out."""
-    first = {effect.path: effect.previous for effect in reversed(effects)}
+def _final(original: DeviceConfig, effects: list[RuleEffect]) -> list[RuleEffect]:
+    """The last word on every path, with the value there was before any rule."""
     last = {effect.path: effect for effect in effects}
-    kept = [_with_previous(effect, first[path]) for path, effect in last.items()]
-    return [effect for effect in kept if effect.previous != effect.value]
+    return [dataclasses.replace(e, previous=_plain(get_value(original, path))) for path, e in last.items()]
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (int, bool)) else str(value)

@@ -43,8 +43,16 @@ def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
     """Sets a dotted path in nested dicts, making the levels that are missing."""
     *parents, last = path.split(".")
     for part in parents:
-        tree = tree.setdefault(part, {})
+        if not isinstance(tree.get(part), dict):
+            tree[part] = {}
+        tree = tree[part]
     tree[last] = value
+
+
+def _section(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The mapping at `key`; an empty one for anything else, which the schema refuses later."""
+    found = tree.get(key)
+    return found if isinstance(found, Mapping) else {}
 
 
 def release_finer(tree: dict[str, Any], typed: Iterable[str]) -> list[str]:
@@ -56,13 +64,13 @@ def release_finer(tree: dict[str, Any], typed: Iterable[str]) -> list[str]:
     asked = set(typed)
     released: list[str] = []
     for group in OP_GROUP_PARENTS:
-        for name, value in (tree.get("compute", {}).get(group) or {}).items():
+        for name, value in _section(_section(tree, "compute"), group).items():
             path = f"compute.{group}.{name}"
             if value is not None and path not in asked and governed_by(path, asked):
                 released.append(path)
     for group in TENSOR_GROUP_PARENTS:
         path = f"precision.{group}"
-        value = tree.get("precision", {}).get(group)
+        value = _section(tree, "precision").get(group)
         if value is not None and path not in asked and governed_by(path, asked):
             released.append(path)
     for path in released:

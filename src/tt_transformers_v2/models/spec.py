@@ -55,18 +55,14 @@ class ModelSpec:
     _metadata: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "hidden_dim",
-            "num_layers",
-            "num_heads",
-            "num_kv_heads",
-            "head_dim",
-            "intermediate_dim",
-        ):
+        for name in _COUNTS:
             value = getattr(self, name)
+            if name == "sliding_window" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"model.{name} must be a whole number of at least 1, not {value!r}.")
+        if not self.norm_eps >= 0:
+            raise ConfigError(f"model.norm_eps must be at least 0, not {self.norm_eps}.")
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(
                 f"model.num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})."

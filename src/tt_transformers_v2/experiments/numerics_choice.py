@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which arithmetic the emulated backend uses when the user leaves it open: exact where the time allows."""
+
+from __future__ import annotations
+
+import os
+
+from ..hardware.schema import DeviceConfig
+from ..models.spec import ModelSpec
+from ..perf.ops import layer_kinds
+
+# Multiply-accumulates per second, phase and core that the exact unit does at the least (benchmarks/numerics.py measures
+# it; on a processor without AVX-512 it is about half). Low on purpose: a promise of time must hold.
+EXACT_RATE = 1.2e9
+
+
+def exact_work(spec: ModelSpec, hardware: DeviceConfig, tokens: int, window: int) -> tuple[float, float]:
+    """Multiply-accumulates times fidelity phases of a run over `tokens` tokens: (one layer on average, LM head)."""
+    layers = sum(count * _layer_work(spec, own, tokens, window) for own, count in layer_kinds(hardware, spec))
+    head = tokens * spec.hidden_dim * spec.vocab_size * hardware.compute_for("lm_head").math_fidelity.phases
+    return layers / spec.num_layers, head
+
+
+def _layer_work(spec: ModelSpec, hardware: DeviceConfig, tokens: int, window: int) -> float:
+    groups = {"wqkv": "qkv_prefill", "wo": "o_prefill", "ff1_ff3": "ff1_ff3", "ff2": "ff2"}
+    shapes = spec.matrices()
+    linears = sum(
+        shapes[tensor][0] * shapes[tensor][1] * hardware.compute_for(op).math_fidelity.phases
+        for tensor, op in groups.items()
+    )
+    attention = 2 * min(window, tokens) * spec.num_heads * spec.head_dim
+    return tokens * (linears + attention * hardware.compute_for("sdpa_prefill").math_fidelity.phases)
+
+
+def choose_numerics(
+    asked: str,
+    spec: ModelSpec,
+    hardware: DeviceConfig,
+    *,
+    tokens: int,
+    window: int,
+    synthetic: bool,
+    max_seconds: float,
+) -> str:
+    """ "exact" or "fast": what was asked, or for "auto" exact when a run (of a synthetic model: one layer and a third
+    of the time) is estimated to stay within `max_seconds`."""
+    if asked != "auto":
+        return asked
+    layer, head = exact_work(spec, hardware, tokens, window)
+    rate = EXACT_RATE * max(os.cpu_count() or 1, 1)
+    needed = 3 * layer / rate if synthetic else (spec.num_layers * layer + head) / rate
+    return "exact" if needed <= max_seconds else "fast"

@@ -7,14 +7,27 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..hardware.errors import ConfigError
+from ..hardware.errors import ConfigError, did_you_mean
+
+ROPE_SCALINGS = ("llama3", "linear", "yarn", "longrope")
+_COUNTS = (
+    "vocab_size",
+    "hidden_dim",
+    "num_layers",
+    "num_heads",
+    "num_kv_heads",
+    "head_dim",
+    "intermediate_dim",
+    "max_context",
+    "sliding_window",
+)
 
 
 @dataclass(frozen=True)
 class RopeScaling:
     """Rotary frequency scaling as Hugging Face's `rope_scaling` spells it; the unused fields keep their zero.
 
-    `kind` is "llama3", "linear", "yarn" or "longrope".
+    `kind` is one of ROPE_SCALINGS.
     """
 
     kind: str
@@ -27,6 +40,10 @@ class RopeScaling:
     attention_factor: float | None = None
     short_factor: tuple[float, ...] = ()
     long_factor: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in ROPE_SCALINGS:
+            raise ConfigError(f"no rope scaling named {self.kind!r}.", did_you_mean(self.kind, ROPE_SCALINGS))
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,8 @@ class ModelSpec:
                 raise ConfigError(f"model.{name} must be a whole number of at least 1, not {value!r}.")
         if not self.norm_eps >= 0:
             raise ConfigError(f"model.norm_eps must be at least 0, not {self.norm_eps}.")
+        if not 1 < self.rope_theta < math.inf:
+            raise ConfigError(f"model.rope_theta must be above 1, not {self.rope_theta}.")
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(
                 f"model.num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})."

@@ -23,10 +23,11 @@ def test_reference_predicts_the_text_as_well_as_is_known(tmp_path):
 
 
 def test_accuracy_beats_performance_beats_all_bfp4_lofi(tmp_path):
-    exact = accuracy(tmp_path, "precision=accuracy")
-    quick = accuracy(tmp_path, "precision=performance")
+    exact = accuracy(tmp_path, "backend.numerics=fast", "precision=accuracy")
+    quick = accuracy(tmp_path, "backend.numerics=fast", "precision=performance")
     coarse = accuracy(
         tmp_path,
+        "backend.numerics=fast",
         "precision=custom",
         "precision.mlp_weights=BFP4",
         "precision.attention_weights=BFP4",
@@ -38,3 +39,16 @@ def test_accuracy_beats_performance_beats_all_bfp4_lofi(tmp_path):
     assert exact["top1"] > quick["top1"] > coarse["top1"]
     assert quick["kl_divergence"] == pytest.approx(0.13, abs=0.03)
     assert exact["numerics"] == quick["numerics"] == "fast"
+
+
+def test_exact_numerics_are_the_default_and_close_to_fast_ones(tmp_path):
+    exact = accuracy(tmp_path, "workload.tokens=64")
+    fast = accuracy(tmp_path, "workload.tokens=64", "backend.numerics=fast")
+    assert (exact["numerics"], fast["numerics"]) == ("exact", "fast")
+    assert exact["kl_divergence"] == pytest.approx(fast["kl_divergence"], rel=0.3)
+    assert exact["kl_divergence"] != fast["kl_divergence"]
+
+
+def test_a_run_that_would_take_too_long_is_approximate_and_says_so(tmp_path):
+    found = accuracy(tmp_path, "workload.tokens=16", "backend.exact_max_seconds=0")
+    assert found["numerics"] == "fast"

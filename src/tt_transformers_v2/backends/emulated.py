@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the card computes, on this machine.
 
-Tensors are rounded to their formats exactly as the host packs them, matmul operands cut to the bits their fidelity
-uses, and every output rounded to the activation format. The vector unit (norm, rotary embedding, softmax, silu) is
-float32 rounded to the activation format: not bit exact. Tensor-parallel sums are taken as on one chip.
+Tensors are rounded to their formats exactly as the host packs them. With numerics "exact", every linear, both products
+of attention and the residual additions have the matrix unit's own bits; with "fast", operands are cut to the bits their
+fidelity uses and sums are float32. The vector unit (norm, rotary embedding, softmax, silu) is float32 rounded to the
+activation format: not bit exact. Tensor-parallel sums are taken as on one chip.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 from ..hardware.schema import DataFormat, DeviceConfig
 from ..models.rope import apply_rope
 from ..numerics import quantize
-from ..numerics.fast_matmul import matmul, prepare_in1
+from .matrix_units import ExactUnit, FastUnit, MatrixUnit
 from .reference import causal_mask, repeat_kv_heads, rms_norm
 
 _MLP_GROUPS = ("ff1_ff3", "ff2")
@@ -31,6 +32,7 @@ class EmulatedOps:
     def __init__(self, hardware: DeviceConfig, numerics: str = "fast") -> None:
         self.hardware = hardware
         self.numerics = numerics
+        self.unit: MatrixUnit = ExactUnit(hardware.spec.chip.arch) if numerics == "exact" else FastUnit()
 
     def at_layer(self, layer: int) -> EmulatedOps:
         own = self.hardware.for_layer(layer)
@@ -38,7 +40,7 @@ class EmulatedOps:
 
     def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Any:
         stored = quantize(weight, format_name(self.hardware.precision.of(tensor_group)))
-        return prepare_in1(stored, self._kernel(op_group).math_fidelity.value)
+        return self.unit.prepare(stored, self._kernel(op_group))
 
     def vector(self, weight: Tensor) -> Tensor:
         return quantize(weight, "bf16")
@@ -48,16 +50,8 @@ class EmulatedOps:
         return self._round(quantize(rows, format_name(self.hardware.precision.embedding)))
 
     def linear(self, x: Tensor, weight: Any, bias: Tensor | None, op_group: str) -> Tensor:
-        kernel = self._kernel(op_group)
         out = self._activations(op_group)
-        y = matmul(
-            quantize(x, out),
-            weight,
-            math_fidelity=kernel.math_fidelity.value,
-            fp32_dest_acc_en=kernel.fp32_dest_acc_en,
-            out=out,
-        )
-        return y if bias is None else quantize(y + bias, out)
+        return self.unit.linear(quantize(x, out), weight, bias, self._kernel(op_group), out)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         return self._round(rms_norm(x, weight, eps))
@@ -69,16 +63,15 @@ class EmulatedOps:
         kernel = self._kernel("sdpa_prefill")
         cache = format_name(self.hardware.precision.kv_cache)
         k, v = repeat_kv_heads(quantize(k, cache), q), repeat_kv_heads(quantize(v, cache), q)
-        how = {"math_fidelity": kernel.math_fidelity.value, "fp32_dest_acc_en": kernel.fp32_dest_acc_en}
-        scores = matmul(q, k.transpose(-1, -2), out="bf16", **how) * q.shape[-1] ** -0.5
+        scores = self.unit.matmul(q, k.transpose(-1, -2), kernel, "bf16") * q.shape[-1] ** -0.5
         shares = torch.softmax(scores + causal_mask(q.shape[-2], window), dim=-1)
-        return matmul(quantize(shares, "bf16"), v, out=self._activations("sdpa"), **how)
+        return self.unit.matmul(quantize(shares, "bf16"), v, kernel, self._activations("sdpa"))
 
     def gated(self, gate: Tensor, up: Tensor) -> Tensor:
         return quantize(functional.silu(gate) * up, self._activations("ff2"))
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        return self._round(x + y)
+        return self.unit.add(x, y, format_name(self.hardware.precision.of("attention_activations")))
 
     def _kernel(self, op_group: str) -> Any:
         # Accuracy is measured on whole windows, so the prefill settings apply where they differ from decode.

@@ -48,8 +48,11 @@ class BackendName(Named):
 
 
 class Numerics(Named):
-    """How the emulated matrix unit computes: `fast` cuts the operands per phase and multiplies in float32."""
+    """How the emulated matrix unit computes: `exact` bit for bit, `fast` with operands cut per phase and float32 sums,
+    `auto` exact where the run is estimated to stay within `exact_max_seconds`."""
 
+    auto = "auto"
+    exact = "exact"
     fast = "fast"
 
 
@@ -102,8 +105,11 @@ class ModelConfig(Checked):
 
 @dataclass
 class BackendConfig(Checked):
+    AT_LEAST = {"exact_max_seconds": 0}  # noqa: RUF012
+
     name: BackendName = BackendName.emulated
-    numerics: Numerics = Numerics.fast
+    numerics: Numerics = Numerics.auto
+    exact_max_seconds: float = 120.0
 
 
 @dataclass

@@ -6,12 +6,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..hardware.errors import ConfigError
 from .configuration import BackendName, Experiment, Task, plain
+from .numerics_choice import choose_numerics
 from .results import SCHEMA_VERSION, environment, git_state, write_result
 from .summary import ProgressLine
+
+if TYPE_CHECKING:
+    from ..models.tokenizer import Tokenizer
+    from .text import EvaluationTokens
 
 
 def run(
@@ -71,33 +76,49 @@ def _accuracy(experiment: Experiment, show_progress: bool) -> dict[str, Any]:
     from ..backends import open_backend
     from ..models.open_model import open_weights
     from . import accuracy
-    from .text import default_text, random_windows, read_text, text_windows
 
-    config = experiment.config
-    candidate = open_backend(config.backend.name.value, experiment.hardware, config.backend.numerics.value)
-    reference = (
-        candidate if config.backend.name is BackendName.reference else open_backend("reference", experiment.hardware)
-    )
+    config, workload = experiment.config, experiment.config.workload
+    # What cannot run here is said before anything is read.
+    reference = open_backend("reference", experiment.hardware)
+    is_reference = config.backend.name is BackendName.reference
+    candidate = reference if is_reference else open_backend(config.backend.name.value, experiment.hardware)
     source, tokenizer = open_weights(
         experiment.spec, path=config.model.path, package=config.model.package, seed=config.seed
     )
-    workload = config.workload
-    if tokenizer is None:
-        if workload.text_file is not None:
-            raise ConfigError(
-                "workload.text_file needs a tokenizer, and this model has none.",
-                "Give model.path=DIR with tokenizer.json.",
-            )
-        tokens = random_windows(experiment.spec.vocab_size, workload.tokens, workload.window, config.seed)
-    else:
-        text, name = read_text(workload.text_file) if workload.text_file else default_text()
-        tokens = text_windows(tokenizer, text, name, workload.tokens, workload.window)
+    tokens = _tokens(experiment, tokenizer)
+    numerics = "float32"
+    if config.backend.name is BackendName.emulated:
+        numerics = choose_numerics(
+            config.backend.numerics.value,
+            experiment.spec,
+            experiment.hardware,
+            tokens=tokens.count,
+            window=workload.window,
+            synthetic=source.synthetic,
+            max_seconds=config.backend.exact_max_seconds,
+        )
+        candidate = open_backend("emulated", experiment.hardware, numerics)
     with ProgressLine(f"accuracy of {experiment.spec.name}", enabled=show_progress) as progress:
         walk = accuracy.measure(
             source, tokens, candidate, reference, max_seconds=workload.max_seconds, progress=progress.update
         )
-    numerics = {"emulated": config.backend.numerics.value, "reference": "float32"}.get(candidate.name, candidate.name)
     return {"numerics": numerics, **accuracy.metrics(walk, source, tokens, candidate)}
+
+
+def _tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> EvaluationTokens:
+    """The user's text or the default one, or random token ids for a model without a tokenizer."""
+    from .text import default_text, random_windows, read_text, text_windows
+
+    config, workload = experiment.config, experiment.config.workload
+    if tokenizer is not None:
+        text, name = read_text(workload.text_file) if workload.text_file else default_text()
+        return text_windows(tokenizer, text, name, workload.tokens, workload.window)
+    if workload.text_file is not None:
+        raise ConfigError(
+            "workload.text_file needs a tokenizer, and this model has none.",
+            "Give model.path=DIR with tokenizer.json.",
+        )
+    return random_windows(experiment.spec.vocab_size, workload.tokens, workload.window, config.seed)
 
 
 def _performance(experiment: Experiment) -> dict[str, Any]:

@@ -42,11 +42,18 @@ def test_the_tour_is_found():
     assert len(COMMANDS) >= 7
 
 
-def test_the_python_example_works():
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def python_examples(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_the_python_examples_work():
+    (example,) = python_examples("README.md")
     names: dict = {}
     exec(example, names)
     assert names["model"].hw_config.device_type == "T3K"
+    (example,) = python_examples("docs/numerics.md")
+    exec(example, names)
+    assert names["y"].shape == (32, 64)
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])

@@ -10,8 +10,8 @@ from ..models.spec import ModelSpec
 from ..perf.ops import layer_kinds
 
 # Multiply-accumulates per second, phase and core that the exact unit does at the least (benchmarks/numerics.py measures
-# it; on a processor without AVX-512 it is about half). Low on purpose: a promise of time must hold.
-EXACT_RATE = 1.2e9
+# it: 10 to 17 with AVX-512). Low on purpose: a promise of time must hold on other processors too.
+EXACT_RATE = 4e9
 
 
 def exact_work(spec: ModelSpec, hardware: DeviceConfig, tokens: int, window: int) -> tuple[float, float]:

@@ -23,6 +23,10 @@ then stay below 2^99 and Dst below 2^120: in fp32 it is no more than the sum of 
 number); in bf16 it no longer changes where it exceeds a group by 2^13; Wormhole's sum of -1 gives no more than 2^10
 times a group. A tile where exponents of the unit might reach 0 is done by a second form of the step that watches for
 it; `_LOW` is where this begins.
+
+Speed: bound by vector instructions. Per 16 products of 16 numbers a phase takes the 16 fused multiply-adds that a
+float32 matmul takes as well, 4 to set up the groups and some 25 (fp32 Dst) or 20 (bf16) to add to Dst; the largest
+exponents take another 20, once for all phases.
 """
 
 from __future__ import annotations
@@ -245,7 +249,7 @@ def _step_wide(dst, b, a, first, second, less, columns, minus_one):  # type: ign
 
 
 @helper
-def _bf16_at(j, dst, a, first, second, less, b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
+def _bf16_at(j, dst, a, first, second, less, b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15):  # type: ignore[no-untyped-def] # fmt: skip
     w = PANEL
     x0, x1, d = sub32(first[j], less), sub32(second[j], less), dst[j]
     g0 = _group(j, w, a, float_of(add32(x0, _MAGIC)), b0, b1, b2, b3, b4, b5, b6, b7)

@@ -2,7 +2,7 @@
 """The Tensix matrix unit, bit for bit ("numerics: exact").
 
 `matmul` gives the bits that the device gives: the unit's own arithmetic (stated in `exact_integer.py`, computed by
-`exact_float.py` wherever exponents are not extreme, and 20 to 40 times slower by `exact_integer.py` where they are),
+`exact_float.py` wherever exponents are not extreme, and some 50 times slower by `exact_integer.py` where they are),
 the blocks of K around it (`blocks.py`) and the packer (`packer.py`).
 
 Operands: bf16, or bfp8 and bfp4, whose values are all bf16 numbers; or fp32, of which the unit reads the upper 19

@@ -15,6 +15,7 @@ from ..auto_config import AutoHardwareConfig
 from ..checks import Finding, Severity
 from ..composition import option, read_yaml
 from ..errors import ConfigError
+from ..model_overrides import ModelShape
 from ..schema import DeviceConfig, Named
 from ..typed import set_path
 from .imported import Imported, Written
@@ -44,15 +45,9 @@ _SHAPE = (
 )
 
 
-class Model(Protocol):
+class Model(ModelShape, Protocol):
     """What a conversion looks at in a model; models.spec.ModelSpec has it."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def family(self) -> str: ...
-    @property
-    def num_parameters(self) -> int: ...
     @property
     def num_layers(self) -> int: ...
     @property

@@ -7,6 +7,8 @@ from tt_transformers_v2.experiments.configuration import resolve, resolve_or_ref
 from tt_transformers_v2.experiments.overrides import check_overrides
 from tt_transformers_v2.hardware import ConfigError
 from tt_transformers_v2.hardware.composition import compose, groups
+from tt_transformers_v2.hardware.paths import get_value
+from tt_transformers_v2.hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, PrecisionConfig, field_types
 
 
 def experiment(*overrides):
@@ -18,6 +20,22 @@ def test_a_typed_value_beats_the_rule_which_says_so():
     resolved = experiment("device=t3k", "precision=accuracy", "model=llama70b", "precision.mlp_weights=BFP8")
     assert resolved.hardware.precision.mlp_weights == "BFP8"
     assert any(effect.overruled_by == "precision.mlp_weights" for effect in resolved.effects)
+
+
+LEAVES = {f"precision.{group}": ("BFP4", "BF16") for group in field_types(PrecisionConfig)} | {
+    f"compute.{group}.math_fidelity": ("LoFi", "HiFi3") for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS)
+}
+
+
+@pytest.mark.parametrize("path", LEAVES)
+@pytest.mark.parametrize("model", ["llama1b", "llama8b", "llama70b", "qwen2_5_7b", "smollm2_135m"])
+def test_whatever_is_typed_is_what_resolves_in_every_layer(model, path):
+    """Rules set coarse groups and layers; no finer value that the user typed may be lost to them."""
+    for mode in ("accuracy", "performance"):
+        for value in LEAVES[path]:
+            resolved = experiment("device=t3k", f"model={model}", f"precision={mode}", f"{path}={value}").hardware
+            for own in (resolved, *resolved.layers.values()):
+                assert str(get_value(own, path)) == value
 
 
 def test_typed_fidelity_of_the_mlp_means_the_whole_mlp():

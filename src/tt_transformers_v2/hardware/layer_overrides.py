@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ConfigError, did_you_mean
-from .paths import GLOBAL_TENSOR_GROUPS, set_value, unset_finer
+from .paths import GLOBAL_TENSOR_GROUPS, get_value, set_value, unset_finer
 from .schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, ComputeConfig, DeviceConfig, PrecisionConfig, coerce, field_types
 from .typed import governed_by, leaf_paths
 
@@ -99,7 +99,10 @@ def apply_layers(
     asked = set(typed)
     changes: dict[int, dict[str, Any]] = {}
     for entry in entries:
-        values = {p: v for p, v in entry.values().items() if not entry.origin or governed_by(p, asked) is None}
+        values = entry.values()
+        if entry.origin:
+            values = {path: value for path, value in values.items() if governed_by(path, asked) is None}
+            values |= {path: get_value(config, path) for path in asked if governed_by(path, values)}
         for layer in selected_layers(entry.select, num_layers) if values else ():
             own = changes.setdefault(layer, {})
             for path in [path for path in own if path not in values and governed_by(path, values)]:

@@ -247,7 +247,7 @@ def _apply_rule(config: DeviceConfig, rule: Rule, asked: set[str]) -> list[RuleE
     overruled = governors[0] if governors and rule.linked else None
     wanted = {path: (value, governed_by(path, asked)) for path, value in rule.formats.items()}
     wanted |= {path: (value, overruled or governed_by(path, asked)) for path, value in rule.kernels.items()}
-    unset_finer(config, [path for path, (_, governor) in wanted.items() if governor is None])
+    unset_finer(config, [path for path, (_, governor) in wanted.items() if governor is None], asked)
     return [_apply(config, path, value, governor, rule) for path, (value, governor) in wanted.items()]
 
 

@@ -34,16 +34,24 @@ def set_value(config: DeviceConfig, path: str, value: Any) -> None:
         setattr(getattr(config, section), rest[0], value)
 
 
-def unset_finer(config: DeviceConfig, paths: Iterable[str]) -> None:
-    """Lets coarse `paths` reach the finer groups: those become null, which inherits, unless `paths` has them too."""
-    asked = set(paths)
+def unset_finer(config: DeviceConfig, paths: Iterable[str], typed: Iterable[str] = ()) -> None:
+    """Lets coarse `paths` reach the finer groups: those become null, which inherits, unless `paths` has them too.
+
+    What the user `typed`, and what such a value governs, stays.
+    """
+    asked, kept = set(paths), set(typed)
     for group, own in config.compute.items():
         if isinstance(own, ComputeOverride):
             for name, value in vars(own).items():
                 path = f"compute.{group}.{name}"
-                if value is not None and path not in asked and governed_by(path, asked):
+                if value is not None and _released(path, asked, kept):
                     setattr(own, name, None)
     for group in TENSOR_GROUP_PARENTS:
         path = f"precision.{group}"
-        if getattr(config.precision, group) is not None and path not in asked and governed_by(path, asked):
+        if getattr(config.precision, group) is not None and _released(path, asked, kept):
             setattr(config.precision, group, None)
+
+
+def _released(path: str, asked: set[str], kept: set[str]) -> bool:
+    """Whether a coarser path of `asked` takes `path` over, which nothing of `kept` decides."""
+    return path not in asked and governed_by(path, asked) is not None and governed_by(path, kept) is None

@@ -18,6 +18,7 @@ from tt_transformers_v2.hardware.composition import device_types, groups, read_y
 from tt_transformers_v2.hardware.exchange.kernels import find, kernel_settings
 from tt_transformers_v2.hardware.layer_overrides import apply_layers, selected_layers
 from tt_transformers_v2.hardware.model_overrides import apply_rules, base_name, knobs, name_matches, rules
+from tt_transformers_v2.hardware.schema import DataFormat
 from tt_transformers_v2.models.spec import ModelSpec
 
 ROWS = list(csv.DictReader((Path(__file__).parent.parent / "data/fidelity_rules.csv").open(encoding="utf-8")))
@@ -58,7 +59,10 @@ def matching(pattern):
 
 
 def holds(config, kind, group, value):
-    """Whether a layer's configuration has what a row of TTTv1's table says."""
+    """Whether a layer's configuration has what a row of TTTv1's table says; None for activations means mixed."""
+    if kind == "tensor" and group == "ACTIVATION" and value.startswith("None"):
+        mixed = (config.precision.of("attention_activations"), config.precision.of("mlp_activations"))
+        return mixed == (DataFormat.BF16, DataFormat.BFP8)
     if kind == "tensor":
         return str(config.precision.of(find("tensors", group).ours)) == value
     settings = config.compute_for(find("ops", group).ours)

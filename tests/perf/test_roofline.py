@@ -15,12 +15,13 @@ from tt_transformers_v2.hardware.errors import ConfigError
 from tt_transformers_v2.hardware.layer_overrides import apply_layers, layer_entry
 from tt_transformers_v2.hardware.schema import Arch, DataFormat, MathFidelity
 from tt_transformers_v2.perf import Calibration, Performance, predict_performance
+from tt_transformers_v2.perf.collectives import all_reduce_us
 from tt_transformers_v2.perf.memory import weight_bytes
-from tt_transformers_v2.perf.ops import decode_ops, padded_prompt
-from tt_transformers_v2.perf.roofline import all_reduce_us
+from tt_transformers_v2.perf.ops import padded_prompt
 
 DEVICES = st.sampled_from(["N150", "N300", "T3K", "P150"])
-MODELS = st.sampled_from(["Llama-3.2-1B", "Llama-3.2-3B", "Llama-3.1-8B", "Llama-3.1-70B"])
+MODEL_NAMES = ["Llama-3.2-1B", "Llama-3.2-3B", "Llama-3.1-8B", "Llama-3.1-70B"]
+MODELS = st.sampled_from(MODEL_NAMES)
 PROMPTS = st.sampled_from([1, 128, 1000, 5000, 65536])
 BATCHES = st.sampled_from([1, 8, 32, 64])
 GROUPS = st.sampled_from(["ff1_ff3", "ff2", "wqkv", "wo", "lm_head", "kv_cache"])
@@ -103,19 +104,21 @@ def test_no_rate_exceeds_the_chip_and_shares_add_up(name, model, prompt, batch):
 
 def test_decode_reads_every_weight_once():
     """8B on one chip: all matrices and the LM head, in the tile formats of the performance mode."""
-    spec, hw = make_model("Llama-3.1-8B"), make_device("N150")
-    ops = {op.name: op for op in decode_ops(hw, spec, batch=1, context=128)}
-    read = sum(op.tiles * 1024 * op.count for op in ops.values())
+    spec = make_model("Llama-3.1-8B")
+    lines = {line.op.name: line for line in predict(make_device("N150"), "Llama-3.1-8B").ops}
+    read = sum(line.op.tiles * 1024 * line.count for line in lines.values())
     norms = spec.hidden_dim * (2 * spec.num_layers + 1)
     assert read == spec.num_parameters - spec.vocab_size * spec.hidden_dim - norms
-    assert ops["ff1"].weight_bytes == 4096 * 14336 * 576 / 1024
-    assert ops["ff2"].weight_bytes == 4096 * 14336 * 1088 / 1024
+    ops = {name: line.op for name, line in lines.items()}
+    # 448 tile columns over 12 banks are stored as 38 on each.
+    assert ops["ff1"].weight_bytes == 128 * 38 * 12 * 576
+    assert ops["ff2"].weight_bytes == 448 * 11 * 12 * 1088
     assert ops["wqkv"].compute_group == "qkv_decode"
     assert ops["sdpa"].kv_bytes == 2 * 8 * 128 * 128 * 1088 / 1024
 
 
 def test_bfp4_mlps_buy_much_on_one_chip_and_little_on_eight():
-    """Shares and gains as documented: 8B on N150 80 % weights; on T3K 23 % weights, 32 % collectives."""
+    """On N150 the 8B's time is its weights; on T3K collectives and fixed costs leave them a third."""
     gains = {}
     for name in ("N150", "T3K"):
         fast = predict(make_device(name), "Llama-3.1-8B")
@@ -123,12 +126,21 @@ def test_bfp4_mlps_buy_much_on_one_chip_and_little_on_eight():
         gains[name] = fast.decode_tokens_per_s_per_user / slow.decode_tokens_per_s_per_user
         if name == "N150":
             assert fast.bound == "DRAM"
-            assert fast.shares["weights"] == pytest.approx(0.80, abs=0.05)
+            assert fast.shares["weights"] > 0.7
         else:
-            assert fast.shares["weights"] == pytest.approx(0.23, abs=0.05)
-            assert fast.shares["collectives"] == pytest.approx(0.32, abs=0.05)
+            assert fast.shares["weights"] < 0.35
+            assert fast.shares["collectives"] + fast.shares["overhead"] > 0.65
     assert gains["N150"] > 1.10
     assert gains["T3K"] < 1.06
+
+
+def test_wo_is_fused_with_its_all_gather_on_eight_chips_where_the_hidden_size_allows():
+    """tt_transformers: hidden_dim / 32 / 8 a multiple of 8; the 3B's 3072 is not, the 8B's 4096 is."""
+    names = {model: {line.op.name for line in predict(make_device("T3K"), model).ops} for model in MODEL_NAMES}
+    assert "all_gather_attention" in names["Llama-3.1-8B"]
+    assert "all_reduce_attention" in names["Llama-3.2-3B"]
+    on_two = {line.op.name for line in predict(make_device("N300"), "Llama-3.1-8B").ops}
+    assert "all_reduce_attention" in on_two
 
 
 def test_fidelity_pays_on_blackhole_only_with_one_reader_per_bank():
@@ -159,8 +171,10 @@ def test_high_fidelity_turns_a_decode_matmul_from_dram_to_flop_bound():
 def test_data_parallel_groups_add_throughput_not_speed():
     one = predict(make_device("T3K", tensor_parallel=2), "Llama-3.1-8B", batch=4)
     four = predict(make_device("T3K", tensor_parallel=2, data_parallel=4), "Llama-3.1-8B", batch=4)
-    assert four.decode_tokens_per_s_per_user == one.decode_tokens_per_s_per_user
-    assert four.tokens_per_s == pytest.approx(4 * one.tokens_per_s)
+    per_group = CALIBRATION.of(Arch.wormhole_b0).group_overhead_ms
+    assert four.decode_ms == pytest.approx(one.decode_ms + 3 * per_group)
+    assert four.ttft_ms == one.ttft_ms
+    assert four.tokens_per_s == pytest.approx(16 * four.decode_tokens_per_s_per_user)
     assert one.tokens_per_s == pytest.approx(4 * one.decode_tokens_per_s_per_user)
 
 
@@ -168,7 +182,7 @@ def test_traced_prefill_and_smaller_chunks():
     archs = {a: dataclasses.replace(c, prefill_traced=True) for a, c in CALIBRATION.archs.items()}
     traced = dataclasses.replace(CALIBRATION, archs=archs)
     hw = make_device("T3K")
-    assert predict(hw, "Llama-3.1-8B", calibration=traced).ttft_ms < predict(hw, "Llama-3.1-8B").ttft_ms / 2
+    assert predict(hw, "Llama-3.1-8B", calibration=traced).ttft_ms < predict(hw, "Llama-3.1-8B").ttft_ms / 1.5
     chunked = make_device("T3K")
     chunked.max_prefill_chunk_size = 2048
     assert predict(chunked, "Llama-3.1-8B", 16384).ttft_ms > predict(hw, "Llama-3.1-8B", 16384).ttft_ms

@@ -56,6 +56,13 @@ class Numerics(Named):
     fast = "fast"
 
 
+class Sampling(Named):
+    """Where the next token is chosen."""
+
+    host = "host"
+    device = "device"
+
+
 class RuleSet(Named):
     """Which model rules of conf/rules apply, besides those by size and family."""
 
@@ -135,6 +142,30 @@ class WorkloadConfig(Checked):
 
 
 @dataclass
+class RuntimeConfig(Checked):
+    """How the software runs the model; null is what the calibrated release does. `dram_readers_per_bank` is 1 or 2."""
+
+    AT_LEAST = {"dram_readers_per_bank": 1}  # noqa: RUF012
+
+    sampling: Sampling | None = None
+    traced_prefill: bool | None = None
+    dram_readers_per_bank: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.dram_readers_per_bank is not None and self.dram_readers_per_bank > 2:
+            raise ConfigError(f"runtime.dram_readers_per_bank is 1 or 2, not {self.dram_readers_per_bank}.")
+
+    def constants(self) -> dict[str, Any]:
+        """The calibration's switches that differ from its release."""
+        asked = {
+            "sampling_on_device": None if self.sampling is None else self.sampling is Sampling.device,
+            "prefill_traced": self.traced_prefill,
+            "readers_per_bank": self.dram_readers_per_bank,
+        }
+        return {name: value for name, value in asked.items() if value is not None}
+
+
+@dataclass
 class ExperimentConfig(HardwareSections):
     """Everything conf/config.yaml composes, typed."""
 
@@ -142,6 +173,7 @@ class ExperimentConfig(HardwareSections):
     backend: BackendConfig = field(default_factory=BackendConfig)
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     calibration: dict[str, Any] = field(default_factory=dict)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     mode: PrecisionMode = PrecisionMode.CUSTOM
     task: Task = Task.both
     seed: int = 0
@@ -204,6 +236,7 @@ class Experiment:
             "model": model,
             "backend": plain(self.config.backend),
             "workload": plain(self.config.workload),
+            "runtime": plain(self.config.runtime),
             "calibration": _without_sources(plain(self.config.calibration)),
             "task": str(self.config.task),
             "seed": self.config.seed,
@@ -240,7 +273,7 @@ def resolve(composed: Mapping[str, Any], typed: Iterable[str] = ()) -> Experimen
     asked = set(typed)
     release_finer(dict(composed), asked)
     config = build(ExperimentConfig, composed)
-    calibration = Calibration.from_dict(config.calibration)
+    calibration = Calibration.from_dict(config.calibration).replace(**config.runtime.constants())
     spec = model_spec(config.model)
     ruled = apply_rules(device_config(config), spec, mode=config.mode, rule_set=config.model_rules.value, typed=asked)
     hardware = ruled.config

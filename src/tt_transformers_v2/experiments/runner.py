@@ -122,6 +122,6 @@ def _tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> EvaluationTo
 
 
 def _performance(experiment: Experiment) -> dict[str, Any]:
-    from .performance import predict
+    from .performance import performance_section
 
-    return predict(experiment)
+    return performance_section(experiment)

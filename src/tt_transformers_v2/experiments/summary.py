@@ -141,19 +141,27 @@ def _text_lines(accuracy: dict[str, Any]) -> list[tuple[str, str]]:
 def _performance_lines(performance: dict[str, Any] | None) -> list[tuple[str, str]]:
     if performance is None:
         return []
-    shares = sorted(performance["shares"].items(), key=lambda item: -item[1])
-    spent = ", ".join(f"{name} {share:.0%}" for name, share in shares if share >= 0.005)
-    return [
-        ("performance", performance["basis"]),
-        (
-            "decode",
-            f"[bold]{performance['decode_tokens_per_s_per_user']:.1f}[/] tokens/s/user, "
-            f"{performance['tokens_per_s']:.1f} tokens/s; bound {performance['bound']} ({spent})",
-        ),
-        ("TTFT", f"[bold]{performance['ttft_ms']:.0f}[/] ms"),
-        ("memory", performance["memory"]["summary"]),
-        *(("note", note) for note in performance["notes"]),
-    ]
+    lines = [("performance", performance["basis"])]
+    if "shares" in performance:
+        shares = sorted(performance["shares"].items(), key=lambda item: -item[1])
+        spent = ", ".join(f"{name} {share:.0%}" for name, share in shares if share >= 0.005)
+        lines += [
+            (
+                "decode",
+                f"[bold]{performance['decode_tokens_per_s_per_user']:.1f}[/] tokens/s/user "
+                f"({_trust(performance['decode_confidence'])}), {performance['tokens_per_s']:.1f} tokens/s; "
+                f"bound {performance['bound']} ({spent})",
+            ),
+            ("TTFT", f"[bold]{performance['ttft_ms']:.0f}[/] ms ({_trust(performance['prefill_confidence'])})"),
+        ]
+    lines.append(("memory", performance["memory"]["summary"]))
+    outside = [*performance["decode_confidence"]["reasons"], *performance["prefill_confidence"]["reasons"]]
+    notes = dict.fromkeys([*performance["notes"], *outside])
+    return [*lines, *(("note", note) for note in notes)]
+
+
+def _trust(confidence: dict[str, Any]) -> str:
+    return f"{confidence['class']}, ±{confidence['band_percent']:.0f} %"
 
 
 def _figure(value: float | None, form: str = ".2f") -> str:

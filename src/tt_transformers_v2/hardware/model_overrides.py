@@ -105,7 +105,8 @@ def apply_rules(
     `mode` None means unknown: conditions on the mode then hold. `typed` are the dotted paths the user set; a rule
     leaves them, and the finer groups they govern, alone and says so. Raises ConfigError for an unknown rule set.
     """
-    original, config = config, copy.deepcopy(config)
+    # The published description of the system is shared: no rule changes it.
+    original, config = config, copy.deepcopy(config, {id(config.system): config.system})
     asked = set(typed)
     effects: list[RuleEffect] = []
     layers: list[LayerEntry] = []
@@ -113,8 +114,10 @@ def apply_rules(
         if holds(rule.when, config, model, mode):
             effects += _apply_rule(config, rule, asked)
             layers += rule.layers
-    for id, path, value in _table_values(model.name, config.device_type.value):
-        effects.append(_apply(config, path, value, governed_by(path, asked), Rule(id, {}, {}, {}, (), False, "", "")))
+    for table, path, value in _table_values(model.name, config.device_type.value):
+        effects.append(
+            _apply(config, path, value, governed_by(path, asked), Rule(table, {}, {}, {}, (), False, "", ""))
+        )
     return Ruled(config, _final(original, effects), layers)
 
 

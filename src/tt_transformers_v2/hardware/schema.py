@@ -128,6 +128,13 @@ def field_types(cls: Any) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
 
+@functools.cache
+def _exact_types(wanted: Any) -> tuple[type, ...]:
+    """The types whose values `coerce` would return as they are, so that most assignments need not ask it."""
+    arguments = typing.get_args(wanted) if typing.get_origin(wanted) in UNIONS else (wanted,)
+    return tuple(kind for kind in arguments if isinstance(kind, type) and typing.get_origin(kind) is None)
+
+
 def coerce(where: str, wanted: Any, value: Any) -> Any:
     """`value` as the annotation `wanted` asks, or ConfigError naming `where`."""
     if typing.get_origin(wanted) in UNIONS:
@@ -184,7 +191,8 @@ class Checked:
         annotations = field_types(typing.cast(Any, type(self)))
         if name not in annotations:
             raise AttributeError(f"{type(self).__name__} has no field {name!r}. {did_you_mean(name, annotations)}")
-        value = coerce(f"{type(self).__name__}.{name}", annotations[name], value)
+        if type(value) not in _exact_types(annotations[name]):
+            value = coerce(f"{type(self).__name__}.{name}", annotations[name], value)
         self._check_bounds(name, value)
         object.__setattr__(self, name, value)
 

@@ -3,6 +3,7 @@
 
 from .calibration import Calibration
 from .memory import MemoryFit, memory_fit
+from .prediction import Prediction, predict
 from .roofline import Performance, predict_performance
 
-__all__ = ["Calibration", "MemoryFit", "Performance", "memory_fit", "predict_performance"]
+__all__ = ["Calibration", "MemoryFit", "Performance", "Prediction", "memory_fit", "predict", "predict_performance"]

@@ -41,18 +41,24 @@ class Provenance:
 class ArchCalibration:
     """The constants of one architecture.
 
-    dram_efficiency: share of the nominal DRAM bandwidth that DRAM-sharded matmuls reach.
-    dram_efficiency_interleaved: the same for tensors interleaved over the banks (prefill).
-    readers_per_bank: cores that read one DRAM bank in a decode matmul; 1 or 2 on Blackhole.
+    dram_efficiency: share of the nominal DRAM bandwidth that DRAM-sharded matmuls reach when nothing else limits
+        them; dram_efficiency_interleaved: the same for tensors interleaved over the banks.
+    readers_per_bank: cores that read one DRAM bank in a decode matmul, 1 or 2.
     reader_cycles_per_tile: cycles a reader spends on a weight tile besides the fidelity's math cycles (c0).
-    layer_overhead_us: norms, rotary embedding, cache update, reshapes, adds and gaps of a decode layer.
-    token_overhead_ms: sampling and host, per token; user_overhead_us: for each user beyond the first.
+    layer_overhead_us: norms, rotary embedding, cache update, reshapes, adds and gaps of a decode layer;
+        layer_overhead_2d_us: what a 2-D mesh adds to it.
+    token_overhead_ms: host, and sampling on it, per token; user_overhead_us: for each user beyond the first;
+        group_overhead_ms: for each data-parallel group beyond the first, which the host serves in turn.
+    sampling_on_device: top-k on the device instead; it costs topk_32k_ms up to 32768 logits per chip (padded to a
+        power of two) and topk_64k_ms up to 65536, beyond which the device cannot.
     sdpa_decode_us_per_64k: attention compute per layer and 65536 cached tokens beyond reading them (k_S),
         reached with sdpa_decode_cores_per_head cores per (user, KV head) pair.
-    matmul_efficiency: share of the peak of the cores in use that prefill matmuls reach.
+    matmul_efficiency: share of the peak of the cores in use that long prefill matmuls reach; matmul_half_rows: rows
+        at which they reach half of it.
     softmax_elements_per_cycle: attention scores a core exponentiates per cycle in prefill.
-    prefill_layer_overhead_us: host dispatch of one untraced prefill layer; prefill_traced drops it to
-        layer_overhead_us.
+    prefill_layer_overhead_us, prefill_chip_overhead_us: host dispatch of one untraced prefill layer, and its part
+        per chip; it runs beside the device, and the longer of the two counts. prefill_traced: no such dispatch.
+    prefill_user_overhead_ms: time to first token for each user of the batch beyond the first.
     all_gather_*, reduce_scatter_*: formulas per topology; all_reduce_* where only that is known.
     """
 
@@ -61,14 +67,22 @@ class ArchCalibration:
     readers_per_bank: int
     reader_cycles_per_tile: float
     layer_overhead_us: float
+    layer_overhead_2d_us: float
     token_overhead_ms: float
     user_overhead_us: float
+    group_overhead_ms: float
+    sampling_on_device: bool
+    topk_32k_ms: float
+    topk_64k_ms: float
     sdpa_decode_us_per_64k: float
     sdpa_decode_cores_per_head: int
     matmul_efficiency: float
+    matmul_half_rows: float
     softmax_elements_per_cycle: float
     prefill_layer_overhead_us: float
+    prefill_chip_overhead_us: float
     prefill_traced: bool
+    prefill_user_overhead_ms: float
     all_gather_pair: Collective | None = None
     all_gather_line: Collective | None = None
     all_gather_ring: Collective | None = None
@@ -79,6 +93,10 @@ class ArchCalibration:
     all_reduce_line: Collective | None = None
     all_reduce_ring: Collective | None = None
     provenance: Mapping[str, Provenance] = field(default_factory=dict, compare=False)
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __post_init__(self) -> None:
         """Refuses sets of collectives from which no all-reduce can be timed."""
@@ -94,6 +112,9 @@ class ArchCalibration:
                 "a calibration needs all_reduce_line and all_reduce_ring, or all_gather and reduce_scatter "
                 "for both line and ring."
             )
+        # Predictions look timers up by their constants, so the hash is taken once.
+        values = tuple(getattr(self, f.name) for f in dataclasses.fields(self) if f.compare)
+        object.__setattr__(self, "_hash", hash(values))
 
 
 @dataclass(frozen=True)
@@ -103,6 +124,7 @@ class Calibration:
     name: str
     release: str
     archs: Mapping[Arch, ArchCalibration]
+    confidence: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def of(self, arch: Arch) -> ArchCalibration:
         """The constants of `arch`; ConfigError where the calibration has none."""
@@ -110,27 +132,32 @@ class Calibration:
             raise ConfigError(f"calibration {self.name} has no constants for {arch}.")
         return self.archs[arch]
 
+    def replace(self, **constants: Any) -> Calibration:
+        """The same with `constants` in every architecture."""
+        if not constants:
+            return self
+        archs = {arch: dataclasses.replace(own, **constants) for arch, own in self.archs.items()}
+        return dataclasses.replace(self, archs=archs)
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
         """A checked calibration from plain data. Raises ConfigError naming the wrong or missing key."""
         architectures = [a.value for a in Arch]
-        _check_keys(data, ["name", "release"], architectures, "calibration")
+        _check_keys(data, ["name", "release"], ["confidence", *architectures], "calibration")
         archs = {Arch(key): _arch(data[key], f"calibration.{key}") for key in architectures if key in data}
         if not archs:
             raise ConfigError(f"calibration {data['name']} has no architecture; choices: {', '.join(architectures)}")
-        return cls(name=str(data["name"]), release=str(data["release"]), archs=archs)
+        more = data.get("confidence") or {}
+        return cls(name=str(data["name"]), release=str(data["release"]), archs=archs, confidence=more)
 
 
 _PARTS = tuple(f.name for f in dataclasses.fields(Collective))
-_FIELDS = tuple(f for f in dataclasses.fields(ArchCalibration) if f.name != "provenance")
+_FIELDS = tuple(f for f in dataclasses.fields(ArchCalibration) if f.name not in ("provenance", "_hash"))
 _SHARES = ("dram_efficiency", "dram_efficiency_interleaved", "matmul_efficiency")
-_MAY_BE_ZERO = (
-    "layer_overhead_us",
-    "prefill_layer_overhead_us",
-    "reader_cycles_per_tile",
-    "sdpa_decode_us_per_64k",
-    "token_overhead_ms",
-    "user_overhead_us",
+_MAY_BE_ZERO = tuple(
+    name
+    for name in (f.name for f in _FIELDS)
+    if name.endswith(("_us", "_ms", "_half_rows", "_cycles_per_tile", "_us_per_64k"))
 )
 
 

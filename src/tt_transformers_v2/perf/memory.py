@@ -89,7 +89,7 @@ def weight_bytes(hw: DeviceConfig, spec: ModelSpec) -> dict[str, int]:
     layers = math.ceil(spec.num_layers / hw.parallelism.pipeline_parallel_size)
     groups = dict.fromkeys(("wqkv", "wo", "ff1_ff3", "ff2", "lm_head", "embedding", "norm"), 0)
     if hw.memory.weights_placement == Placement.DRAM:
-        for name, (inputs, outputs) in matrices_per_chip(hw, spec).items():
+        for name, (inputs, outputs) in matrices_per_chip(spec, hw.parallelism.tensor_parallel_size).items():
             group = "ff1_ff3" if name in ("ff1", "ff3") else name
             tiles = inputs * outputs // (TILE * TILE)
             groups[group] += tiles * (

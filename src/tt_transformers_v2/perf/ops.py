@@ -1,38 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one chip executes: the op inventory of a decode step and of a prompt, in bytes and flops.
+"""What one chip executes: the ops of a decode step and of a prompt, in bytes and flops.
 
-All quantities are per chip and per execution; `Op.count` says how often the op runs. Sharding is
-tt_transformers' on a 1-D mesh: wqkv, ff1, ff3 and the LM head are split by output features, wo and ff2 by
-input features and reduced over the chips; every data-parallel group holds a whole model. Key and value heads
-are replicated once there are fewer of them than tensor-parallel chips. Nothing here knows how long an op
-takes.
+All quantities are per chip and per execution. Sharding is tt_transformers' on a 1-D mesh: wqkv, ff1, ff3 and the
+LM head are split by output features, wo and ff2 by input features and reduced over the chips; every data-parallel
+group holds a whole model. Key and value heads are replicated once there are fewer of them than tensor-parallel
+chips. Nothing here knows how long an op takes.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..hardware.errors import ConfigError
-from ..hardware.schema import OP_GROUP_PARENTS, DeviceConfig, MathFidelity, Placement
+from ..hardware.schema import OP_GROUP_PARENTS, DataFormat, DeviceConfig, MathFidelity
 from ..models.spec import ModelSpec
 
 TILE = 32  # rows and columns of a tile
+DECODE, PREFILL = "decode", "prefill"
 Shapes = dict[str, tuple[int, int]]  # matrix -> (input, output features)
 
 
-@dataclass(frozen=True)
-class Op:
+class Op(NamedTuple):
     """One op on one chip.
 
     kind: "weights" (a matmul), "kv" (attention), "collectives" or "overhead".
     compute_group: the op group whose fidelity it runs at, "" where there is none.
     tensor_group: the tensor group of its weights, "" where there is none.
-    count: executions per decode step or per prompt. rows: rows of the activation, padded to tiles.
-    weight_bytes, kv_bytes: bytes read from DRAM per execution. tiles: weight tiles read.
+    rows: rows of the activation, padded to tiles.
+    weight_bytes, kv_bytes: bytes read from DRAM per execution; weights include what pads them to the DRAM banks.
+    tiles: weight tiles. bank_tiles: tiles on the fullest DRAM bank, 0 where the weights are not sharded over banks.
     flops: matrix flops per execution. scores: attention scores exponentiated. payload: bytes that a chip
-        brings to a collective over `chips` chips. context: cached tokens attended to (decode attention).
-        pairs: (user, KV head) pairs.
+        brings to a collective over `chips` chips; gather_only: an all-gather without a reduce-scatter before it.
+    context: cached tokens attended to (decode attention). pairs: (user, KV head) pairs.
     """
 
     name: str
@@ -40,15 +40,16 @@ class Op:
     compute_group: str = ""
     tensor_group: str = ""
     fidelity: MathFidelity | None = None
-    count: int = 1
     rows: int = 0
     weight_bytes: float = 0.0
     kv_bytes: float = 0.0
     tiles: float = 0.0
+    bank_tiles: float = 0.0
     flops: float = 0.0
     scores: float = 0.0
     payload: float = 0.0
     chips: int = 1
+    gather_only: bool = False
     context: int = 0
     pairs: int = 0
 
@@ -75,24 +76,23 @@ def padded_prompt(length: int) -> int:
     return 1024 if length <= 1024 else 1 << (length - 1).bit_length()
 
 
-def matrices_per_chip(hw: DeviceConfig, spec: ModelSpec) -> Shapes:
+def matrices_per_chip(spec: ModelSpec, tensor_parallel: int) -> Shapes:
     """A layer's weight matrices and the LM head as one chip stores them: (inputs, outputs) in whole tiles."""
-    tp = hw.parallelism.tensor_parallel_size
-    q_heads, kv_heads = heads_per_chip(spec, tp)
-    q, hidden, ff = q_heads * spec.head_dim, spec.hidden_dim, math.ceil(spec.intermediate_dim / tp)
+    q_heads, kv_heads = heads_per_chip(spec, tensor_parallel)
+    q, hidden, ff = q_heads * spec.head_dim, spec.hidden_dim, math.ceil(spec.intermediate_dim / tensor_parallel)
     shapes = {
         "wqkv": (hidden, q + 2 * kv_heads * spec.head_dim),
         "wo": (q, hidden),
         "ff1": (hidden, ff),
         "ff3": (hidden, ff),
         "ff2": (ff, hidden),
-        "lm_head": (hidden, math.ceil(spec.vocab_size / tp)),
+        "lm_head": (hidden, math.ceil(spec.vocab_size / tensor_parallel)),
     }
     return {name: (padded(rows), padded(columns)) for name, (rows, columns) in shapes.items()}
 
 
 # Matrix -> (tensor group of its weights, op group in decode, op group in prefill)
-_GROUPS = {
+GROUPS = {
     "wqkv": ("wqkv", "qkv_decode", "qkv_prefill"),
     "wo": ("wo", "o_decode", "o_prefill"),
     "ff1": ("ff1_ff3", "ff1_ff3", "ff1_ff3"),
@@ -102,8 +102,124 @@ _GROUPS = {
 }
 
 
+def fused_all_gather_matmul(hw: DeviceConfig, spec: ModelSpec) -> bool:
+    """Whether wo is multiplied while the heads are gathered, instead of summed by a reduce-scatter afterwards.
+
+    tt_transformers does so over eight chips when hidden_dim / 32 / 8 is a multiple of 8 (model_config.py@17a8a99d):
+    for hidden sizes 2048, 4096 and 8192, not for 3072 and 5120.
+    """
+    one_row = min(hw.spec.mesh_shape) == 1 or hw.parallelism.data_parallel_size > 1
+    return one_row and hw.parallelism.tensor_parallel_size == 8 and spec.hidden_dim % (TILE * 8 * 8) == 0
+
+
+def matmul_op(
+    name: str,
+    shape: tuple[int, int],
+    *,
+    phase: str,
+    weights: DataFormat,
+    fidelity: MathFidelity,
+    rows: int,
+    banks: int,
+    in_dram: bool = True,
+) -> Op:
+    """One weight matmul of a chip. `banks`: DRAM banks over which its columns are sharded, 0 for interleaved.
+
+    A sharded weight is padded to as many tile columns on every bank (tt_transformers' create_dram_sharded_mem_config).
+    """
+    tensor_group, decode_group, prefill_group = GROUPS[name]
+    inputs, outputs = shape
+    deep, wide = inputs // TILE, outputs // TILE
+    on_a_bank = deep * math.ceil(wide / banks) if banks else 0
+    stored = on_a_bank * banks if banks else deep * wide
+    return Op(
+        name=name,
+        kind="weights",
+        compute_group=decode_group if phase == DECODE else prefill_group,
+        tensor_group=tensor_group,
+        fidelity=fidelity,
+        rows=rows,
+        weight_bytes=float(stored * weights.tile_bytes) if in_dram else 0.0,
+        tiles=float(deep * wide),
+        bank_tiles=float(on_a_bank),
+        flops=2.0 * rows * inputs * outputs,
+    )
+
+
+def decode_attention_op(
+    spec: ModelSpec,
+    tensor_parallel: int,
+    *,
+    batch: int,
+    context: int,
+    kv_cache: DataFormat,
+    fidelity: MathFidelity,
+    in_dram: bool,
+) -> Op:
+    """Attention of one token of `batch` users over `context` cached tokens each (less with a sliding window)."""
+    q_heads, kv_heads = heads_per_chip(spec, tensor_parallel)
+    seen = min(context, spec.sliding_window) if spec.sliding_window else context
+    cached = padded(seen) * padded(spec.head_dim) * kv_cache.bytes_per_element
+    return Op(
+        name="sdpa",
+        kind="kv",
+        compute_group="sdpa_decode",
+        fidelity=fidelity,
+        rows=padded(batch),
+        kv_bytes=2.0 * batch * kv_heads * cached if in_dram else 0.0,
+        flops=4.0 * batch * q_heads * spec.head_dim * seen,
+        context=seen,
+        pairs=batch * kv_heads,
+    )
+
+
+def prefill_attention_op(
+    spec: ModelSpec, tensor_parallel: int, *, tokens: int, rows: int, chunks: int, fidelity: MathFidelity
+) -> Op:
+    """Causal attention of a prompt of `tokens`, one of its `chunks`: half of the scores are computed."""
+    q_heads, _ = heads_per_chip(spec, tensor_parallel)
+    scores = q_heads * tokens * tokens / 2
+    if spec.sliding_window and spec.sliding_window < tokens:
+        scores = q_heads * tokens * spec.sliding_window
+    return Op(
+        name="sdpa",
+        kind="kv",
+        compute_group="sdpa_prefill",
+        fidelity=fidelity,
+        rows=rows,
+        flops=4.0 * spec.head_dim * scores / chunks,
+        scores=scores / chunks,
+    )
+
+
+def all_reduce_op(
+    half: str, spec: ModelSpec, chips: int, *, parts: int, rows: int, activations: DataFormat, gather_only: bool
+) -> Op:
+    """The sum over tensor-parallel chips after wo or ff2, of hidden_dim / `parts` columns.
+
+    On 1-D meshes tt_transformers reduces what the matmul wrote, in the activations' format; its `ccl` format serves
+    2-D meshes only.
+    """
+    return Op(
+        name=f"all_gather_{half}" if gather_only else f"all_reduce_{half}",
+        kind="collectives",
+        rows=rows,
+        payload=rows * spec.hidden_dim / parts * activations.bytes_per_element,
+        chips=chips,
+        gather_only=gather_only,
+    )
+
+
+def embedding_op(spec: ModelSpec, tensor_parallel: int, *, rows: int, table: DataFormat) -> Op:
+    """Table rows read from DRAM; the table is split by width."""
+    per_row = spec.hidden_dim / tensor_parallel * table.bytes_per_element
+    return Op(name="embedding", kind="weights", tensor_group="embedding", rows=rows, weight_bytes=rows * per_row)
+
+
 def layer_kinds(hw: DeviceConfig, spec: ModelSpec) -> list[tuple[DeviceConfig, int]]:
     """The configurations that the model's layers have, and how many layers have each."""
+    if not hw.layers:
+        return [(hw, spec.num_layers)]
     counts: dict[int, int] = {}
     for own in hw.layers.values():
         counts[id(own)] = counts.get(id(own), 0) + 1
@@ -112,170 +228,17 @@ def layer_kinds(hw: DeviceConfig, spec: ModelSpec) -> list[tuple[DeviceConfig, i
     return ([(hw, common)] if common else []) + [(by_id[key], count) for key, count in counts.items()]
 
 
-def decode_ops(hw: DeviceConfig, spec: ModelSpec, *, batch: int, context: int) -> list[Op]:
-    """Ops of one decode step: one token for each of `batch` users, `context` tokens in every user's cache.
-
-    Layers of one configuration are counted together; those with per-layer entries come as ops of their own.
-    """
-    require_positive(batch=batch, context=context)
-    rows, shapes = padded(batch), matrices_per_chip(hw, spec)
-    layers = [
-        op
-        for own, count in layer_kinds(hw, spec)
-        for op in _layer(
-            own,
-            spec,
-            shapes,
-            rows=rows,
-            count=count,
-            phase="decode",
-            attention=_decode_attention(own, spec, batch=batch, context=context, count=count),
-        )
-    ]
-    return [
-        _embedding(hw, spec, rows),
-        *layers,
-        _matmul(hw, shapes["lm_head"], "lm_head", rows=rows, count=1, phase="decode"),
-        Op(name="sampling_and_host", kind="overhead", rows=batch),
-    ]
-
-
-def _decode_attention(hw: DeviceConfig, spec: ModelSpec, *, batch: int, context: int, count: int) -> Op:
-    q_heads, kv_heads = heads_per_chip(spec, hw.parallelism.tensor_parallel_size)
-    seen = min(context, spec.sliding_window) if spec.sliding_window else context
-    cached = padded(seen) * padded(spec.head_dim) * hw.precision.of("kv_cache").bytes_per_element
-    kv_in_dram = hw.memory.kv_cache_placement == Placement.DRAM
-    return Op(
-        name="sdpa",
-        kind="kv",
-        compute_group="sdpa_decode",
-        fidelity=_fidelity(hw, "sdpa_decode"),
-        count=count,
-        rows=padded(batch),
-        kv_bytes=2.0 * batch * kv_heads * cached if kv_in_dram else 0.0,
-        flops=4.0 * batch * q_heads * spec.head_dim * seen,
-        context=seen,
-        pairs=batch * kv_heads,
-    )
-
-
-def prefill_ops(hw: DeviceConfig, spec: ModelSpec, *, prompt_length: int) -> list[Op]:
-    """Ops of one user's prompt, in chunks of at most hw.max_prefill_chunk_size tokens.
-
-    The LM head sees the last tile of tokens only. Attention is causal: half of the scores are computed.
-    """
-    require_positive(prompt_length=prompt_length)
-    tokens = padded_prompt(prompt_length)
-    rows = min(tokens, hw.max_prefill_chunk_size)
-    chunks = math.ceil(tokens / rows)
-    shapes = matrices_per_chip(hw, spec)
-    layers = [
-        op
-        for own, count in layer_kinds(hw, spec)
-        for op in _layer(
-            own,
-            spec,
-            shapes,
-            rows=rows,
-            count=count * chunks,
-            phase="prefill",
-            attention=_prefill_attention(own, spec, tokens=tokens, chunks=chunks, count=count),
-        )
-    ]
-    return [
-        _embedding(hw, spec, tokens),
-        *layers,
-        _matmul(hw, shapes["lm_head"], "lm_head", rows=TILE, count=1, phase="prefill"),
-        Op(name="sampling_and_host", kind="overhead", rows=1),
-    ]
-
-
-def _prefill_attention(hw: DeviceConfig, spec: ModelSpec, *, tokens: int, chunks: int, count: int) -> Op:
-    q_heads, _ = heads_per_chip(spec, hw.parallelism.tensor_parallel_size)
-    scores = q_heads * tokens * tokens / 2
-    if spec.sliding_window and spec.sliding_window < tokens:
-        scores = q_heads * tokens * spec.sliding_window
-    return Op(
-        name="sdpa",
-        kind="kv",
-        compute_group="sdpa_prefill",
-        fidelity=_fidelity(hw, "sdpa_prefill"),
-        count=count * chunks,
-        rows=min(tokens, hw.max_prefill_chunk_size),
-        flops=4.0 * spec.head_dim * scores / chunks,
-        scores=scores / chunks,
-    )
-
-
-def _layer(
-    hw: DeviceConfig, spec: ModelSpec, shapes: Shapes, *, rows: int, count: int, phase: str, attention: Op
-) -> list[Op]:
-    """One decoder layer in order of execution, `count` times; the glue op stands for everything small."""
-
-    def matmul(name: str) -> Op:
-        return _matmul(hw, shapes[name], name, rows=rows, count=count, phase=phase)
-
-    ops = [matmul("wqkv"), attention, matmul("wo"), *_all_reduce(hw, spec, "attention", rows, count)]
-    ops += [matmul("ff1"), matmul("ff3"), matmul("ff2"), *_all_reduce(hw, spec, "mlp", rows, count)]
-    glue = Op(name="norms_rope_residual", kind="overhead", compute_group="norm", count=count, rows=rows)
-    return [*ops, glue]
-
-
-def _matmul(hw: DeviceConfig, shape: tuple[int, int], name: str, *, rows: int, count: int, phase: str) -> Op:
-    tensor_group, decode_group, prefill_group = _GROUPS[name]
-    compute_group = decode_group if phase == "decode" else prefill_group
-    inputs, outputs = shape
-    tiles = inputs * outputs / (TILE * TILE)
-    in_dram = hw.memory.weights_placement == Placement.DRAM
-    return Op(
-        name=name,
-        kind="weights",
-        compute_group=compute_group,
-        tensor_group=tensor_group,
-        fidelity=_fidelity(hw, compute_group),
-        count=count,
-        rows=rows,
-        weight_bytes=tiles * hw.precision.of(tensor_group).tile_bytes if in_dram else 0.0,
-        tiles=tiles,
-        flops=2.0 * rows * inputs * outputs,
-    )
-
-
-def _all_reduce(hw: DeviceConfig, spec: ModelSpec, half: str, rows: int, count: int) -> list[Op]:
-    """The sum over tensor-parallel chips after wo or ff2; none on one chip.
-
-    The payload is in the activations' format: on 1-D meshes tt_transformers reduces what the matmul wrote,
-    and its `ccl` format serves 2-D meshes only.
-    """
-    chips = hw.parallelism.tensor_parallel_size
-    if chips == 1:
-        return []
-    payload = rows * spec.hidden_dim * hw.precision.of(f"{half}_activations").bytes_per_element
-    return [
-        Op(
-            name=f"all_reduce_{half}",
-            kind="collectives",
-            count=count,
-            rows=rows,
-            payload=payload,
-            chips=chips,
-        )
-    ]
-
-
-def _embedding(hw: DeviceConfig, spec: ModelSpec, rows: int) -> Op:
-    """Table rows read from DRAM; the table is split by width."""
-    per_row = spec.hidden_dim / hw.parallelism.tensor_parallel_size * hw.precision.of("embedding").bytes_per_element
-    return Op(name="embedding", kind="weights", tensor_group="embedding", rows=rows, weight_bytes=rows * per_row)
-
-
-def _fidelity(hw: DeviceConfig, group: str) -> MathFidelity:
+def fidelity_of(hw: DeviceConfig, group: str) -> MathFidelity:
     """hw.compute_for(group).math_fidelity, without the five other settings: it runs in every prediction."""
     own = hw.compute.get(group)
-    if own is not None and own.math_fidelity is not None:
-        return own.math_fidelity
-    parent = OP_GROUP_PARENTS.get(group)
-    return _fidelity(hw, parent) if parent else hw.compute_for(group).math_fidelity
+    while own is None or own.math_fidelity is None:
+        parent = OP_GROUP_PARENTS.get(group)
+        if parent is None:
+            return hw.compute_for(group).math_fidelity
+        group = parent
+        own = hw.compute.get(group)
+    fidelity: MathFidelity = own.math_fidelity
+    return fidelity
 
 
 def require_positive(**values: int) -> None:

@@ -4,117 +4,141 @@
 Decode, per token: every weight matrix takes the longer of its bytes over the achieved DRAM bandwidth and its
 tiles over the cores that read them (c0 + math cycles each); then KV bytes, attention compute, collectives, a
 fixed cost per layer and one per token. Prefill: every matmul takes the longer of flops over the achieved peak
-of its cores and bytes over the interleaved DRAM bandwidth; then attention (matrix flops plus exponentials),
-collectives, dispatch per layer.
+of its cores and bytes over the interleaved DRAM bandwidth; then attention (matrix flops plus exponentials) and
+collectives; where prefill is not traced, the host dispatches beside the device and the slower of the two counts.
 
-Bounds are tt-perf-report's words, applied to predicted times. DRAM: the op moves at least 65 % of the nominal
-bandwidth. FLOP: its math takes at least 65 % of the cores it runs on (decode matmuls run on the reader
-cores). BOTH: both do. SLOW: neither does; tile rate, collectives, gaps. HOST: sampling and host. The bound of
-the whole is the one whose ops take the largest share of the time.
+The bound of the whole is the one whose ops take the largest share of the time.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..hardware.schema import DeviceConfig
+from ..hardware.schema import DataFormat, DeviceConfig, MathFidelity, Placement, PrecisionConfig
 from ..models.spec import ModelSpec
-from .calibration import ArchCalibration, Calibration
-from .ops import TILE, Op, decode_ops, prefill_ops, require_positive
+from .calibration import Calibration
+from .ops import (
+    DECODE,
+    GROUPS,
+    PREFILL,
+    TILE,
+    Op,
+    Shapes,
+    all_reduce_op,
+    decode_attention_op,
+    embedding_op,
+    fidelity_of,
+    fused_all_gather_matmul,
+    layer_kinds,
+    matmul_op,
+    matrices_per_chip,
+    padded,
+    padded_prompt,
+    prefill_attention_op,
+    require_positive,
+)
+from .timing import KINDS, OpTime, Timer, timer
 
-BOUND_THRESHOLD = 0.65  # share of the nominal rate, as in tt-perf-report
-CYCLES_PER_PHASE = 16  # matrix-unit cycles of a 32x32x32 tile multiply per fidelity phase (matrix_engine.md)
-ONE_SHOT_BYTES = 1 << 20  # below this, Wormhole's ring reduce-scatter is a one-shot algorithm (CCL summary_wormhole_b0)
 
+@dataclass(frozen=True, slots=True)
+class OpLine:
+    """A row of the per-op table: an op's time, how often it runs, and its share of the whole (0 to 1)."""
 
-@dataclass(frozen=True)
-class OpTime:
-    """One op's predicted time: us per execution, total_us over all of them, share of the whole (0 to 1).
+    time: OpTime
+    count: int
+    share: float
 
-    `parts` splits us by kind of time: weights, kv, collectives, overhead, flops. dram_share and flop_share
-    are of the nominal rates of the chip and of the cores used.
-    """
+    @property
+    def op(self) -> Op:
+        return self.time.op
 
-    op: Op
-    us: float
-    parts: dict[str, float]
-    bound: str
-    dram_share: float
-    flop_share: float
-    share: float = 0.0
+    @property
+    def us(self) -> float:
+        """Per execution."""
+        return self.time.us
 
     @property
     def total_us(self) -> float:
-        return self.us * self.op.count
+        return self.time.us * self.count
+
+    @property
+    def parts(self) -> dict[str, float]:
+        return self.time.parts
+
+    @property
+    def bound(self) -> str:
+        return self.time.bound
+
+    @property
+    def dram_share(self) -> float:
+        """Of the chip's nominal bandwidth."""
+        return self.time.dram_share
+
+    @property
+    def flop_share(self) -> float:
+        """Of the nominal rate of the cores used."""
+        return self.time.flop_share
+
+
+Counted = tuple[OpTime, int]
 
 
 @dataclass(frozen=True)
 class Performance:
-    """A prediction.
+    """A prediction of speed.
 
-    ttft_ms: one user's prompt, sampling of its first token included. tokens_per_s: over all users of all
-        groups.
-    shares, bound, ops: of a decode step; prefill_shares, prefill_bound, prefill_ops: of a prompt.
+    decode_us: a decode step. ttft_ms: one user's prompt, sampling of its first token included. tokens_per_s: over
+        all users of all groups. ops, shares, bound: of a decode step; prefill_ops and so on: of a prompt.
     notes: what the form does not cover in this configuration.
     """
 
-    decode_tokens_per_s_per_user: float
-    tokens_per_s: float
+    decode_us: float
     ttft_ms: float
-    bound: str
-    shares: dict[str, float]
-    ops: tuple[OpTime, ...]
-    prefill_bound: str
-    prefill_shares: dict[str, float]
-    prefill_ops: tuple[OpTime, ...]
+    users: int
     basis: str
+    decode_times: tuple[Counted, ...]
+    prefill_times: tuple[Counted, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def decode_ms(self) -> float:
         """Milliseconds per decode step."""
-        return 1e3 / self.decode_tokens_per_s_per_user
+        return self.decode_us / 1e3
 
+    @property
+    def decode_tokens_per_s_per_user(self) -> float:
+        return 1e6 / self.decode_us
 
-@dataclass(frozen=True)
-class _Chip:
-    """What the formulas need of one chip: GB/s, MHz, cores; readers read the weights in decode."""
+    @property
+    def tokens_per_s(self) -> float:
+        return self.users * 1e6 / self.decode_us
 
-    calibration: ArchCalibration
-    bandwidth: float
-    clock_mhz: float
-    flop_per_cycle: int
-    columns: int
-    grid_rows: int
-    readers: int
-    sharded: bool
-    ring: bool
+    @functools.cached_property
+    def ops(self) -> tuple[OpLine, ...]:
+        return _lines(self.decode_times)
 
-    @classmethod
-    def of(cls, hw: DeviceConfig, calibration: Calibration) -> _Chip:
-        system, chip = hw.spec, hw.spec.chip
-        constants = calibration.of(chip.arch)
-        return cls(
-            calibration=constants,
-            bandwidth=hw.dram_bandwidth / system.chips,
-            clock_mhz=chip.clock_mhz,
-            flop_per_cycle=chip.flop_per_cycle_lofi,
-            columns=system.grid[0],
-            grid_rows=system.grid[1],
-            readers=max(1, min(chip.dram_banks * constants.readers_per_bank, system.cores)),
-            sharded=hw.memory.use_width_sharding,
-            ring=system.topology == "ring" and hw.parallelism.tensor_parallel_size == system.chips,
-        )
+    @functools.cached_property
+    def prefill_ops(self) -> tuple[OpLine, ...]:
+        return _lines(self.prefill_times)
 
-    def dram_us(self, nbytes: float, sharded: bool) -> float:
-        c = self.calibration
-        return nbytes / (self.bandwidth * 1e3 * (c.dram_efficiency if sharded else c.dram_efficiency_interleaved))
+    @property
+    def shares(self) -> dict[str, float]:
+        return _shares(self.ops)
 
-    def peak_us(self, op: Op, cores: int) -> float:
-        """Time of the op's matrix flops on `cores` cores at peak."""
-        phases = op.fidelity.phases if op.fidelity else 1
-        return op.flops * phases / (self.flop_per_cycle * cores * self.clock_mhz)
+    @property
+    def prefill_shares(self) -> dict[str, float]:
+        return _shares(self.prefill_ops)
+
+    @property
+    def bound(self) -> str:
+        return _bound_of_whole(self.ops)
+
+    @property
+    def prefill_bound(self) -> str:
+        return _bound_of_whole(self.prefill_ops)
 
 
 def predict_performance(
@@ -134,126 +158,253 @@ def predict_performance(
     """
     context = prompt_length if context is None else context
     require_positive(prompt_length=prompt_length, batch=batch, context=context)
-    chip = _Chip.of(hw, calibration)
-    decode = _with_shares([_decode_time(op, chip) for op in decode_ops(hw, spec, batch=batch, context=context)])
-    prefill = _with_shares([_prefill_time(op, chip) for op in prefill_ops(hw, spec, prompt_length=prompt_length)])
-    per_user = 1e6 / sum(t.total_us for t in decode)
+    walk = _Walk.of(hw, spec, calibration)
+    decode = walk.decode(batch, context)
+    prefill = walk.prefill(prompt_length, batch)
     return Performance(
-        decode_tokens_per_s_per_user=per_user,
-        tokens_per_s=per_user * batch * hw.parallelism.data_parallel_size,
-        ttft_ms=sum(t.total_us for t in prefill) / 1e3,
-        bound=_bound_of_whole(decode),
-        shares=_shares(decode),
-        ops=decode,
-        prefill_bound=_bound_of_whole(prefill),
-        prefill_shares=_shares(prefill),
-        prefill_ops=prefill,
+        decode_us=sum([time.us * count for time, count in decode]),
+        ttft_ms=sum([time.us * count for time, count in prefill]) / 1e3,
+        users=batch * hw.parallelism.data_parallel_size,
         basis=f"predicted (roofline + overheads, calibration {calibration.name})",
+        decode_times=decode,
+        prefill_times=prefill,
         notes=_notes(hw, spec),
     )
 
 
-def all_reduce_us(payload: float, chips: int, ring: bool, c: ArchCalibration) -> float:
-    """Time of an all-reduce of `payload` bytes per chip over `chips` chips.
+@dataclass(frozen=True)
+class _Walk:
+    """One configuration walked op by op."""
 
-    tt_transformers composes it of a reduce-scatter, which moves (N-1)/N of the payload, and an all-gather of
-    shards of payload/N, which moves N-1 of them; an architecture calibrated as all-reduce moves 2(N-1)/N.
-    """
-    moved = payload * (chips - 1) / chips
-    hops = chips / 2 if ring else chips - 1
-    direct = c.all_reduce_ring if ring else c.all_reduce_line
-    scatter, gather = (c.reduce_scatter_ring, c.all_gather_ring) if ring else (c.reduce_scatter_line, c.all_gather_line)
-    if chips == 2 and c.reduce_scatter_pair and c.all_gather_pair:
-        scatter, gather, hops = c.reduce_scatter_pair, c.all_gather_pair, 1
-    elif ring and payload < ONE_SHOT_BYTES and c.reduce_scatter_ring_small:
-        scatter = c.reduce_scatter_ring_small
-    if scatter and gather:
-        return scatter.time_us(hops, moved) + gather.time_us(hops, moved)
-    assert direct is not None, "ArchCalibration guarantees one of the two"
-    return direct.time_us(hops, 2 * moved)
+    hw: DeviceConfig
+    spec: ModelSpec
+    timer: Timer
+    shapes: Shapes
+    tp: int
+    fused: bool
+
+    @classmethod
+    def of(cls, hw: DeviceConfig, spec: ModelSpec, calibration: Calibration) -> _Walk:
+        tp = hw.parallelism.tensor_parallel_size
+        shape = (
+            spec.hidden_dim,
+            spec.num_heads,
+            spec.num_kv_heads,
+            spec.head_dim,
+            spec.intermediate_dim,
+            spec.vocab_size,
+            spec.sliding_window,
+        )
+        fused = fused_all_gather_matmul(hw, spec)
+        own = timer(hw, calibration.of(hw.spec.chip.arch), shape, fused, max(hw.spec.mesh_shape))
+        return cls(hw, spec, own, _shapes(shape, spec, tp), tp, fused)
+
+    def decode(self, batch: int, context: int) -> tuple[Counted, ...]:
+        """One token for each of `batch` users, `context` tokens in every user's cache."""
+        rows = padded(batch)
+        times: list[Counted] = [(self._embedding(rows), 1)]
+        for own, count in layer_kinds(self.hw, self.spec):
+            formats = _formats(own.precision)
+            attention = self._decode_attention(own, formats["kv_cache"], batch, context)
+            times += [(time, count) for time in self._layer(own, formats, rows, DECODE, attention)]
+        times.append((self._lm_head(rows), 1))
+        times.append((self._host(batch), 1))
+        return tuple(times)
+
+    def prefill(self, prompt_length: int, batch: int) -> tuple[Counted, ...]:
+        """One user's prompt, in chunks; the LM head sees the last tile of tokens only."""
+        c = self.timer.constants
+        tokens = padded_prompt(prompt_length)
+        rows = min(tokens, self.hw.max_prefill_chunk_size)
+        chunks = math.ceil(tokens / rows)
+        times: list[Counted] = [(self._embedding(tokens), 1)]
+        for own, count in layer_kinds(self.hw, self.spec):
+            attention = self._prefill_attention(own, tokens, rows, chunks)
+            layer = self._layer(own, _formats(own.precision), rows, PREFILL, attention)
+            times += [(time, count * chunks) for time in layer]
+        times.append((self._lm_head(TILE), 1))
+        if not c.prefill_traced:
+            per_layer = c.prefill_layer_overhead_us + c.prefill_chip_overhead_us * self.tp
+            dispatch = per_layer * self.spec.num_layers * chunks
+            wait = dispatch - sum([time.us * count for time, count in times])
+            if wait > 0:
+                times.append((self.timer.overhead("host_dispatch", wait), 1))
+        host = self.timer.host_us(1, 1, self.spec.vocab_size) + c.prefill_user_overhead_ms * 1e3 * (batch - 1)
+        times.append((self.timer.overhead("sampling_and_host", host), 1))
+        return tuple(times)
+
+    def _layer(
+        self, own: DeviceConfig, formats: dict[str, DataFormat], rows: int, phase: str, attention: OpTime
+    ) -> list[OpTime]:
+        """One decoder layer in order of execution; the glue op stands for everything small."""
+        matmul = self._matmul
+        times = [matmul("wqkv", own, formats, rows, phase), attention, matmul("wo", own, formats, rows, phase)]
+        if self.tp > 1:
+            times.append(self._all_reduce("attention", formats["attention_activations"], rows, phase))
+        times += [matmul(name, own, formats, rows, phase) for name in ("ff1", "ff3", "ff2")]
+        if self.tp > 1:
+            times.append(self._all_reduce("mlp", formats["mlp_activations"], rows, phase))
+        times.append(self._glue())
+        return times
+
+    def _matmul(self, name: str, own: DeviceConfig, formats: dict[str, DataFormat], rows: int, phase: str) -> OpTime:
+        tensor_group, decode_group, prefill_group = GROUPS[name]
+        weights = formats[tensor_group]
+        fidelity = fidelity_of(own, decode_group if phase == DECODE else prefill_group)
+        in_dram = own.memory.weights_placement is Placement.DRAM
+        key = (name, weights, fidelity, rows, phase, in_dram)
+        found = self.timer.known.get(key)
+        if found is not None:
+            return found
+        sharded = self.timer.chip.sharded and not (name == "wo" and self.fused)
+        return self.timer.timed(
+            key,
+            phase,
+            matmul_op,
+            name,
+            self.shapes[name],
+            phase=phase,
+            weights=weights,
+            fidelity=fidelity,
+            rows=rows,
+            banks=self.timer.chip.banks if sharded else 0,
+            in_dram=in_dram,
+        )
+
+    def _decode_attention(self, own: DeviceConfig, kv_cache: DataFormat, batch: int, context: int) -> OpTime:
+        fidelity = fidelity_of(own, "sdpa_decode")
+        in_dram = own.memory.kv_cache_placement is Placement.DRAM
+        return self.timer.timed(
+            ("sdpa", DECODE, kv_cache, fidelity, batch, context, in_dram),
+            DECODE,
+            decode_attention_op,
+            self.spec,
+            self.tp,
+            batch=batch,
+            context=context,
+            kv_cache=kv_cache,
+            fidelity=fidelity,
+            in_dram=in_dram,
+        )
+
+    def _prefill_attention(self, own: DeviceConfig, tokens: int, rows: int, chunks: int) -> OpTime:
+        fidelity: MathFidelity = fidelity_of(own, "sdpa_prefill")
+        return self.timer.timed(
+            ("sdpa", PREFILL, fidelity, tokens, rows),
+            PREFILL,
+            prefill_attention_op,
+            self.spec,
+            self.tp,
+            tokens=tokens,
+            rows=rows,
+            chunks=chunks,
+            fidelity=fidelity,
+        )
+
+    def _all_reduce(self, half: str, activations: DataFormat, rows: int, phase: str) -> OpTime:
+        # A 2-D mesh splits the hidden size over its shorter axis and reduces over the longer one, in the `ccl` format;
+        # what the other axis adds is one constant.
+        chips, parts = self.tp, 1
+        if self.timer.chip.two_d:
+            chips, parts, activations = (
+                max(self.hw.spec.mesh_shape),
+                min(self.hw.spec.mesh_shape),
+                self.hw.precision.ccl,
+            )
+        # The fused all-gather and matmul is decode's; prefill sums by a reduce-scatter everywhere.
+        gather_only = self.fused and half == "attention" and phase == DECODE
+        return self.timer.timed(
+            ("all_reduce", half, activations, rows, gather_only),
+            phase,
+            all_reduce_op,
+            half,
+            self.spec,
+            chips,
+            parts=parts,
+            rows=rows,
+            activations=activations,
+            gather_only=gather_only,
+        )
+
+    def _embedding(self, rows: int) -> OpTime:
+        table = self.hw.precision.embedding
+        key = ("embedding", rows, table)
+        return self.timer.timed(key, DECODE, embedding_op, self.spec, self.tp, rows=rows, table=table)
+
+    def _lm_head(self, rows: int) -> OpTime:
+        return self._matmul("lm_head", self.hw, {"lm_head": self.hw.precision.lm_head}, rows, DECODE)
+
+    def _glue(self) -> OpTime:
+        known = self.timer.known
+        found = known.get("glue")
+        if found is None:
+            found = known["glue"] = self.timer.overhead("norms_rope_residual", self.timer.layer_overhead_us())
+        return found
+
+    def _host(self, users: int) -> OpTime:
+        known, key = self.timer.known, ("host", users)
+        found = known.get(key)
+        if found is None:
+            us = self.timer.host_us(users, self.timer.chip.groups, self.spec.vocab_size)
+            found = known[key] = self.timer.overhead("sampling_and_host", us, users)
+        return found
 
 
-def _decode_time(op: Op, chip: _Chip) -> OpTime:
-    c = chip.calibration
-    if op.kind == "weights" and op.tiles:
-        phases = op.fidelity.phases if op.fidelity else 1
-        cycles = c.reader_cycles_per_tile + CYCLES_PER_PHASE * phases * op.rows / TILE
-        us = max(chip.dram_us(op.bytes, chip.sharded), op.tiles / chip.readers * cycles / chip.clock_mhz)
-        return _timed(op, {"weights": us}, chip, chip.readers)
-    if op.kind == "kv":
-        # k_S holds while every (user, KV head) pair has its cores; beyond that the pairs queue.
-        queue = max(1.0, op.pairs * c.sdpa_decode_cores_per_head / (chip.columns * chip.grid_rows))
-        compute = c.sdpa_decode_us_per_64k * op.context / 65536 * queue
-        parts = {"kv": chip.dram_us(op.bytes, True), "flops": compute}
-        return _timed(op, parts, chip, chip.columns * chip.grid_rows)
-    return _other_time(op, chip, c.layer_overhead_us)
+def _shapes(key: tuple[object, ...], spec: ModelSpec, tp: int) -> Shapes:
+    found = _SHAPES.get((key, tp))
+    if found is None:
+        if len(_SHAPES) > 10_000:
+            _SHAPES.clear()
+        found = _SHAPES[key, tp] = matrices_per_chip(spec, tp)
+    return found
 
 
-def _prefill_time(op: Op, chip: _Chip) -> OpTime:
-    c = chip.calibration
-    if op.kind == "weights" and op.tiles:
-        cores = chip.columns * min(chip.grid_rows, math.ceil(op.rows / TILE))
-        flops, dram = chip.peak_us(op, cores) / c.matmul_efficiency, chip.dram_us(op.bytes, False)
-        return _timed(op, {"flops": flops} if flops > dram else {"weights": dram}, chip, cores)
-    if op.kind == "kv":
-        cores = chip.columns * chip.grid_rows
-        exponentials = op.scores / (c.softmax_elements_per_cycle * cores * chip.clock_mhz)
-        return _timed(op, {"flops": chip.peak_us(op, cores) / c.matmul_efficiency + exponentials}, chip, cores)
-    return _other_time(op, chip, c.layer_overhead_us if c.prefill_traced else c.prefill_layer_overhead_us)
+_SHAPES: dict[tuple[object, int], Shapes] = {}
 
 
-def _other_time(op: Op, chip: _Chip, layer_overhead_us: float) -> OpTime:
-    """Collectives, the embedding's few rows, glue and the host: the same in both phases but for the glue."""
-    c = chip.calibration
-    if op.kind == "collectives":
-        return _timed(op, {"collectives": all_reduce_us(op.payload, op.chips, chip.ring, c)}, chip, 0)
-    if op.kind == "weights":
-        return _timed(op, {"weights": chip.dram_us(op.bytes, False)}, chip, 0)
-    if op.name == "sampling_and_host":
-        return _timed(op, {"overhead": c.token_overhead_ms * 1e3 + c.user_overhead_us * (op.rows - 1)}, chip, 0)
-    return _timed(op, {"overhead": layer_overhead_us}, chip, 0)
+def _formats(precision: PrecisionConfig) -> dict[str, DataFormat]:
+    """precision.of(group) for the groups that layers have."""
+    p = precision
+    return {
+        "wqkv": p.wqkv or p.attention_weights,
+        "wo": p.wo or p.attention_weights,
+        "ff1_ff3": p.ff1_ff3 or p.mlp_weights,
+        "ff2": p.ff2 or p.mlp_weights,
+        "kv_cache": p.kv_cache,
+        "attention_activations": p.attention_activations or p.activations,
+        "mlp_activations": p.mlp_activations or p.activations,
+    }
 
 
-def _timed(op: Op, parts: dict[str, float], chip: _Chip, cores: int) -> OpTime:
-    us = sum(parts.values())
-    dram = op.bytes / (chip.bandwidth * 1e3) / us if us else 0.0
-    flop = chip.peak_us(op, cores) / us if us and cores else 0.0
-    return OpTime(op=op, us=us, parts=parts, bound=_bound(op, dram, flop), dram_share=dram, flop_share=flop)
+def _lines(times: Sequence[Counted]) -> tuple[OpLine, ...]:
+    whole = sum(time.us * count for time, count in times)
+    return tuple(OpLine(time, count, time.us * count / whole) for time, count in times)
 
 
-def _bound(op: Op, dram: float, flop: float) -> str:
-    if op.name == "sampling_and_host":
-        return "HOST"
-    by_dram, by_flop = dram >= BOUND_THRESHOLD, flop >= BOUND_THRESHOLD
-    return {(True, True): "BOTH", (True, False): "DRAM", (False, True): "FLOP"}.get((by_dram, by_flop), "SLOW")
-
-
-def _with_shares(times: list[OpTime]) -> tuple[OpTime, ...]:
-    whole = sum(t.total_us for t in times)
-    return tuple(OpTime(t.op, t.us, t.parts, t.bound, t.dram_share, t.flop_share, t.total_us / whole) for t in times)
-
-
-def _shares(times: tuple[OpTime, ...]) -> dict[str, float]:
+def _shares(lines: tuple[OpLine, ...]) -> dict[str, float]:
     """Share of the time by kind; sums to 1."""
-    shares = dict.fromkeys(("weights", "kv", "collectives", "overhead", "flops"), 0.0)
-    whole = sum(t.total_us for t in times)
-    for t in times:
-        for kind, us in t.parts.items():
-            shares[kind] += us * t.op.count / whole
+    shares = dict.fromkeys(KINDS, 0.0)
+    whole = sum(line.total_us for line in lines)
+    for line in lines:
+        for kind, us in line.parts.items():
+            shares[kind] += us * line.count / whole
     return shares
 
 
-def _bound_of_whole(times: tuple[OpTime, ...]) -> str:
+def _bound_of_whole(lines: tuple[OpLine, ...]) -> str:
     by_bound: dict[str, float] = {}
-    for t in times:
-        by_bound[t.bound] = by_bound.get(t.bound, 0.0) + t.share
+    for line in lines:
+        by_bound[line.bound] = by_bound.get(line.bound, 0.0) + line.share
     return max(by_bound, key=lambda bound: by_bound[bound])
 
 
 def _notes(hw: DeviceConfig, spec: ModelSpec) -> tuple[str, ...]:
-    tp, notes = hw.parallelism.tensor_parallel_size, []
-    if tp > 1 and min(hw.spec.mesh_shape) > 1:
-        notes.append("2-D mesh: collectives are timed as on a line; the Galaxy path is not modelled.")
+    tp = hw.parallelism.tensor_parallel_size
+    if tp <= min(hw.spec.mesh_shape[0], spec.num_kv_heads) and hw.parallelism.pipeline_parallel_size == 1:
+        return ()
+    notes = []
+    if tp > max(hw.spec.mesh_shape):
+        notes.append("2-D mesh: collectives are timed as on a line; what the second axis costs is one constant.")
     if tp > spec.num_kv_heads:
         notes.append(f"{spec.num_kv_heads} KV heads are replicated over {tp} tensor-parallel chips.")
     if hw.parallelism.pipeline_parallel_size > 1:

@@ -103,14 +103,9 @@ def _distinct(config: DeviceConfig, num_layers: int | None) -> dict[int, DeviceC
 
 def _json_layer(config: DeviceConfig, layer: int, losses: _Losses) -> dict[str, dict[str, str]]:
     stated = _of_layer(config, layer, losses)
-    formats = {}
-    for group, setting in stated.formats:
-        if setting is MIXED:
-            losses.add("tttv1-lossy-activations", "precision.activations", "JSON has no word for mixed.", layer)
-        else:
-            formats[group.name] = setting.name
+    # JSON has no word for mixed activations, and needs none: TTTv1 mixes where a layer does not say otherwise.
     return {
-        "precision_cfg": formats,
+        "precision_cfg": {group.name: setting.name for group, setting in stated.formats if setting is not MIXED},
         "fidelity_cfg": {group.name: setting.name for group, setting in stated.kernels},
     }
 

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a prediction can be trusted: its class, its band, and the nearest measured row.
+
+A prediction is `calibrated` inside what the constants were fitted and checked on, `extrapolated` outside (each
+reason states its own band; the widest holds), and `unsupported` where the model has nothing to say. Bands and what
+is covered are data: `confidence` in conf/calibration.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..hardware.errors import ConfigError
+from ..hardware.schema import DeviceConfig, DeviceType
+from ..models.spec import ModelSpec
+from .calibration import ArchCalibration
+from .measurements import MeasuredRow
+from .ops import fused_all_gather_matmul
+
+CALIBRATED, EXTRAPOLATED, UNSUPPORTED = "calibrated", "extrapolated", "unsupported"
+PHASES = ("decode", "prefill")
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """`band` is in percent: the measurement is expected within value * (1 ± band / 100). `reasons` say what is
+    outside the calibrated range, or why there is no support."""
+
+    kind: str
+    band: float
+    reasons: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == UNSUPPORTED else f"{self.kind}, ±{self.band:.0f} %"
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """One way to be outside: bands in percent by phase, why, and what is covered (its meaning depends on the id)."""
+
+    id: str
+    decode: float
+    prefill: float
+    why: str
+    covered: Any = None
+
+    def band(self, phase: str) -> float:
+        return self.decode if phase == "decode" else self.prefill
+
+
+@dataclass(frozen=True)
+class ConfidenceRules:
+    """conf/calibration's `confidence`: the bands inside, every way to be outside, and the file of measured rows.
+
+    `releases` are shell patterns of the sources whose conditions the constants describe, by phase.
+    """
+
+    decode: float
+    prefill: float
+    points: str
+    releases: Mapping[str, tuple[str, ...]]
+    beyond: tuple[Beyond, ...]
+
+    @classmethod
+    def from_dict(cls, data: Any) -> ConfidenceRules:
+        """Checked rules from plain data. Raises ConfigError for what is missing, unknown or no number."""
+        where = "calibration.confidence"
+        wanted = {"band", "points", "releases", "beyond"}
+        if not isinstance(data, Mapping) or set(data) != wanted:
+            raise ConfigError(f"{where} must have exactly {', '.join(sorted(wanted))}.")
+        band, releases, beyond = data["band"], data["releases"], data["beyond"]
+        for name, section in (("band", band), ("releases", releases)):
+            if not isinstance(section, Mapping) or set(section) != set(PHASES):
+                raise ConfigError(f"{where}.{name} must have exactly decode and prefill.")
+        if not isinstance(beyond, Mapping) or set(beyond) != set(_TESTS):
+            raise ConfigError(f"{where}.beyond must have exactly {', '.join(sorted(_TESTS))}.")
+        return cls(
+            decode=_percent(band["decode"], f"{where}.band.decode"),
+            prefill=_percent(band["prefill"], f"{where}.band.prefill"),
+            points=str(data["points"]),
+            releases={phase: tuple(map(str, releases[phase])) for phase in PHASES},
+            beyond=tuple(_beyond(id, entry, f"{where}.beyond.{id}") for id, entry in beyond.items()),
+        )
+
+    def covers(self, source: str, phase: str) -> bool:
+        """Whether a measurement's source is of the releases that the constants describe."""
+        return any(fnmatch.fnmatchcase(source, pattern) for pattern in self.releases[phase])
+
+    def of(self, phase: str, reasons: Iterable[Beyond]) -> Confidence:
+        """The confidence of a prediction that `reasons` take out of the calibrated range."""
+        inside = self.decode if phase == "decode" else self.prefill
+        outside = [reason for reason in reasons if reason.band(phase) > inside]
+        if not outside:
+            return Confidence(CALIBRATED, inside)
+        return Confidence(EXTRAPOLATED, max(r.band(phase) for r in outside), tuple(r.why for r in outside))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is predicted: the configuration, the model and the workload (users per group, tokens)."""
+
+    hw: DeviceConfig
+    spec: ModelSpec
+    constants: ArchCalibration
+    prompt_length: int
+    batch: int
+    context: int
+
+
+def unsupported(asked: Asked) -> tuple[str, ...]:
+    """Why no number should be given at all; empty where one may be."""
+    parallel, system = asked.hw.parallelism, asked.hw.spec
+    reasons = []
+    if parallel.pipeline_parallel_size > 1:
+        reasons.append("pipeline parallelism: no stack here runs it, and nothing was measured.")
+    if parallel.sequence_parallel:
+        reasons.append("sequence parallelism: no stack here runs it, and nothing was measured.")
+    if parallel.chips > system.chips:
+        reasons.append(f"the split asks for {parallel.chips} chips, {asked.hw.device_type} has {system.chips}.")
+    # A 2-D mesh splits heads over one axis only.
+    if asked.spec.num_heads % parallel.tensor_parallel_size and not _two_d(asked, None):
+        reasons.append(
+            f"{asked.spec.num_heads} attention heads cannot be split over {parallel.tensor_parallel_size} chips."
+        )
+    return tuple(reasons)
+
+
+def confidences(asked: Asked, rules: ConfidenceRules) -> tuple[Confidence, Confidence]:
+    """The confidence in decode speed and in time to first token."""
+    refused = unsupported(asked)
+    if refused:
+        none = Confidence(UNSUPPORTED, math.inf, refused)
+        return none, none
+    reasons = [entry for entry in rules.beyond if _TESTS[entry.id](asked, entry.covered)]
+    return rules.of("decode", reasons), rules.of("prefill", reasons)
+
+
+def nearest(rows: Iterable[MeasuredRow], asked: Asked, mode: str = "") -> MeasuredRow | None:
+    """The measured row most like what is asked: same model before same device before alike workload."""
+    parallel = asked.hw.parallelism
+
+    def distance(row: MeasuredRow) -> tuple[float, ...]:
+        other = DeviceType(row.device)
+        return (
+            bool(row.flag),
+            not same_model(row.model, asked.spec.name),
+            other is not asked.hw.device_type,
+            abs(math.log2(row.tensor_parallel / parallel.tensor_parallel_size)),
+            abs(math.log2(row.seq / asked.prompt_length)) + abs(math.log2(row.batch / asked.batch)),
+            row.mode != mode,
+            row.data_parallel != parallel.data_parallel_size,
+            row.tokens_per_s_per_user is None,
+        )
+
+    return min(rows, key=distance, default=None)
+
+
+def same_model(row_name: str, name: str) -> bool:
+    """Whether a row's model is this one; rows leave -Instruct and the like out."""
+    mine, theirs = name.casefold(), row_name.casefold()
+    return mine == theirs or (mine.startswith(theirs) and mine[len(theirs)] in "-_")
+
+
+def _two_d(asked: Asked, covered: Any) -> bool:
+    return asked.hw.parallelism.tensor_parallel_size > max(asked.hw.spec.mesh_shape)
+
+
+def _unfused(asked: Asked, covered: Any) -> bool:
+    return asked.hw.parallelism.tensor_parallel_size == 8 and not fused_all_gather_matmul(asked.hw, asked.spec)
+
+
+_TESTS = {
+    "architecture": lambda asked, covered: asked.hw.spec.chip.arch.value not in covered,
+    "family": lambda asked, covered: not any(fnmatch.fnmatchcase(asked.spec.family, pattern) for pattern in covered),
+    "hidden_dim": lambda asked, covered: not covered[0] <= asked.spec.hidden_dim <= covered[1],
+    "eight_chips_without_fusion": _unfused,
+    "two_d_mesh": _two_d,
+    "tensor_parallel": lambda asked, covered: asked.hw.parallelism.tensor_parallel_size not in covered,
+    "data_parallel": lambda asked, covered: asked.hw.parallelism.data_parallel_size > covered,
+    "context": lambda asked, covered: max(asked.context, asked.prompt_length) > covered,
+    "batch": lambda asked, covered: asked.batch > covered,
+    "long_prompt_over_chips": lambda asked, covered: (
+        asked.prompt_length > covered and asked.hw.parallelism.tensor_parallel_size > 2
+    ),
+    "traced_prefill": lambda asked, covered: asked.constants.prefill_traced,
+    "sampling_on_device": lambda asked, covered: asked.constants.sampling_on_device,
+    "readers_per_bank": lambda asked, covered: asked.constants.readers_per_bank != covered,
+}
+
+
+def _beyond(id: str, entry: Any, where: str) -> Beyond:
+    if not isinstance(entry, Mapping) or not {"decode", "prefill", "why"} <= set(entry) <= {*PHASES, "why", "covered"}:
+        raise ConfigError(f"{where} must have decode, prefill, why and perhaps covered.")
+    decode, prefill = (_percent(entry[phase], f"{where}.{phase}") for phase in PHASES)
+    covered = entry.get("covered")
+    return Beyond(id, decode, prefill, str(entry["why"]), tuple(covered) if isinstance(covered, list) else covered)
+
+
+def _percent(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ConfigError(f"{where} must be a percentage of at least 0, not {value!r}.")
+    return float(value)

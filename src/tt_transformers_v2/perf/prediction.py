@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One prediction: speed and memory, how far to trust them, and the nearest thing anybody measured."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from ..hardware.composition import conf_dirs
+from ..hardware.errors import ConfigError
+from ..hardware.schema import DeviceConfig
+from ..models.spec import ModelSpec
+from .calibration import Calibration
+from .confidence import UNSUPPORTED, Asked, Confidence, ConfidenceRules, confidences, nearest
+from .measurements import MeasuredRow, packaged_points
+from .memory import MemoryFit, memory_fit
+from .roofline import Performance, predict_performance
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a configuration will cost, predicted without a card.
+
+    hardware, spec, calibration: what was asked; prompt_length, context in tokens, batch in users per data-parallel
+    group. decode, prefill: confidence in tokens/s/user and in TTFT. Ask `speed` for figures: it raises ConfigError
+    where the class is unsupported, so that no number is taken for one.
+    """
+
+    hardware: DeviceConfig
+    spec: ModelSpec
+    calibration: Calibration
+    prompt_length: int
+    batch: int
+    context: int
+    decode: Confidence
+    prefill: Confidence
+    performance: Performance | None
+
+    @property
+    def supported(self) -> bool:
+        return self.decode.kind != UNSUPPORTED
+
+    @property
+    def speed(self) -> Performance:
+        if self.performance is None:
+            raise ConfigError("no prediction: " + " ".join(self.decode.reasons))
+        return self.performance
+
+    @functools.cached_property
+    def memory(self) -> MemoryFit:
+        """DRAM per chip."""
+        return memory_fit(self.hardware, self.spec, batch=self.batch, context=self.context)
+
+    def nearest(self, mode: str = "") -> MeasuredRow | None:
+        """The published row most like this one; `mode` is the precision mode, where there is one."""
+        rows = measured_rows(confidence_rules(self.calibration).points)
+        return nearest(rows, self._asked, mode)
+
+    @property
+    def _asked(self) -> Asked:
+        constants = self.calibration.of(self.hardware.spec.chip.arch)
+        return Asked(self.hardware, self.spec, constants, self.prompt_length, self.batch, self.context)
+
+
+def predict(
+    hw: DeviceConfig,
+    spec: ModelSpec,
+    calibration: Calibration,
+    *,
+    prompt_length: int,
+    batch: int = 1,
+    context: int | None = None,
+) -> Prediction:
+    """Predicts speed and memory of `batch` users per data-parallel group.
+
+    `prompt_length` and `context` are tokens; `context` defaults to `prompt_length`. Raises ConfigError for sizes below
+    one, and for an architecture the calibration has no constants for.
+    """
+    constants = calibration.of(hw.spec.chip.arch)
+    context = prompt_length if context is None else context
+    asked = Asked(hw, spec, constants, prompt_length, batch, context)
+    decode, prefill = confidences(asked, confidence_rules(calibration))
+    speed = None
+    if decode.kind != UNSUPPORTED:
+        speed = predict_performance(hw, spec, calibration, prompt_length=prompt_length, batch=batch, context=context)
+    return Prediction(hw, spec, calibration, prompt_length, batch, context, decode, prefill, speed)
+
+
+def measured_rows(file: str) -> tuple[MeasuredRow, ...]:
+    """The rows of a file under conf/measurements. Raises ConfigError when there is none of that name."""
+    for folder in conf_dirs():
+        path = folder / "measurements" / file
+        if path.is_file():
+            return packaged_points(path)
+    raise ConfigError(f"no file {file!r} under conf/measurements.")
+
+
+def confidence_rules(calibration: Calibration) -> ConfidenceRules:
+    """The calibration's confidence section, checked once."""
+    found = _RULES.get(id(calibration))
+    if found is None or found[0] is not calibration:
+        if len(_RULES) > 1000:
+            _RULES.clear()
+        found = _RULES[id(calibration)] = (calibration, ConfidenceRules.from_dict(calibration.confidence))
+    return found[1]
+
+
+_RULES: dict[int, tuple[Calibration, ConfidenceRules]] = {}

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long one op takes on one chip, and what bounds it.
+
+Bounds are tt-perf-report's words, applied to predicted times. DRAM: the op moves at least 65 % of the nominal
+bandwidth. FLOP: its math takes at least 65 % of the cores it runs on (decode matmuls run on the reader
+cores). BOTH: both do. SLOW: neither does; tile rate, collectives, gaps. HOST: sampling, host and dispatch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ..hardware.errors import ConfigError
+from ..hardware.schema import Arch, DeviceConfig
+from .calibration import ArchCalibration
+from .collectives import all_gather_us, all_reduce_us
+from .ops import DECODE, TILE, Op
+
+BOUND_THRESHOLD = 0.65  # share of the nominal rate, as in tt-perf-report
+CYCLES_PER_PHASE = 16  # matrix-unit cycles of a 32x32x32 tile multiply per fidelity phase (matrix_engine.md)
+HOST_OPS = ("sampling_and_host", "host_dispatch")
+KINDS = ("weights", "kv", "collectives", "overhead", "flops")
+TOPK_WIDTHS = (32768, 65536)  # logits per chip that on-device top-k was measured at
+
+
+class OpTime(NamedTuple):
+    """One op's predicted time per execution.
+
+    `parts` splits us by kind of time (KINDS). dram_share and flop_share are of the nominal rates of the chip and of
+    the cores used. `next_bound` is what would bind were the bound removed, with the time it would leave, in us.
+    """
+
+    op: Op
+    us: float
+    parts: dict[str, float]
+    bound: str
+    dram_share: float
+    flop_share: float
+    next_bound: str = ""
+    next_us: float = 0.0
+
+
+class ChipFigures(NamedTuple):
+    """What the formulas need of one chip and its place in the mesh: GB/s, MHz, flop per cycle and core, cores."""
+
+    arch: Arch
+    bandwidth: float
+    clock_mhz: float
+    flop_per_cycle: int
+    banks: int
+    columns: int
+    grid_rows: int
+    sharded: bool
+    ring: bool
+    two_d: bool
+    tensor_parallel: int
+    groups: int
+
+    @classmethod
+    def of(cls, hw: DeviceConfig) -> ChipFigures:
+        system, chip, parallel = hw.spec, hw.spec.chip, hw.parallelism
+        tp = parallel.tensor_parallel_size
+        columns, rows = system.grid
+        return cls(
+            arch=chip.arch,
+            bandwidth=hw.dram_bandwidth / system.chips,
+            clock_mhz=chip.clock_mhz,
+            flop_per_cycle=chip.flop_per_cycle_lofi,
+            banks=chip.dram_banks,
+            columns=columns,
+            grid_rows=rows,
+            sharded=hw.memory.use_width_sharding,
+            ring=system.topology == "ring" and tp == system.chips,
+            two_d=tp > max(system.mesh_shape),
+            tensor_parallel=tp,
+            groups=parallel.data_parallel_size,
+        )
+
+    @property
+    def cores(self) -> int:
+        return self.columns * self.grid_rows
+
+
+@dataclass(eq=False)
+class Timer:
+    """Times ops of one chip under one calibration; equal ops are timed once."""
+
+    chip: ChipFigures
+    constants: ArchCalibration
+    known: dict[Hashable, OpTime] = field(default_factory=dict)
+
+    def timed(self, key: Hashable, phase: str, make: Callable[..., Op], /, *args: Any, **more: Any) -> OpTime:
+        """The time of the op that `make(*args, **more)` describes; `key` stands for phase and arguments."""
+        found = self.known.get(key)
+        if found is None:
+            found = self.known[key] = self.time(make(*args, **more), phase)
+        return found
+
+    @property
+    def readers(self) -> int:
+        """Cores that read weights in a decode matmul."""
+        return max(1, min(self.chip.banks * self.constants.readers_per_bank, self.chip.cores))
+
+    def dram_us(self, nbytes: float, sharded: bool) -> float:
+        c = self.constants
+        return nbytes / (self.chip.bandwidth * 1e3 * (c.dram_efficiency if sharded else c.dram_efficiency_interleaved))
+
+    def peak_us(self, op: Op, cores: int) -> float:
+        """Time of the op's matrix flops on `cores` cores at peak."""
+        phases = op.fidelity.phases if op.fidelity else 1
+        return op.flops * phases / (self.chip.flop_per_cycle * cores * self.chip.clock_mhz)
+
+    def time(self, op: Op, phase: str) -> OpTime:
+        """The predicted time of one execution of `op` in `phase`."""
+        if op.kind == "collectives":
+            reduce = all_gather_us if op.gather_only else all_reduce_us
+            return self._timed(op, {"collectives": reduce(op.payload, op.chips, self.chip.ring, self.constants)}, 0)
+        if op.kind == "kv":
+            return self._decode_attention(op) if phase == DECODE else self._prefill_attention(op)
+        if op.kind == "weights" and op.tiles:
+            # The LM head sees one tile of rows in either phase, and runs as a decode matmul.
+            return self._decode_matmul(op) if phase == DECODE or op.name == "lm_head" else self._prefill_matmul(op)
+        return self._timed(op, {"weights": self.dram_us(op.bytes, False)}, 0)
+
+    def overhead(self, name: str, us: float, rows: int = 0) -> OpTime:
+        """Time that no formula resolves further: glue of a layer, host, dispatch."""
+        group = "norm" if name not in HOST_OPS else ""
+        return self._timed(Op(name=name, kind="overhead", compute_group=group, rows=rows), {"overhead": us}, 0)
+
+    def layer_overhead_us(self) -> float:
+        c = self.constants
+        return c.layer_overhead_us + (c.layer_overhead_2d_us if self.chip.two_d else 0.0)
+
+    def host_us(self, users: int, groups: int, vocab_size: int) -> float:
+        """Sampling and host per token for `users` of each of `groups` data-parallel groups."""
+        c = self.constants
+        host = c.token_overhead_ms * 1e3 + c.user_overhead_us * (users - 1) + c.group_overhead_ms * 1e3 * (groups - 1)
+        return host + (self._topk_us(vocab_size) if c.sampling_on_device else 0.0)
+
+    def _topk_us(self, vocab_size: int) -> float:
+        width = math.ceil(vocab_size / self.chip.tensor_parallel)
+        if width > TOPK_WIDTHS[1] or self.chip.two_d:
+            raise ConfigError(
+                f"sampling on the device takes at most {TOPK_WIDTHS[1]} logits per chip of a 1-D mesh, not {width}.",
+                "Use runtime.sampling=host, or more tensor-parallel chips.",
+            )
+        c = self.constants
+        return 1e3 * (c.topk_32k_ms if width <= TOPK_WIDTHS[0] else c.topk_64k_ms)
+
+    def _decode_matmul(self, op: Op) -> OpTime:
+        c = self.constants
+        phases = op.fidelity.phases if op.fidelity else 1
+        cycles = c.reader_cycles_per_tile + CYCLES_PER_PHASE * phases * op.rows / TILE
+        readers = self.readers
+        # A bank's tiles are shared by its readers; interleaved weights spread evenly over as many cores.
+        tiles = op.bank_tiles * self.chip.banks / readers if op.bank_tiles else op.tiles / readers
+        dram, tile_rate = self.dram_us(op.bytes, bool(op.bank_tiles)), tiles * cycles / self.chip.clock_mhz
+        us, other = max(dram, tile_rate), min(dram, tile_rate)
+        return self._timed(op, {"weights": us}, readers, "tile rate" if dram >= tile_rate else "DRAM", other)
+
+    def _decode_attention(self, op: Op) -> OpTime:
+        # k_S holds while every (user, KV head) pair has its cores; beyond that the pairs queue.
+        c, cores = self.constants, self.chip.cores
+        queue = max(1.0, op.pairs * c.sdpa_decode_cores_per_head / cores)
+        compute = c.sdpa_decode_us_per_64k * op.context / 65536 * queue
+        return self._timed(op, {"kv": self.dram_us(op.bytes, True), "flops": compute}, cores)
+
+    def _prefill_matmul(self, op: Op) -> OpTime:
+        c, chip = self.constants, self.chip
+        cores = chip.columns * min(chip.grid_rows, math.ceil(op.rows / TILE))
+        efficiency = c.matmul_efficiency * op.rows / (op.rows + c.matmul_half_rows)
+        flops, dram = self.peak_us(op, cores) / efficiency, self.dram_us(op.bytes, False)
+        if flops > dram:
+            return self._timed(op, {"flops": flops}, cores, "DRAM", dram)
+        return self._timed(op, {"weights": dram}, cores, "FLOP", flops)
+
+    def _prefill_attention(self, op: Op) -> OpTime:
+        c, cores = self.constants, self.chip.cores
+        exponentials = op.scores / (c.softmax_elements_per_cycle * cores * self.chip.clock_mhz)
+        return self._timed(op, {"flops": self.peak_us(op, cores) / c.matmul_efficiency + exponentials}, cores)
+
+    def _timed(self, op: Op, parts: dict[str, float], cores: int, next_bound: str = "", next_us: float = 0.0) -> OpTime:
+        us = sum(parts.values())
+        dram = op.bytes / (self.chip.bandwidth * 1e3) / us if us else 0.0
+        flop = self.peak_us(op, cores) / us if us and cores else 0.0
+        return OpTime(op, us, parts, _bound(op, dram, flop), dram, flop, next_bound, next_us)
+
+
+def _bound(op: Op, dram: float, flop: float) -> str:
+    if op.name in HOST_OPS:
+        return "HOST"
+    by_dram, by_flop = dram >= BOUND_THRESHOLD, flop >= BOUND_THRESHOLD
+    return {(True, True): "BOTH", (True, False): "DRAM", (False, True): "FLOP"}.get((by_dram, by_flop), "SLOW")
+
+
+_TIMERS: dict[Hashable, Timer] = {}
+_MOST_TIMERS = 256
+
+
+def timer(hw: DeviceConfig, constants: ArchCalibration, *shape: Hashable) -> Timer:
+    """The timer of a chip, shared by configurations that agree on the chip, the constants and `shape`."""
+    key = (ChipFigures.of(hw), constants, shape)
+    found = _TIMERS.get(key)
+    if found is None:
+        if len(_TIMERS) >= _MOST_TIMERS:
+            _TIMERS.clear()
+        found = _TIMERS[key] = Timer(key[0], constants)
+    elif len(found.known) > 100_000:
+        found.known.clear()
+    return found

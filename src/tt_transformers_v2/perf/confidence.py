@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from ..hardware.errors import ConfigError
 from ..hardware.schema import DeviceConfig, DeviceType
@@ -64,6 +64,7 @@ class ConfidenceRules:
     points: str
     releases: Mapping[str, tuple[str, ...]]
     beyond: tuple[Beyond, ...]
+    known: dict[Hashable, tuple[Confidence, Confidence]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def from_dict(cls, data: Any) -> ConfidenceRules:
@@ -99,8 +100,7 @@ class ConfidenceRules:
         return Confidence(EXTRAPOLATED, max(r.band(phase) for r in outside), tuple(r.why for r in outside))
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """What is predicted: the configuration, the model and the workload (users per group, tokens)."""
 
     hw: DeviceConfig
@@ -135,8 +135,31 @@ def confidences(asked: Asked, rules: ConfidenceRules) -> tuple[Confidence, Confi
     if refused:
         none = Confidence(UNSUPPORTED, math.inf, refused)
         return none, none
-    reasons = [entry for entry in rules.beyond if _TESTS[entry.id](asked, entry.covered)]
-    return rules.of("decode", reasons), rules.of("prefill", reasons)
+    key = _what_decides(asked)
+    found = rules.known.get(key)
+    if found is None:
+        if len(rules.known) > 10_000:
+            rules.known.clear()
+        reasons = [entry for entry in rules.beyond if _TESTS[entry.id](asked, entry.covered)]
+        found = rules.known[key] = rules.of("decode", reasons), rules.of("prefill", reasons)
+    return found
+
+
+def _what_decides(asked: Asked) -> Hashable:
+    """Everything that _TESTS look at."""
+    parallel, system = asked.hw.parallelism, asked.hw.spec
+    return (
+        system.chip.arch,
+        (*system.mesh_shape,),
+        parallel.tensor_parallel_size,
+        parallel.data_parallel_size,
+        asked.spec.family,
+        asked.spec.hidden_dim,
+        asked.constants,
+        asked.prompt_length,
+        asked.batch,
+        asked.context,
+    )
 
 
 def nearest(rows: Iterable[MeasuredRow], asked: Asked, mode: str = "") -> MeasuredRow | None:

@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..hardware.schema import DataFormat, DeviceConfig, MathFidelity, Placement, PrecisionConfig
+from ..hardware.schema import DataFormat, DeviceConfig, MathFidelity, Placement
 from ..models.spec import ModelSpec
 from .calibration import Calibration
 from .ops import (
@@ -158,7 +158,7 @@ def predict_performance(
     """
     context = prompt_length if context is None else context
     require_positive(prompt_length=prompt_length, batch=batch, context=context)
-    walk = _Walk.of(hw, spec, calibration)
+    walk = _Walk(hw, spec, calibration)
     decode = walk.decode(batch, context)
     prefill = walk.prefill(prompt_length, batch)
     return Performance(
@@ -172,20 +172,42 @@ def predict_performance(
     )
 
 
-@dataclass(frozen=True)
+class _Settings:
+    """What the ops of a layer are set to: formats by tensor group, fidelities by op group, placements."""
+
+    __slots__ = ("fidelities", "formats", "kv_in_dram", "weights_in_dram")
+
+    def __init__(self, own: DeviceConfig) -> None:
+        p, memory = own.precision, own.memory
+        self.formats: dict[str, DataFormat] = {
+            "wqkv": p.wqkv or p.attention_weights,
+            "wo": p.wo or p.attention_weights,
+            "ff1_ff3": p.ff1_ff3 or p.mlp_weights,
+            "ff2": p.ff2 or p.mlp_weights,
+            "lm_head": p.lm_head,
+            "kv_cache": p.kv_cache,
+            "attention_activations": p.attention_activations or p.activations,
+            "mlp_activations": p.mlp_activations or p.activations,
+        }
+        self.fidelities: dict[str, MathFidelity] = {group: fidelity_of(own, group) for group in _OP_GROUPS}
+        self.weights_in_dram = memory.weights_placement is Placement.DRAM
+        self.kv_in_dram = memory.kv_cache_placement is Placement.DRAM
+
+
+_OP_GROUPS = (
+    *dict.fromkeys(group for groups in GROUPS.values() for group in groups[1:]),
+    "sdpa_decode",
+    "sdpa_prefill",
+)
+
+
 class _Walk:
     """One configuration walked op by op."""
 
-    hw: DeviceConfig
-    spec: ModelSpec
-    timer: Timer
-    shapes: Shapes
-    tp: int
-    fused: bool
+    __slots__ = ("common", "fused", "hw", "kinds", "shapes", "spec", "timer", "tp")
 
-    @classmethod
-    def of(cls, hw: DeviceConfig, spec: ModelSpec, calibration: Calibration) -> _Walk:
-        tp = hw.parallelism.tensor_parallel_size
+    def __init__(self, hw: DeviceConfig, spec: ModelSpec, calibration: Calibration) -> None:
+        self.hw, self.spec, self.tp = hw, spec, hw.parallelism.tensor_parallel_size
         shape = (
             spec.hidden_dim,
             spec.num_heads,
@@ -195,18 +217,20 @@ class _Walk:
             spec.vocab_size,
             spec.sliding_window,
         )
-        fused = fused_all_gather_matmul(hw, spec)
-        own = timer(hw, calibration.of(hw.spec.chip.arch), shape, fused, max(hw.spec.mesh_shape))
-        return cls(hw, spec, own, _shapes(shape, spec, tp), tp, fused)
+        self.fused = fused_all_gather_matmul(hw, spec)
+        mesh = (*hw.spec.mesh_shape,)
+        self.timer: Timer = timer(hw, calibration.of(hw.spec.chip.arch), shape, self.fused, mesh)
+        self.shapes = _shapes(shape, spec, self.tp)
+        self.common = _Settings(hw)
+        self.kinds = [(self.common if own is hw else _Settings(own), count) for own, count in layer_kinds(hw, spec)]
 
     def decode(self, batch: int, context: int) -> tuple[Counted, ...]:
         """One token for each of `batch` users, `context` tokens in every user's cache."""
         rows = padded(batch)
         times: list[Counted] = [(self._embedding(rows), 1)]
-        for own, count in layer_kinds(self.hw, self.spec):
-            formats = _formats(own.precision)
-            attention = self._decode_attention(own, formats["kv_cache"], batch, context)
-            times += [(time, count) for time in self._layer(own, formats, rows, DECODE, attention)]
+        for own, count in self.kinds:
+            attention = self._decode_attention(own, batch, context)
+            times += [(time, count) for time in self._layer(own, rows, DECODE, attention)]
         times.append((self._lm_head(rows), 1))
         times.append((self._host(batch), 1))
         return tuple(times)
@@ -218,10 +242,9 @@ class _Walk:
         rows = min(tokens, self.hw.max_prefill_chunk_size)
         chunks = math.ceil(tokens / rows)
         times: list[Counted] = [(self._embedding(tokens), 1)]
-        for own, count in layer_kinds(self.hw, self.spec):
+        for own, count in self.kinds:
             attention = self._prefill_attention(own, tokens, rows, chunks)
-            layer = self._layer(own, _formats(own.precision), rows, PREFILL, attention)
-            times += [(time, count * chunks) for time in layer]
+            times += [(time, count * chunks) for time in self._layer(own, rows, PREFILL, attention)]
         times.append((self._lm_head(TILE), 1))
         if not c.prefill_traced:
             per_layer = c.prefill_layer_overhead_us + c.prefill_chip_overhead_us * self.tp
@@ -233,26 +256,23 @@ class _Walk:
         times.append((self.timer.overhead("sampling_and_host", host), 1))
         return tuple(times)
 
-    def _layer(
-        self, own: DeviceConfig, formats: dict[str, DataFormat], rows: int, phase: str, attention: OpTime
-    ) -> list[OpTime]:
+    def _layer(self, own: _Settings, rows: int, phase: str, attention: OpTime) -> list[OpTime]:
         """One decoder layer in order of execution; the glue op stands for everything small."""
-        matmul = self._matmul
-        times = [matmul("wqkv", own, formats, rows, phase), attention, matmul("wo", own, formats, rows, phase)]
+        matmul, formats = self._matmul, own.formats
+        times = [matmul("wqkv", own, rows, phase), attention, matmul("wo", own, rows, phase)]
         if self.tp > 1:
             times.append(self._all_reduce("attention", formats["attention_activations"], rows, phase))
-        times += [matmul(name, own, formats, rows, phase) for name in ("ff1", "ff3", "ff2")]
+        times += [matmul("ff1", own, rows, phase), matmul("ff3", own, rows, phase), matmul("ff2", own, rows, phase)]
         if self.tp > 1:
             times.append(self._all_reduce("mlp", formats["mlp_activations"], rows, phase))
         times.append(self._glue())
         return times
 
-    def _matmul(self, name: str, own: DeviceConfig, formats: dict[str, DataFormat], rows: int, phase: str) -> OpTime:
+    def _matmul(self, name: str, own: _Settings, rows: int, phase: str) -> OpTime:
         tensor_group, decode_group, prefill_group = GROUPS[name]
-        weights = formats[tensor_group]
-        fidelity = fidelity_of(own, decode_group if phase == DECODE else prefill_group)
-        in_dram = own.memory.weights_placement is Placement.DRAM
-        key = (name, weights, fidelity, rows, phase, in_dram)
+        weights = own.formats[tensor_group]
+        fidelity = own.fidelities[decode_group if phase is DECODE else prefill_group]
+        key = (name, weights, fidelity, rows, phase, own.weights_in_dram)
         found = self.timer.known.get(key)
         if found is not None:
             return found
@@ -268,14 +288,13 @@ class _Walk:
             fidelity=fidelity,
             rows=rows,
             banks=self.timer.chip.banks if sharded else 0,
-            in_dram=in_dram,
+            in_dram=own.weights_in_dram,
         )
 
-    def _decode_attention(self, own: DeviceConfig, kv_cache: DataFormat, batch: int, context: int) -> OpTime:
-        fidelity = fidelity_of(own, "sdpa_decode")
-        in_dram = own.memory.kv_cache_placement is Placement.DRAM
+    def _decode_attention(self, own: _Settings, batch: int, context: int) -> OpTime:
+        kv_cache, fidelity = own.formats["kv_cache"], own.fidelities["sdpa_decode"]
         return self.timer.timed(
-            ("sdpa", DECODE, kv_cache, fidelity, batch, context, in_dram),
+            ("sdpa", DECODE, kv_cache, fidelity, batch, context, own.kv_in_dram),
             DECODE,
             decode_attention_op,
             self.spec,
@@ -284,11 +303,11 @@ class _Walk:
             context=context,
             kv_cache=kv_cache,
             fidelity=fidelity,
-            in_dram=in_dram,
+            in_dram=own.kv_in_dram,
         )
 
-    def _prefill_attention(self, own: DeviceConfig, tokens: int, rows: int, chunks: int) -> OpTime:
-        fidelity: MathFidelity = fidelity_of(own, "sdpa_prefill")
+    def _prefill_attention(self, own: _Settings, tokens: int, rows: int, chunks: int) -> OpTime:
+        fidelity = own.fidelities["sdpa_prefill"]
         return self.timer.timed(
             ("sdpa", PREFILL, fidelity, tokens, rows),
             PREFILL,
@@ -332,7 +351,7 @@ class _Walk:
         return self.timer.timed(key, DECODE, embedding_op, self.spec, self.tp, rows=rows, table=table)
 
     def _lm_head(self, rows: int) -> OpTime:
-        return self._matmul("lm_head", self.hw, {"lm_head": self.hw.precision.lm_head}, rows, DECODE)
+        return self._matmul("lm_head", self.common, rows, DECODE)
 
     def _glue(self) -> OpTime:
         known = self.timer.known
@@ -360,20 +379,6 @@ def _shapes(key: tuple[object, ...], spec: ModelSpec, tp: int) -> Shapes:
 
 
 _SHAPES: dict[tuple[object, int], Shapes] = {}
-
-
-def _formats(precision: PrecisionConfig) -> dict[str, DataFormat]:
-    """precision.of(group) for the groups that layers have."""
-    p = precision
-    return {
-        "wqkv": p.wqkv or p.attention_weights,
-        "wo": p.wo or p.attention_weights,
-        "ff1_ff3": p.ff1_ff3 or p.mlp_weights,
-        "ff2": p.ff2 or p.mlp_weights,
-        "kv_cache": p.kv_cache,
-        "attention_activations": p.attention_activations or p.activations,
-        "mlp_activations": p.mlp_activations or p.activations,
-    }
 
 
 def _lines(times: Sequence[Counted]) -> tuple[OpLine, ...]:

@@ -37,7 +37,7 @@ SHAPES = {  # hidden, layers, heads, FFN, head_dim, tied; all with 8 KV heads
 def make_model(name: str) -> ModelSpec:
     hidden, layers, heads, ffn, head_dim, tied = SHAPES[name]
     return ModelSpec.uniform(
-        128256, hidden, layers, heads, ffn, 8, head_dim, name=name, family="llama", tie_embeddings=tied
+        128256, hidden, layers, heads, ffn, 8, head_dim, name=name, family="llama-3", tie_embeddings=tied
     )
 
 

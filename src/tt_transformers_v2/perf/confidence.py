@@ -20,6 +20,7 @@ from ..models.spec import ModelSpec
 from .calibration import ArchCalibration
 from .measurements import MeasuredRow
 from .ops import fused_all_gather_matmul
+from .timing import WIDEST_TOPK
 
 CALIBRATED, EXTRAPOLATED, UNSUPPORTED = "calibrated", "extrapolated", "unsupported"
 PHASES = ("decode", "prefill")
@@ -125,6 +126,12 @@ def unsupported(asked: Asked) -> tuple[str, ...]:
     if asked.spec.num_heads % parallel.tensor_parallel_size and not _two_d(asked, None):
         reasons.append(
             f"{asked.spec.num_heads} attention heads cannot be split over {parallel.tensor_parallel_size} chips."
+        )
+    width = math.ceil(asked.spec.vocab_size / parallel.tensor_parallel_size)
+    if asked.constants.sampling_on_device and (width > WIDEST_TOPK or _two_d(asked, None)):
+        reasons.append(
+            f"sampling on the device takes at most {WIDEST_TOPK} logits per chip of a 1-D mesh, not {width}: "
+            "use runtime.sampling=host, or more tensor-parallel chips."
         )
     return tuple(reasons)
 

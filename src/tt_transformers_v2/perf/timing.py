@@ -13,7 +13,6 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..hardware.errors import ConfigError
 from ..hardware.schema import Arch, DeviceConfig
 from .calibration import ArchCalibration
 from .collectives import all_gather_us, all_reduce_us
@@ -23,7 +22,7 @@ BOUND_THRESHOLD = 0.65  # share of the nominal rate, as in tt-perf-report
 CYCLES_PER_PHASE = 16  # matrix-unit cycles of a 32x32x32 tile multiply per fidelity phase (matrix_engine.md)
 HOST_OPS = ("sampling_and_host", "host_dispatch")
 KINDS = ("weights", "kv", "collectives", "overhead", "flops")
-TOPK_WIDTHS = (32768, 65536)  # logits per chip that on-device top-k was measured at
+NARROW_TOPK, WIDEST_TOPK = 32768, 65536  # logits per chip that on-device top-k was measured at (PR #50597)
 
 
 class OpTime(NamedTuple):
@@ -141,14 +140,9 @@ class Timer:
         return host + (self._topk_us(vocab_size) if c.sampling_on_device else 0.0)
 
     def _topk_us(self, vocab_size: int) -> float:
-        width = math.ceil(vocab_size / self.chip.tensor_parallel)
-        if width > TOPK_WIDTHS[1] or self.chip.two_d:
-            raise ConfigError(
-                f"sampling on the device takes at most {TOPK_WIDTHS[1]} logits per chip of a 1-D mesh, not {width}.",
-                "Use runtime.sampling=host, or more tensor-parallel chips.",
-            )
-        c = self.constants
-        return 1e3 * (c.topk_32k_ms if width <= TOPK_WIDTHS[0] else c.topk_64k_ms)
+        """On-device top-k of a chip's logits; confidence.unsupported refuses more than WIDEST_TOPK of them."""
+        c, width = self.constants, math.ceil(vocab_size / self.chip.tensor_parallel)
+        return 1e3 * (c.topk_32k_ms if width <= NARROW_TOPK else c.topk_64k_ms)
 
     def _decode_matmul(self, op: Op) -> OpTime:
         c = self.constants

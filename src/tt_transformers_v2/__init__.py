@@ -10,22 +10,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .experiments.prediction.questions import predict_overrides as predict
     from .models.attention import MultiHeadAttention
     from .models.factory import Model, ModelFactory
     from .models.spec import ModelSpec
 
 __version__ = "0.1.0"
-__all__ = ["Model", "ModelFactory", "ModelSpec", "MultiHeadAttention", "__version__"]
+__all__ = ["Model", "ModelFactory", "ModelSpec", "MultiHeadAttention", "__version__", "predict"]
 
+# Name here -> module and name there.
 _HOMES = {
-    "Model": ".models.factory",
-    "ModelFactory": ".models.factory",
-    "ModelSpec": ".models.spec",
-    "MultiHeadAttention": ".models.attention",
+    "Model": (".models.factory", "Model"),
+    "ModelFactory": (".models.factory", "ModelFactory"),
+    "ModelSpec": (".models.spec", "ModelSpec"),
+    "MultiHeadAttention": (".models.attention", "MultiHeadAttention"),
+    "predict": (".experiments.prediction.questions", "predict_overrides"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name], __name__), name)
+        module, own = _HOMES[name]
+        return getattr(import_module(module, __name__), own)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,12 +19,12 @@ from ..hardware.schema import DataFormat, DeviceConfig
 from ..models.rope import apply_rope
 from ..numerics import quantize
 from .matrix_units import ExactUnit, FastUnit, MatrixUnit
-from .reference import causal_mask, repeat_kv_heads, rms_norm
+from .reference import HostLayout, causal_mask, repeat_kv_heads, rms_norm
 
 _MLP_GROUPS = ("ff1_ff3", "ff2")
 
 
-class EmulatedOps:
+class EmulatedOps(HostLayout):
     """models.decoder.Ops under a hardware configuration."""
 
     name = "emulated"

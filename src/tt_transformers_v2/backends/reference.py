@@ -8,9 +8,27 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ..models.rope import apply_rope
+from ..models.spec import ModelSpec
 
 
-class ReferenceOps:
+class HostLayout:
+    """How activations on this machine are laid out; one chip holds all of them."""
+
+    def split_heads(self, qkv: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor, Tensor]:
+        batch, tokens, _ = qkv.shape
+        heads = qkv.reshape(batch, tokens, -1, spec.head_dim).transpose(1, 2)
+        q, k, v = heads.split([spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], dim=1)
+        return q, k, v
+
+    def merge_heads(self, attended: Tensor) -> Tensor:
+        batch, _, tokens, _ = attended.shape
+        return attended.transpose(1, 2).reshape(batch, tokens, -1)
+
+    def reduce(self, x: Tensor, half: str) -> Tensor:
+        return x
+
+
+class ReferenceOps(HostLayout):
     """models.decoder.Ops in float32; nothing is rounded."""
 
     name = "reference"

@@ -143,17 +143,26 @@ class WorkloadConfig(Checked):
 
 @dataclass
 class RuntimeConfig(Checked):
-    """How the software runs the model; null is what the calibrated release does. `dram_readers_per_bank` is 1 or 2."""
+    """How the software runs the model; null is what the calibrated release does. `dram_readers_per_bank` is 1 or 2.
 
-    AT_LEAST = {"dram_readers_per_bank": 1}  # noqa: RUF012
+    `kv_page_size` is in tokens, a multiple of 32; null keeps a plain KV cache. `programs` sets fields of ttnn's program
+    configs by op group; what it sets is not fitted, everything else may be (`autofit`).
+    """
+
+    AT_LEAST = {"dram_readers_per_bank": 1, "kv_page_size": 32}  # noqa: RUF012
 
     sampling: Sampling | None = None
     traced_prefill: bool | None = None
     dram_readers_per_bank: int | None = None
+    kv_page_size: int | None = 32
+    autofit: bool = True
+    programs: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.dram_readers_per_bank is not None and self.dram_readers_per_bank > 2:
             raise ConfigError(f"runtime.dram_readers_per_bank is 1 or 2, not {self.dram_readers_per_bank}.")
+        if self.kv_page_size is not None and self.kv_page_size % 32:
+            raise ConfigError(f"runtime.kv_page_size must be a multiple of 32 tokens, not {self.kv_page_size}.")
 
     def constants(self) -> dict[str, Any]:
         """The calibration's switches that differ from its release."""

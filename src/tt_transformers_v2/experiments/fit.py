@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
 
@@ -13,7 +14,8 @@ from ..hardware.fitting import fit_to_model
 from ..hardware.model_overrides import RuleEffect, apply_rules, prefill_chunk
 from ..hardware.schema import DeviceConfig, PrecisionMode
 from ..models.spec import ModelSpec
-from ..perf.memory import GIB, memory_fit, weight_bytes
+from ..perf.footprint import activation_bytes_per_token, prefill_tokens, weight_bytes
+from ..perf.memory import GIB, MemoryFit, dram_left, memory_fit
 
 SMALLEST_CHUNK = 1024
 LARGEST_CHUNK = 131072
@@ -22,37 +24,62 @@ LARGEST_CHUNK = 131072
 def dram_findings(
     config: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int
 ) -> list[Finding]:
-    """An error, with the way out, when weights and KV cache of `batch` users exceed a chip's DRAM."""
+    """An error, with the way out, when what `batch` users need exceeds a chip's DRAM (perf.memory says what counts)."""
     users = math.ceil(batch / max(config.parallelism.data_parallel_size, 1))
     fit = memory_fit(config, spec, batch=users, context=context)
     if fit.fits:
         return []
-    over = fit.used - fit.available
-    device = smallest_device(spec, mode=mode, batch=batch, context=context)
-    if sum(fit.weights.values()) < fit.available and fit.largest_batch:
-        fix = f"At most {fit.largest_batch} users per group of {context} tokens fit, or a larger device."
-    elif device:
-        fix = f"The smallest device it fits on is device={device}."
-    else:
-        fix = "It fits on no known device: use narrower formats."
+    device = smallest_device(config, spec, mode=mode, batch=batch, context=context)
     return [
         Finding(
             "dram-overflow",
             Severity.error,
-            f"{spec.name} does not fit on {config.device_type}: each chip lacks {over / GIB:.2f} GiB.",
+            f"{spec.name} does not fit on {config.device_type}: each chip lacks {-fit.free / GIB:.2f} GiB.",
             f"It needs {fit.used / GIB:.2f} of {fit.available / GIB:.2f} GiB "
-            f"(weights {sum(fit.weights.values()) / GIB:.2f}, KV cache {fit.kv_cache / GIB:.2f}).",
-            fix,
+            f"(weights {sum(fit.weights.values()) / GIB:.2f}, KV cache {fit.kv_cache / GIB:.2f}, "
+            f"trace region {fit.trace_region / GIB:.2f}; reserve {fit.reserve / GIB:.2f}, of it prefill "
+            f"{fit.activations / GIB:.2f}).",
+            f"{_what_fits_here(config, spec, fit)}{_where_it_fits(device)}",
         )
     ]
 
 
-def smallest_device(spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int) -> str | None:
-    """The option of the device with the least DRAM that holds the model in `mode`, or None."""
+def _what_fits_here(config: DeviceConfig, spec: ModelSpec, fit: MemoryFit) -> str:
+    """The smallest concession that would do, or nothing where the weights leave no room for any."""
+    chunk = _power_of_two(prefill_tokens(config, fit.context))
+    while chunk >= SMALLEST_CHUNK:
+        smaller = dataclasses.replace(config, max_prefill_chunk_size=chunk)
+        if memory_fit(smaller, spec, batch=fit.batch, context=fit.context).fits:
+            return f"It fits with device.max_prefill_chunk_size={chunk}. "
+        chunk //= 2
+    if fit.largest_batch:
+        return f"At most {fit.largest_batch} users per group of {fit.context} tokens fit. "
+    if fit.largest_context:
+        return f"At most {fit.largest_context} tokens per user fit. "
+    return ""
+
+
+def _where_it_fits(device: str | None) -> str:
+    if device is None:
+        return "It fits on no known device: use narrower formats."
+    return f"The smallest device it fits on is device={device}."
+
+
+def smallest_device(
+    asked: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int
+) -> str | None:
+    """The option of the device with the least DRAM that holds the model in the formats of `asked`, or None.
+
+    It is another one than that of `asked`, which is known not to hold it.
+    """
     fitting: list[tuple[int, str]] = []
     for kind, name in device_types().items():
+        if kind == asked.device_type:
+            continue
         config = apply_rules(DevicePresets.get_config(kind, mode), spec, mode=mode).config
+        config.precision, config.layers = asked.precision, asked.layers
         fit_to_model(config, spec, batch=batch, context=context)
+        computed_chunk(config, spec, ())
         users = math.ceil(batch / config.parallelism.data_parallel_size)
         if memory_fit(config, spec, batch=users, context=context).fits:
             fitting.append((config.spec.chip.dram_size * config.spec.chips, name))
@@ -69,9 +96,9 @@ def computed_chunk(config: DeviceConfig, spec: ModelSpec, typed: Iterable[str]) 
     if path in set(typed) or prefill_chunk(spec.name, config.device_type.value) is not None:
         return []
     per_token = activation_bytes_per_token(config, spec)
-    free = int(config.spec.chip.dram_size * 0.95) - sum(weight_bytes(config, spec).values())
+    free = dram_left(config, sum(weight_bytes(config, spec).values()))
     most = max(free // 2 // per_token, 1)
-    chunk = min(1 << (most.bit_length() - 1), LARGEST_CHUNK, 1 << (spec.max_context.bit_length() - 1))
+    chunk = min(_power_of_two(most), LARGEST_CHUNK, _power_of_two(spec.max_context))
     chunk = max(chunk, min(SMALLEST_CHUNK, LARGEST_CHUNK))
     if chunk == config.max_prefill_chunk_size:
         return []
@@ -83,11 +110,6 @@ def computed_chunk(config: DeviceConfig, spec: ModelSpec, typed: Iterable[str]) 
     return [RuleEffect("prefill-chunk-computed", path, chunk, previous, why=why)]
 
 
-def activation_bytes_per_token(config: DeviceConfig, spec: ModelSpec) -> int:
-    """Bytes of one token's activations in one layer on one chip: residual, normed input and output whole, QKV,
-    attention output, gate, up and their product split over the tensor-parallel chips."""
-    split = max(config.parallelism.tensor_parallel_size, 1)
-    attention = config.precision.of("attention_activations").bytes_per_element
-    mlp = config.precision.of("mlp_activations").bytes_per_element
-    qkv = (2 * spec.num_heads + 2 * spec.num_kv_heads) * spec.head_dim / split
-    return math.ceil((3 * spec.hidden_dim + qkv) * attention + 3 * spec.intermediate_dim / split * mlp)
+def _power_of_two(most: int) -> int:
+    """The largest power of two up to `most`, which is at least 1."""
+    return 1 << (most.bit_length() - 1)

@@ -45,19 +45,19 @@ COLUMNS = {
 }
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes `text` to `path` in one step: readers see the old file or the whole new one.
+def write_atomically(
+    path: Path, content: str | bytes, *, hint: str = "Free some space or choose another hydra.run.dir."
+) -> None:
+    """Writes `content`, text as UTF-8, to `path` in one step: readers see the old file or the whole new one.
 
-    Raises ConfigError when the folder cannot be written or the disk is full; nothing is left behind then.
+    Raises ConfigError, with `hint`, when the folder cannot be written or the disk is full; nothing is left behind then.
     """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
-            file.write(text)
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
@@ -65,9 +65,7 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise ConfigError(
-            f"cannot write {path}: {error.strerror}.", "Free some space or choose another hydra.run.dir."
-        ) from None
+        raise ConfigError(f"cannot write {path}: {error.strerror}.", hint) from None
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> Path:

@@ -67,14 +67,14 @@ def print_summary(experiment: Experiment, result: dict[str, Any], where: str) ->
     for name, value in (*_accuracy_lines(result["accuracy"]), *_performance_lines(result["performance"])):
         table.add_row(f"[dim]{name}[/]" if name else "", value)
     out.print(table)
-    for line in _rule_lines(experiment.effects):
+    for line in rule_lines(experiment.effects):
         out.print(line)
     for finding in experiment.warnings:
         out.print(f"[yellow]{finding.severity} {finding.id}[/]: {finding}")
     out.print(f"[dim]{result['seconds']:.1f} s; {where}[/]")
 
 
-def _rule_lines(effects: Sequence[RuleEffect]) -> list[str]:
+def rule_lines(effects: Sequence[RuleEffect]) -> list[str]:
     """The rules by name, and in full what was adjusted to this model or overruled by what was typed."""
     published = [e for e in effects if e.source or e.rule.endswith("-table")]
     names = list(dict.fromkeys(e.rule for e in published if not e.overruled_by))

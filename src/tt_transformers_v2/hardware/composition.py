@@ -67,7 +67,7 @@ def _group_listing() -> str:
 
 
 # Folders of conf/ that hold facts and no options.
-_NO_GROUPS = ("chip", "rules", "measurements")
+_NO_GROUPS = ("chip", "rules", "measurements", "ttnn")
 
 
 @functools.cache
@@ -75,9 +75,7 @@ def groups() -> dict[str, tuple[str, ...]]:
     """Group name -> its options, sorted, as the folders of conf/ say. Groups nobody chooses from are left out."""
     found: dict[str, set[str]] = {}
     for root in conf_dirs():
-        for folder in (
-            path for path in root.iterdir() if path.is_dir() and path.name not in ("chip", "rules", "measurements")
-        ):
+        for folder in (path for path in root.iterdir() if path.is_dir() and path.name not in _NO_GROUPS):
             found.setdefault(folder.name, set()).update(path.stem for path in folder.glob("*.yaml"))
     return {name: tuple(sorted(options)) for name, options in sorted(found.items()) if options}
 

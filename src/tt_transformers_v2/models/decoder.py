@@ -18,7 +18,8 @@ Tap = Callable[[str, "Tensor"], None]
 
 
 class Ops(Protocol):
-    """What a backend computes. Activations are float32 [batch, tokens, width] holding the backend's own values.
+    """What a backend computes. Activations are the backend's own: for those on this machine float32
+    [batch, tokens, width] holding the values the backend would hold.
 
     `tensor_group` names a field of PrecisionConfig, `op_group` one of DeviceConfig.compute.
     """
@@ -45,6 +46,18 @@ class Ops(Protocol):
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """Over the last dimension."""
+        ...
+
+    def split_heads(self, qkv: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v [batch, heads, tokens, head_dim] of qkv [batch, tokens, all heads]."""
+        ...
+
+    def merge_heads(self, attended: Tensor) -> Tensor:
+        """The inverse for one of them: [batch, tokens, heads * head_dim]."""
+        ...
+
+    def reduce(self, x: Tensor, half: str) -> Tensor:
+        """The sum over tensor-parallel chips of what wo (`half` "attention") or ff2 ("mlp") gave on each."""
         ...
 
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -108,25 +121,24 @@ def decoder_layer(
 
 def attention_block(ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """QKV projection, rotary embedding, grouped-query attention and output projection of x [batch, tokens, hidden]."""
-    batch, tokens, _ = x.shape
     bias = ops.vector(weights["bqkv"]) if spec.qkv_bias else None
     qkv = ops.linear(x, ops.matrix(weights["wqkv"], "wqkv", "qkv"), bias, "qkv")
-    heads = qkv.reshape(batch, tokens, -1, spec.head_dim).transpose(1, 2)
-    q, k, v = heads.split([spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], dim=1)
+    q, k, v = ops.split_heads(qkv, spec)
     if spec.qk_norm:
         q = ops.rms_norm(q, ops.vector(weights["q_norm"]), spec.norm_eps)
         k = ops.rms_norm(k, ops.vector(weights["k_norm"]), spec.norm_eps)
     cos, sin = ops.vector(cos), ops.vector(sin)
     attended = ops.attention(ops.rope(q, cos, sin), ops.rope(k, cos, sin), v, spec.sliding_window)
-    merged = attended.transpose(1, 2).reshape(batch, tokens, -1)
-    return ops.linear(merged, ops.matrix(weights["wo"], "wo", "o"), None, "o")
+    return ops.reduce(
+        ops.linear(ops.merge_heads(attended), ops.matrix(weights["wo"], "wo", "o"), None, "o"), "attention"
+    )
 
 
 def mlp_block(ops: Ops, weights: LayerWeights, x: Tensor) -> Tensor:
     """down(silu(gate(x)) * up(x)) of x [batch, tokens, hidden]."""
     gate = ops.linear(x, ops.matrix(weights["w1"], "ff1_ff3", "ff1_ff3"), None, "ff1_ff3")
     up = ops.linear(x, ops.matrix(weights["w3"], "ff1_ff3", "ff1_ff3"), None, "ff1_ff3")
-    return ops.linear(ops.gated(gate, up), ops.matrix(weights["w2"], "ff2", "ff2"), None, "ff2")
+    return ops.reduce(ops.linear(ops.gated(gate, up), ops.matrix(weights["w2"], "ff2", "ff2"), None, "ff2"), "mlp")
 
 
 def final_hidden(ops: Ops, spec: ModelSpec, source: WeightSource, x: Tensor) -> Tensor:

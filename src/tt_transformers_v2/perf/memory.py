@@ -1,145 +1,247 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does it fit: DRAM bytes of one chip for weights and KV cache, against what the chip offers.
+"""Does it fit: DRAM of one chip for weights, KV cache and trace region, against what the chip offers less a reserve.
 
-A chip holds its tensor-parallel share of a pipeline stage's layers, its share of the embedding (split by
-width) and of the LM head (split by vocabulary), the norms in BF16, whole, and the KV cache of its
-data-parallel group's users. Tied embeddings are stored twice: the device keeps the embedding row-major for
-look-up and the LM head transposed in tiles, in its own format, as tt_transformers does. KV heads are split
-over the tensor-parallel chips, and replicated where there are fewer heads than chips. Weights not placed in
-DRAM are not counted.
+The trace region is beside the reserve: the configuration fixes it, and ttnn takes it out of DRAM before anything is
+placed. hw.trace_region_size is its size over all banks, as since tt-metal PR 47122 (June 2026). Older releases took as
+much from every bank, on Wormhole twelve times that; with zero, ttnn allocates traces like tensors.
+
+Prefill activations are inside the reserve: they come and go, and a card ran that way, Llama-3.1-8B with 65536 tokens on
+an n150 (tt-metal's PERF.md), where five percent and they besides would not fit. But they can outgrow any reserve, with
+5.6 GiB of an n150's 12 for Llama-3.2-1B at its published chunk of 131072 tokens, so the reserve grows with them. A
+prompt as long as the context is assumed, computed chunk by chunk, one user at a time.
+
+The rest of the reserve is for what is small or unknown: rotary tables, page tables, biases, buffers of collectives and
+of sampling, decode activations placed in DRAM, what ttnn keeps of each bank and what the allocator loses.
 """
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from ..hardware.fitting import kv_cache_bytes
 from ..hardware.schema import DeviceConfig, Placement
 from ..models.spec import ModelSpec
-from .ops import TILE, heads_per_chip, layer_kinds, matrices_per_chip, padded, require_positive
+from .footprint import KV_BLOCK, activation_bytes_per_token, kv_block_bytes, prefill_tokens, weight_bytes
+from .l1 import L1Map, MemoryLine, l1_map
+from .ops import TILE, require_positive
 
-# Share of DRAM kept for activations, rotary tables, trace buffers and the allocator (the auto_shard model
-# counts 95 % usable, tt-metal PR #50597).
+# Share of DRAM kept back at least. The auto_shard model (tt-metal PR 50597) counts 95 % usable.
 RESERVE = 0.05
-KV_BLOCK = 32  # tokens per page of the paged KV cache (tt_transformers' short-context default)
-GIB = 1 << 30
+# Share kept back besides prefill activations at least. When Llama-3.1-8B's cache ran out of DRAM on an n150 (tt-metal
+# issue 21904), 0.7 to 1.9 % was taken by what is not counted here; the 65536 tokens that PERF.md shows leave 2.8 %.
+UNNAMED = 0.02
+GIB, KIB = 1 << 30, 1 << 10
 
 
 @dataclass(frozen=True)
 class MemoryFit:
-    """DRAM of one chip, in bytes.
+    """Memory of one chip, in bytes.
 
-    weights: by tensor group (wqkv, wo, ff1_ff3, ff2, lm_head, embedding, norm). available: DRAM less the
-        reserve.
-    largest_batch: users per data-parallel group that fit at the asked context, largest_context: tokens per
-        user that fit at the asked batch (a multiple of the cache's page, capped at the model's max_context);
-        0 where nothing fits.
+    weights: in DRAM by tensor group (wqkv, wo, ff1_ff3, ff2, lm_head, embedding, norm), with what pads them to the
+        banks. kv_cache: in DRAM. trace_region: beside both. activations: of prefill, part of the reserve (see the
+        module). available: DRAM less the reserve. l1: what lies in a core's L1.
+    largest_batch: users per data-parallel group that fit at the asked context; most_users: how many the device takes.
+    largest_context: tokens per user that fit at the asked batch (a multiple of the cache's page, capped at the model's
+        max_context). Both are 0 where nothing fits, and count L1 where the KV cache is placed there.
     """
 
     weights: dict[str, int]
     kv_cache: int
+    trace_region: int
+    activations: int
     available: int
     dram_size: int
     batch: int
     context: int
     largest_batch: int
+    most_users: int
     largest_context: int
+    l1: L1Map
     summary: str
 
     @property
     def used(self) -> int:
-        return sum(self.weights.values()) + self.kv_cache
+        return sum(self.weights.values()) + self.kv_cache + self.trace_region
 
     @property
     def fits(self) -> bool:
+        """Whether DRAM holds it; `l1.over` answers for L1."""
         return self.used <= self.available
+
+    @property
+    def reserve(self) -> int:
+        return self.dram_size - self.available
+
+    @property
+    def free(self) -> int:
+        """Beside the reserve; negative where it does not fit."""
+        return self.available - self.used
+
+    def lines(self) -> list[MemoryLine]:
+        """The map of DRAM in order, empty rows left out; the bytes add up to the chip's DRAM."""
+        rows = {f"weights {group}": size for group, size in self.weights.items()}
+        rows |= {"KV cache": self.kv_cache, "trace region": self.trace_region}
+        rows |= {"prefill activations": self.activations, "rest of the reserve": self.reserve - self.activations}
+        shown = [(name, size) for name, size in rows.items() if size]
+        return [MemoryLine(name, size, size / self.dram_size) for name, size in [*shown, ("free", self.free)]]
 
 
 def memory_fit(hw: DeviceConfig, spec: ModelSpec, *, batch: int = 1, context: int | None = None) -> MemoryFit:
-    """Memory per chip: `batch` users per data-parallel group of `context` tokens (default max_context)."""
+    """Memory per chip: `batch` users per data-parallel group of `context` tokens (default max_context).
+
+    Raises ConfigError for sizes below one, and for a device that cannot dispatch as asked.
+    """
     context = spec.max_context if context is None else context
     require_positive(batch=batch, context=context)
     weights = weight_bytes(hw, spec)
-    dram = hw.spec.chip.dram_size
-    available = int(dram * (1 - RESERVE))
-    block = kv_block_bytes(hw, spec)
-    blocks = math.ceil(context / KV_BLOCK)
-    free = available - sum(weights.values())
-    if block:
-        largest_batch = max(0, free // (block * blocks))
-        largest_context = min(max(0, free // (block * batch)) * KV_BLOCK, spec.max_context)
-    else:
-        largest_batch, largest_context = hw.max_batch_size, spec.max_context
-    kv_cache = batch * blocks * block
-    return MemoryFit(
+    l1 = l1_map(hw, spec, batch=batch, context=context)
+    room = _Room.of(hw, spec, sum(weights.values()), l1)
+    fit = MemoryFit(
         weights=weights,
-        kv_cache=kv_cache,
-        available=available,
-        dram_size=dram,
+        kv_cache=room.dram_page * batch * _pages(context),
+        trace_region=hw.trace_region_size,
+        activations=room.prefill(context),
+        available=hw.spec.chip.dram_size - room.reserve(context),
+        dram_size=hw.spec.chip.dram_size,
         batch=batch,
         context=context,
-        largest_batch=largest_batch if free > 0 else 0,
-        largest_context=largest_context if free > 0 else 0,
-        summary=_summary(hw, spec, sum(weights.values()), kv_cache, available, batch, context, largest_context),
+        largest_batch=room.largest_batch(context),
+        most_users=hw.max_batch_size,
+        largest_context=room.largest_context(batch, spec.max_context),
+        l1=l1,
+        summary="",
     )
+    return dataclasses.replace(fit, summary=_summary(hw, spec, fit))
 
 
-def weight_bytes(hw: DeviceConfig, spec: ModelSpec) -> dict[str, int]:
-    """DRAM bytes of one chip's weights by tensor group."""
-    layers = math.ceil(spec.num_layers / hw.parallelism.pipeline_parallel_size)
-    groups = dict.fromkeys(("wqkv", "wo", "ff1_ff3", "ff2", "lm_head", "embedding", "norm"), 0)
-    if hw.memory.weights_placement == Placement.DRAM:
-        for name, (inputs, outputs) in matrices_per_chip(spec, hw.parallelism.tensor_parallel_size).items():
-            group = "ff1_ff3" if name in ("ff1", "ff3") else name
-            tiles = inputs * outputs // (TILE * TILE)
-            groups[group] += tiles * (
-                hw.precision.of(group).tile_bytes if name == "lm_head" else _over_layers(hw, spec, group)
-            )
-    columns = math.ceil(spec.hidden_dim / hw.parallelism.tensor_parallel_size)
-    groups["embedding"] = math.ceil(spec.vocab_size * columns * hw.precision.of("embedding").bytes_per_element)
-    per_layer = 2 * spec.hidden_dim + (2 * spec.head_dim if spec.qk_norm else 0)
-    groups["norm"] = 2 * (layers * per_layer + spec.hidden_dim)
-    return groups
+def dram_left(hw: DeviceConfig, weights: int) -> int:
+    """Bytes of one chip's DRAM beside `weights` bytes of weights, the trace region and the smallest reserve."""
+    size = hw.spec.chip.dram_size
+    return size - math.ceil(size * RESERVE) - hw.trace_region_size - weights
 
 
-def kv_block_bytes(hw: DeviceConfig, spec: ModelSpec) -> int:
-    """DRAM bytes of one page of one user's cache on one chip: KV_BLOCK keys and values in all its layers."""
-    if hw.memory.kv_cache_placement != Placement.DRAM:
-        return 0
-    _, kv_heads = heads_per_chip(spec, hw.parallelism.tensor_parallel_size)
-    tiles = KV_BLOCK // TILE * padded(spec.head_dim) // TILE
-    return 2 * kv_heads * tiles * _over_layers(hw, spec, "kv_cache")
+class _Room(NamedTuple):
+    """What is left for the two things that grow: the KV cache, in DRAM or L1, and the reserve.
+
+    Bytes per chip: dram beside weights and trace region; dram_page, l1_page of one page of one user's cache, where it
+        is placed there; least and unnamed of the reserve; per_token of prefill. Bytes per core: l1 beside the weights;
+        l1_row of 32 users' activations.
+    """
+
+    hw: DeviceConfig
+    dram: int
+    dram_page: int
+    least: int
+    unnamed: int
+    per_token: int
+    l1: int
+    l1_page: int
+    l1_row: int
+
+    @classmethod
+    def of(cls, hw: DeviceConfig, spec: ModelSpec, weights: int, l1: L1Map) -> _Room:
+        in_dram, size = hw.memory.kv_cache_placement is Placement.DRAM, hw.spec.chip.dram_size
+        return cls(
+            hw=hw,
+            dram=size - hw.trace_region_size - weights,
+            dram_page=kv_block_bytes(hw, spec) if in_dram else 0,
+            least=math.ceil(size * RESERVE),
+            unnamed=math.ceil(size * UNNAMED),
+            per_token=activation_bytes_per_token(hw, spec),
+            l1=l1.usable - l1.weights,
+            l1_page=0 if in_dram else kv_cache_bytes(hw, spec, hw.parallelism.data_parallel_size, KV_BLOCK),
+            l1_row=l1.activations // l1.tile_rows,
+        )
+
+    def prefill(self, context: int) -> int:
+        return self.per_token * prefill_tokens(self.hw, context)
+
+    def reserve(self, context: int) -> int:
+        return max(self.least, self.prefill(context) + self.unnamed)
+
+    def fits(self, batch: int, context: int) -> bool:
+        """MemoryFit.fits, and not L1Map.over where the cache is in L1."""
+        pages = batch * _pages(context)
+        if self.dram_page * pages + self.reserve(context) > self.dram:
+            return False
+        if not self.l1_page:
+            return True
+        return self.l1_page * pages <= (self.l1 - self.l1_row * math.ceil(batch / TILE)) * self.hw.spec.cores
+
+    def largest_batch(self, context: int) -> int:
+        pages = _pages(context)
+        if not self.l1_page:
+            return max(0, self.dram - self.reserve(context)) // (self.dram_page * pages)
+        most = self.l1 * self.hw.spec.cores // (self.l1_page * pages)
+        return _largest(most, lambda users: self.fits(users, context))
+
+    def largest_context(self, batch: int, longest: int) -> int:
+        pages = _largest(_pages(longest), lambda pages: self.fits(batch, pages * KV_BLOCK))
+        return min(pages * KV_BLOCK, longest)
 
 
-def _over_layers(hw: DeviceConfig, spec: ModelSpec, group: str) -> int:
-    """Bytes per tile of a tensor group, summed over the layers that one pipeline stage holds (its mean share)."""
-    whole = sum(count * own.precision.of(group).tile_bytes for own, count in layer_kinds(hw, spec))
-    return math.ceil(whole / hw.parallelism.pipeline_parallel_size)
+def _largest(most: int, fits: Callable[[int], bool]) -> int:
+    """How many of 1 to `most` fit, the smaller ones being those that do."""
+    return bisect.bisect_left(range(1, most + 1), True, key=lambda size: not fits(size))
 
 
-def _summary(
-    hw: DeviceConfig,
-    spec: ModelSpec,
-    weights: int,
-    kv: int,
-    available: int,
-    batch: int,
-    context: int,
-    largest: int,
-) -> str:
-    users = "1 user" if batch == 1 else f"{batch} users"
-    need = f"{weights / GIB:.2f} GiB of weights and {kv / GIB:.2f} GiB of KV cache ({users} x {context} tokens)"
-    where = f"{spec.name} on {hw.device_type}"
+def _pages(context: int) -> int:
+    return math.ceil(context / KV_BLOCK)
+
+
+def _summary(hw: DeviceConfig, spec: ModelSpec, fit: MemoryFit) -> str:
+    """Three lines: DRAM, what else would fit, L1."""
+    lines = (_dram_words(hw, spec, fit), _largest_words(hw, fit), _l1_words(fit.l1))
+    return "\n".join(lines)
+
+
+def _dram_words(hw: DeviceConfig, spec: ModelSpec, fit: MemoryFit) -> str:
+    parts = {"weights": sum(fit.weights.values()), "KV cache": fit.kv_cache, "trace region": fit.trace_region}
+    need = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items() if size)
+    where, used = f"{spec.name} on {hw.device_type}", f"{fit.used / GIB:.2f}"
+    kept = f"reserve {fit.reserve / GIB:.2f} (prefill {fit.activations / GIB:.2f})"
     copies = ""
     if hw.parallelism.tensor_parallel_size > spec.num_kv_heads:
         copies = f" KV heads are replicated ({spec.num_kv_heads} for {hw.parallelism.tensor_parallel_size} chips)."
-    over = weights + kv - available
-    if over <= 0:
-        room = f"{-over / GIB:.2f} of {available / GIB:.2f} GiB stay free"
-        return f"{where} fits: each chip needs {need}; {room}.{copies}"
-    excess = f"{over / GIB:.2f} GiB more than the {available / GIB:.2f} GiB available"
-    if weights >= available:
-        advice = "the weights alone are too large: use more chips or smaller formats."
-    else:
-        advice = f"at most {largest} tokens fit for {users}."
-    return f"{where} does not fit: each chip needs {need}, {excess}; {advice}{copies}"
+    if fit.fits:
+        room = f"{kept}, {fit.free / GIB:.2f} free"
+        return f"{where} fits DRAM: {used} of {fit.dram_size / GIB:.2f} GiB per chip ({need}); {room}.{copies}"
+    excess = f"{-fit.free / GIB:.2f} GiB more than the {fit.available / GIB:.2f} GiB available"
+    return f"{where} does not fit DRAM: each chip needs {used} GiB ({need}), {excess}; {kept}.{copies}"
+
+
+def _largest_words(hw: DeviceConfig, fit: MemoryFit) -> str:
+    limits = []
+    if fit.largest_batch:
+        of_device = f" (the device takes {fit.most_users})" if fit.largest_batch > fit.most_users else ""
+        limits.append(f"{_count(fit.largest_batch, 'user')} of {_count(fit.context, 'token')}{of_device}")
+    if fit.largest_context and (fit.batch, fit.largest_context) != (fit.largest_batch, fit.context):
+        limits.append(f"{_count(fit.batch, 'user')} of {_count(fit.largest_context, 'token')}")
+    if not limits:
+        return _why_nothing_fits(fit)
+    most = "Per data-parallel group at most" if hw.parallelism.data_parallel_size > 1 else "At most"
+    return f"{most} {', or '.join(limits)}{' with the KV cache in L1' if fit.l1.kv_cache else ''}."
+
+
+def _why_nothing_fits(fit: MemoryFit) -> str:
+    if sum(fit.weights.values()) + fit.trace_region >= fit.available:
+        return "The weights alone are too large: use more chips or smaller formats."
+    return "No KV cache fits beside them: use more chips or smaller formats."
+
+
+def _l1_words(l1: L1Map) -> str:
+    parts = {"activations": l1.activations, "KV cache": l1.kv_cache, "weights": l1.weights}
+    need = ", ".join(f"{name} {size / KIB:.0f}" for name, size in parts.items() if size) or "nothing placed there"
+    if l1.over:
+        return f"L1 per core is over by {-l1.left / KIB:.0f} of {l1.usable / KIB:.0f} KiB ({need}): place less there."
+    kept = f"{l1.left / KIB:.0f} left for circular buffers"
+    return f"L1 per core {l1.used / KIB:.0f} of {l1.usable / KIB:.0f} KiB ({need}); {kept}."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

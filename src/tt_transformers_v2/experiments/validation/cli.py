@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command scripts/validate_predictions.py. Exit codes: 0 done, 2 the user's mistake."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ...hardware.errors import ConfigError
+from ...perf.measurements import read_points
+from ..results import write_atomically
+from .measured import load_calibration
+from .report import report_json, report_markdown, report_text
+from .rows import validate
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line `arguments` (default: the process's own) and returns the exit code."""
+    return complaining(_validate, _parser().parse_args(arguments))
+
+
+def complaining(command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Runs `command`; a ConfigError ends in its message on standard error and 2."""
+    try:
+        command(options)
+        sys.stdout.flush()
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _validate(options: argparse.Namespace) -> None:
+    models = None if options.fit is None else [name.strip() for name in options.fit.split(",")]
+    validation = validate(read_points(options.points), load_calibration(options.calibration), models)
+    if options.markdown:
+        page = report_markdown(validation, options.points)
+        write_atomically(Path(options.markdown), page, hint="Choose another file for --markdown.")
+        print(f"wrote {options.markdown}")
+    else:
+        print(report_json(validation) if options.json else report_text(validation), end="")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="validate_predictions.py",
+        description="Compares predictions with measured rows: every row, then the errors by class and workload.",
+    )
+    parser.add_argument("--points", required=True, metavar="FILE.csv", help="measured rows; see conf/measurements")
+    parser.add_argument("--calibration", metavar="NAME|FILE.yaml", help="constants (default: conf/config.yaml's)")
+    parser.add_argument("--fit", metavar="MODEL,...", help="models that gave the constants (default: split.yaml's)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--markdown", metavar="FILE.md", help="write the page docs/validation.md")
+    return parser

@@ -13,7 +13,7 @@ import math
 from typing import NamedTuple
 
 from ..hardware.errors import ConfigError
-from ..hardware.schema import OP_GROUP_PARENTS, DataFormat, DeviceConfig, MathFidelity
+from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, DataFormat, DeviceConfig, MathFidelity
 from ..models.spec import ModelSpec
 
 TILE = 32  # rows and columns of a tile
@@ -228,17 +228,22 @@ def layer_kinds(hw: DeviceConfig, spec: ModelSpec) -> list[tuple[DeviceConfig, i
     return ([(hw, common)] if common else []) + [(by_id[key], count) for key, count in counts.items()]
 
 
-def fidelity_of(hw: DeviceConfig, group: str) -> MathFidelity:
-    """hw.compute_for(group).math_fidelity, without the five other settings: it runs in every prediction."""
-    own = hw.compute.get(group)
-    while own is None or own.math_fidelity is None:
-        parent = OP_GROUP_PARENTS.get(group)
-        if parent is None:
-            return hw.compute_for(group).math_fidelity
-        group = parent
+def fidelities(hw: DeviceConfig) -> dict[str, MathFidelity]:
+    """hw.compute_for(group).math_fidelity of every op group, without the other settings: every prediction asks."""
+    found: dict[str, MathFidelity] = {}
+    for group, parent in _FROM_COARSE_TO_FINE:
         own = hw.compute.get(group)
-    fidelity: MathFidelity = own.math_fidelity
-    return fidelity
+        fidelity = None if own is None else own.math_fidelity
+        if fidelity is None:
+            fidelity = found[parent] if parent else hw.compute_for(group).math_fidelity
+        found[group] = fidelity
+    return found
+
+
+_FROM_COARSE_TO_FINE: tuple[tuple[str, str], ...] = (
+    *((root, "") for root in ROOT_OP_GROUPS),
+    *OP_GROUP_PARENTS.items(),
+)
 
 
 def require_positive(**values: int) -> None:

@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..hardware.schema import DataFormat, DeviceConfig, MathFidelity, Placement
+from ..hardware.schema import DataFormat, DeviceConfig, Placement
 from ..models.spec import ModelSpec
 from .calibration import Calibration
 from .ops import (
@@ -30,7 +30,7 @@ from .ops import (
     all_reduce_op,
     decode_attention_op,
     embedding_op,
-    fidelity_of,
+    fidelities,
     fused_all_gather_matmul,
     layer_kinds,
     matmul_op,
@@ -189,16 +189,9 @@ class _Settings:
             "attention_activations": p.attention_activations or p.activations,
             "mlp_activations": p.mlp_activations or p.activations,
         }
-        self.fidelities: dict[str, MathFidelity] = {group: fidelity_of(own, group) for group in _OP_GROUPS}
+        self.fidelities = fidelities(own)
         self.weights_in_dram = memory.weights_placement is Placement.DRAM
         self.kv_in_dram = memory.kv_cache_placement is Placement.DRAM
-
-
-_OP_GROUPS = (
-    *dict.fromkeys(group for groups in GROUPS.values() for group in groups[1:]),
-    "sdpa_decode",
-    "sdpa_prefill",
-)
 
 
 class _Walk:

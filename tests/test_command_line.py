@@ -72,17 +72,28 @@ def test_results_go_under_the_projects_outputs_whatever_the_folder_called_from(t
 def test_multirun_makes_a_folder_per_job_and_a_table_that_tells_them_apart(tmp_path):
     done = run("--multirun", "compute.mlp.math_fidelity=LoFi,HiFi2", SHORT, f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["0", "1"]
+    folders = sorted(path.parent.name for path in tmp_path.glob("*/result.json"))
+    assert [name.rsplit("_", 1)[0] for name in folders] == ["000_LoFi", "001_HiFi2"]
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert [row["compute.mlp.math_fidelity"] for row in rows] == ["LoFi", "HiFi2"]
     assert rows[0]["kl_divergence"] != rows[1]["kl_divergence"]
     assert "results.csv" in done.stdout
 
 
-def test_a_job_that_cannot_be_fails_alone_and_the_exit_code_tells(tmp_path):
+def test_a_job_that_cannot_be_is_left_out_with_its_reason(tmp_path):
     done = run("--multirun", "workload.batch=1,64", "task=performance", f"hydra.sweep.dir={tmp_path}")
-    assert done.returncode == 2
+    assert done.returncode == 0, done.stderr
     assert "takes 32 users" in done.stderr
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert [row["status"] for row in rows] == ["ok", "skipped"]
+    assert "takes 32 users" in rows[1]["error"]
+
+
+def test_hydras_own_sweeper_still_serves_who_asks_for_it(tmp_path):
+    axes = ["workload.batch=1,64", "task=performance"]
+    done = run("--multirun", *axes, "hydra/sweeper=basic", f"hydra.sweep.dir={tmp_path}")
+    assert done.returncode == 2
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["0", "1"]
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert [row["status"] for row in rows] == ["ok", "failed"]
     assert "takes 32 users" in rows[1]["error"]

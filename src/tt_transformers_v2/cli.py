@@ -53,12 +53,20 @@ def _main(given: list[str]) -> int:
         add_conf_dir(Path(options.config_dir))
     multirun = bool(options.multirun)
     checked = check_overrides(options.overrides, multirun=multirun)
+    if not multirun:
+        _refuse_sweep_settings(options.overrides)
     spelled = dict(zip(options.overrides, checked.texts, strict=True))
     _outcomes.clear()
-    _run_hydra([spelled.get(argument, argument) for argument in given])
-    if multirun and _outcomes:
+    code = _run_hydra([spelled.get(argument, argument) for argument in given])
+    if multirun and _outcomes:  # Hydra's own sweeper, which makes no table
         _report_sweep(_outcomes[0].folder.parent)
-    return max((outcome.code for outcome in _outcomes), default=0)
+    return max((code, *(outcome.code for outcome in _outcomes)))
+
+
+def _refuse_sweep_settings(overrides: Sequence[str]) -> None:
+    for text in overrides:
+        if text.partition("=")[0].split(".")[0] in ("sweep", "launcher"):
+            raise ConfigError(f"{text!r} is for sweeps.", "Add --multirun.")
 
 
 def _parse_flags(parser: argparse.ArgumentParser, given: list[str]) -> argparse.Namespace:
@@ -74,8 +82,11 @@ def _parse_flags(parser: argparse.ArgumentParser, given: list[str]) -> argparse.
     return parser.parse_args(given)
 
 
-def _run_hydra(arguments: list[str]) -> None:
-    """Hydra's own main, with its exceptions turned into ConfigError. Full tracebacks with HYDRA_FULL_ERROR=1."""
+def _run_hydra(arguments: list[str]) -> int:
+    """Hydra's own main, with its exceptions turned into ConfigError. Full tracebacks with HYDRA_FULL_ERROR=1.
+
+    Returns the exit code of a sweep by our own sweeper, else 0.
+    """
     import hydra
     import yaml
     from hydra.errors import HydraException
@@ -87,6 +98,9 @@ def _run_hydra(arguments: list[str]) -> None:
     program, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
         hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(_job)()
+        return 0
+    except SystemExit as ended:  # how our sweeper passes its exit code through Hydra
+        return ended.code if isinstance(ended.code, int) else 1
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         if wanted_tracebacks:
             raise
@@ -118,8 +132,8 @@ def _job(composed: Any) -> None:
     in_sweep = job.mode == RunMode.MULTIRUN
     try:
         plain = OmegaConf.to_container(composed, resolve=True)
-        _run_one(plain, typed_paths(overrides), overrides, folder, in_sweep)
-        _outcomes.append(_Outcome(folder, 0))
+        status = _run_one(plain, typed_paths(overrides), overrides, folder, in_sweep)
+        _outcomes.append(_Outcome(folder, 0 if status == "ok" else 1))
     except ConfigError as error:
         if in_sweep:
             write_result(folder, blank_result(overrides) | {"error": str(error)})
@@ -133,7 +147,11 @@ def _job(composed: Any) -> None:
         _outcomes.append(_Outcome(folder, 1))
 
 
-def _run_one(plain: Any, typed: set[str], overrides: list[str], folder: Path, in_sweep: bool) -> None:
+_job.runs_experiments = True  # type: ignore[attr-defined]  # our sweeper runs no other functions
+
+
+def _run_one(plain: Any, typed: set[str], overrides: list[str], folder: Path, in_sweep: bool) -> str:
+    """Runs the job and prints its outcome; returns the result's status."""
     from .experiments.configuration import resolve_or_refuse
     from .experiments.results import RESULT_FILE
     from .experiments.runner import run
@@ -148,6 +166,7 @@ def _run_one(plain: Any, typed: set[str], overrides: list[str], folder: Path, in
         )
     else:
         print_summary(experiment, result, str(folder / RESULT_FILE))
+    return str(result["status"])
 
 
 def _report_sweep(sweep: Path) -> None:

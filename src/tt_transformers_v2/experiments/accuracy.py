@@ -83,8 +83,11 @@ def measure(
     return walk
 
 
-def metrics(walk: Walk, source: WeightSource, tokens: EvaluationTokens, candidate: Ops) -> dict[str, Any]:
-    """The `accuracy` section of a result, apart from the numerics used; figures that cannot be had are None."""
+def metrics(walk: Walk, source: WeightSource, tokens: EvaluationTokens, candidate: str) -> dict[str, Any]:
+    """The `accuracy` section of a result, apart from the numerics used; figures that cannot be had are None.
+
+    `candidate` names what was compared with the reference.
+    """
     figures: dict[str, float | None] = dict.fromkeys(FIGURES)
     if walk.agreement is not None:
         measured = walk.agreement.metrics()
@@ -94,7 +97,7 @@ def metrics(walk: Walk, source: WeightSource, tokens: EvaluationTokens, candidat
     layers = f"{walk.layers_run} of {source.spec.num_layers} layers"
     scope = "" if walk.agreement is not None else f"; {layers}, PCC of module outputs only"
     return {
-        "basis": f"{candidate.name} against float32 reference; {source.basis}{scope}",
+        "basis": f"{candidate} against float32 reference; {source.basis}{scope}",
         "weights": "synthetic" if source.synthetic else "real",
         "text": tokens.name,
         "tokens": tokens.count,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..backends.ttnn.programs import check_programs
 from ..hardware.building import build
 from ..hardware.checks import Finding, Severity, check
 from ..hardware.device_presets import device_config
@@ -33,12 +34,16 @@ from ..hardware.typed import release_finer
 from ..models.spec import ModelSpec, RopeScaling
 from ..perf.calibration import Calibration
 from .fit import computed_chunk, dram_findings
+from .sweep.settings import LauncherConfig, SweepConfig
 
 
 class Task(Named):
+    """`both` is accuracy and performance; `preflight` asks the real ttnn about every op, without a card."""
+
     accuracy = "accuracy"
     performance = "performance"
     both = "both"
+    preflight = "preflight"
 
 
 class BackendName(Named):
@@ -146,7 +151,7 @@ class RuntimeConfig(Checked):
     """How the software runs the model; null is what the calibrated release does. `dram_readers_per_bank` is 1 or 2.
 
     `kv_page_size` is in tokens, a multiple of 32; null keeps a plain KV cache. `programs` sets fields of ttnn's program
-    configs by op group; what it sets is not fitted, everything else may be (`autofit`).
+    configs by op group (backends.ttnn.programs); those groups are not fitted, all others may be (`autofit`).
     """
 
     AT_LEAST = {"dram_readers_per_bank": 1, "kv_page_size": 32}  # noqa: RUF012
@@ -163,6 +168,7 @@ class RuntimeConfig(Checked):
             raise ConfigError(f"runtime.dram_readers_per_bank is 1 or 2, not {self.dram_readers_per_bank}.")
         if self.kv_page_size is not None and self.kv_page_size % 32:
             raise ConfigError(f"runtime.kv_page_size must be a multiple of 32 tokens, not {self.kv_page_size}.")
+        check_programs(self.programs)
 
     def constants(self) -> dict[str, Any]:
         """The calibration's switches that differ from its release."""
@@ -188,11 +194,17 @@ class ExperimentConfig(HardwareSections):
     seed: int = 0
     model_rules: RuleSet = RuleSet.tttv1
     layers: list[Any] = field(default_factory=list)
+    # How many jobs run, and where; what one of them is does not depend on these.
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
 
 
 @dataclass
 class Experiment:
-    """A resolved experiment. `hardware` and `spec` are final; `effects` and `findings` say what happened on the way."""
+    """A resolved experiment. `hardware` and `spec` are final; `effects` and `findings` say what happened on the way.
+
+    `request` is what it was resolved from, as JSON text that nothing later changes: see `composed_and_typed`.
+    """
 
     config: ExperimentConfig
     hardware: DeviceConfig
@@ -201,6 +213,12 @@ class Experiment:
     effects: list[RuleEffect] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     layers: list[LayerEntry] = field(default_factory=list)
+    request: str = ""
+
+    def composed_and_typed(self) -> tuple[dict[str, Any], list[str]]:
+        """The arguments of `resolve` that give this experiment, in another process too."""
+        asked = json.loads(self.request)
+        return asked["composed"], asked["typed"]
 
     @property
     def context(self) -> int:
@@ -256,6 +274,8 @@ class Experiment:
         alike: dict[int, list[int]] = {}
         for layer, own in self.hardware.layers.items():
             alike.setdefault(id(own), []).append(layer)
+        if not alike:
+            return []
         precision, compute = _precision_dict(self.hardware), _compute_dict(self.hardware)
         found = []
         for layers in alike.values():
@@ -268,8 +288,13 @@ class Experiment:
 
     def config_hash(self) -> str:
         """Twelve hex digits that are equal exactly when `to_dict` is."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return hash_of(self.to_dict())
+
+
+def hash_of(config: Mapping[str, Any]) -> str:
+    """Twelve hex digits that are equal exactly when two results of `Experiment.to_dict` are."""
+    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def resolve(composed: Mapping[str, Any], typed: Iterable[str] = ()) -> Experiment:
@@ -280,13 +305,14 @@ def resolve(composed: Mapping[str, Any], typed: Iterable[str] = ()) -> Experimen
     in the result, errors among them: see `resolve_or_refuse`.
     """
     asked = set(typed)
+    request = json.dumps({"composed": composed, "typed": sorted(asked)})
     release_finer(dict(composed), asked)
     config = build(ExperimentConfig, composed)
     calibration = Calibration.from_dict(config.calibration).replace(**config.runtime.constants())
     spec = model_spec(config.model)
     ruled = apply_rules(device_config(config), spec, mode=config.mode, rule_set=config.model_rules.value, typed=asked)
     hardware = ruled.config
-    experiment = Experiment(config, hardware, spec, calibration, ruled.effects)
+    experiment = Experiment(config, hardware, spec, calibration, ruled.effects, request=request)
     batch = config.workload.batch
     experiment.effects += fit_to_model(hardware, spec, batch=batch, context=experiment.context, typed=asked)
     experiment.effects += computed_chunk(hardware, spec, asked)
@@ -357,6 +383,8 @@ def _compute_dict(hardware: DeviceConfig) -> dict[str, dict[str, Any]]:
 
 def plain(value: Any) -> Any:
     """Dataclasses, enums and tuples as JSON types."""
+    if type(value) in _JSON_SCALARS:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: plain(getattr(value, name)) for name in field_types(type(value))}
     if isinstance(value, Mapping):
@@ -365,6 +393,8 @@ def plain(value: Any) -> Any:
         return [plain(inner) for inner in value]
     return str(value) if isinstance(value, enum.Enum) else value
 
+
+_JSON_SCALARS = (str, int, float, bool, type(None))
 
 _PROSE = ("sources", "source", "description", "aliases")
 

@@ -130,6 +130,10 @@ def _check_choice(text: str, override: Any, group: str) -> str:
                 f"{group} takes one option, not {text.partition('=')[2] or 'nothing'}.",
                 f"Write {group}={example}, or sweep: --multirun {group}={','.join(groups()[group][:2])}.",
             )
+        elif group == "device" and str(value).casefold() == "auto":
+            from .on_card import machine_device
+
+            names.append(machine_device())
         else:
             names.append(option(group, str(value)))
     return f"{group}={','.join(names)}"

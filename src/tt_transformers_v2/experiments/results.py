@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import os
@@ -37,8 +38,12 @@ COLUMNS = {
     "decode_tokens_per_s_per_user": "performance.decode_tokens_per_s_per_user",
     "tokens_per_s": "performance.tokens_per_s",
     "ttft_ms": "performance.ttft_ms",
+    "measured_decode_tokens_per_s_per_user": "performance.measured.decode_tokens_per_s_per_user",
+    "measured_ttft_ms": "performance.measured.ttft_ms",
     "bound": "performance.bound",
     "fits": "performance.memory.fits",
+    "preflight_worst_l1": "preflight.worst_l1",
+    "preflight_failed_ops": "preflight.failed_ops",
     "seconds": "seconds",
     "config_hash": "config_hash",
     "error": "error",
@@ -66,13 +71,29 @@ def write_atomically(
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path}: {error.strerror}.", hint) from None
+    except KeyboardInterrupt:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> Path:
-    """result.json in `folder`."""
+    """result.json in `folder`: one line per key and per key of its sections, which json's own indent takes longer for."""
     path = folder / RESULT_FILE
-    write_atomically(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    write_atomically(path, _two_levels(result) + "\n")
     return path
+
+
+def _two_levels(result: dict[str, Any]) -> str:
+    lines = []
+    for key, value in result.items():
+        if isinstance(value, dict) and value:
+            inner = (f"    {json.dumps(name)}: {json.dumps(each, allow_nan=False)}" for name, each in value.items())
+            text = "{\n" + ",\n".join(inner) + "\n  }"
+        else:
+            text = json.dumps(value, allow_nan=False)
+        lines.append(f"  {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 def read_results(sweep: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -124,8 +145,9 @@ def _look_up(tree: Any, path: str) -> Any:
     return tree
 
 
+@functools.cache
 def environment() -> dict[str, Any]:
-    """Versions and machine, without importing anything heavy."""
+    """Versions and machine, without importing anything heavy; once per process, so do not change what is returned."""
     packages = ("tt-transformers-v2", "torch", "ttnn", "numpy", "numba", "hydra-core", "omegaconf")
     return {
         "python": platform.python_version(),
@@ -143,8 +165,12 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def git_state() -> dict[str, Any] | None:
-    """Revision of the checkout this code runs from and whether it is clean; None outside a checkout or without git."""
+    """Revision of the checkout this code runs from and whether it is clean, as this process first found it.
+
+    None outside a checkout or without git.
+    """
     root = project_dir()
     if root is None or not (root / ".git").exists():
         return None

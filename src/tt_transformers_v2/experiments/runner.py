@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..hardware.errors import ConfigError
-from .configuration import BackendName, Experiment, Task, plain
+from .configuration import BackendName, Experiment, Task, hash_of, plain
 from .numerics_choice import choose_numerics
 from .results import SCHEMA_VERSION, environment, git_state, write_result
 from .summary import ProgressLine
@@ -25,22 +25,28 @@ def run(
     """Runs `experiment`, writes result.json into `folder` and returns it.
 
     Anything that stops the experiment is recorded with status "failed" and raised again; a ConfigError (a mistake of
-    the user's) is raised without a result, so that nothing half-written stays.
+    the user's) and an interrupt are raised without a result, so that nothing half-written stays.
     """
     started = time.monotonic()
     result = blank_result(overrides) | {
-        "config": experiment.to_dict(),
-        "config_hash": experiment.config_hash(),
+        "config": (config := experiment.to_dict()),
+        "config_hash": hash_of(config),
     }
     result["findings"] = [plain(finding) for finding in experiment.findings]
     result["rules"] = [plain(effect) for effect in experiment.effects if effect.changed]
     try:
-        if experiment.config.task is not Task.performance:
-            result["accuracy"] = _accuracy(experiment, show_progress)
-        if experiment.config.task is not Task.accuracy:
-            result["performance"] = _performance(experiment)
-        result["status"] = "ok"
-    except ConfigError:
+        failure = None
+        if experiment.config.task is Task.preflight:
+            result["preflight"], failure = _preflight(experiment, show_progress)
+        elif experiment.config.backend.name is BackendName.ttnn:
+            result |= _on_card(experiment, show_progress)
+        else:
+            if experiment.config.task is not Task.performance:
+                result["accuracy"] = _accuracy(experiment, show_progress)
+            if experiment.config.task is not Task.accuracy:
+                result["performance"] = _performance(experiment)
+        result["status"], result["error"] = ("ok", None) if failure is None else ("failed", failure)
+    except (ConfigError, KeyboardInterrupt):
         raise
     except BaseException as error:
         result["status"] = "failed"
@@ -68,6 +74,7 @@ def blank_result(overrides: Sequence[str]) -> dict[str, Any]:
         "rules": [],
         "accuracy": None,
         "performance": None,
+        "preflight": None,
         "seconds": None,
     }
 
@@ -85,7 +92,7 @@ def _accuracy(experiment: Experiment, show_progress: bool) -> dict[str, Any]:
     source, tokenizer = open_weights(
         experiment.spec, path=config.model.path, package=config.model.package, seed=config.seed
     )
-    tokens = _tokens(experiment, tokenizer)
+    tokens = evaluation_tokens(experiment, tokenizer)
     numerics = "float32"
     if config.backend.name is BackendName.emulated:
         numerics = choose_numerics(
@@ -102,10 +109,10 @@ def _accuracy(experiment: Experiment, show_progress: bool) -> dict[str, Any]:
         walk = accuracy.measure(
             source, tokens, candidate, reference, max_seconds=workload.max_seconds, progress=progress.update
         )
-    return {"numerics": numerics, **accuracy.metrics(walk, source, tokens, candidate)}
+    return {"numerics": numerics, **accuracy.metrics(walk, source, tokens, candidate.name)}
 
 
-def _tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> EvaluationTokens:
+def evaluation_tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> EvaluationTokens:
     """The user's text or the default one, or random token ids for a model without a tokenizer."""
     from .text import default_text, random_windows, read_text, text_windows
 
@@ -125,3 +132,19 @@ def _performance(experiment: Experiment) -> dict[str, Any]:
     from .performance import performance_section
 
     return performance_section(experiment)
+
+
+def _preflight(experiment: Experiment, show_progress: bool) -> tuple[dict[str, Any], str | None]:
+    """The section, and why it did not pass."""
+    from .preflight.section import failure_of, preflight_section
+
+    with ProgressLine(f"preflight of {experiment.spec.name}", enabled=show_progress) as progress:
+        section = preflight_section(experiment, progress.update)
+    return section, failure_of(section)
+
+
+def _on_card(experiment: Experiment, show_progress: bool) -> dict[str, Any]:
+    from .on_card import sections
+
+    with ProgressLine(experiment.spec.name, enabled=show_progress) as progress:
+        return sections(experiment, progress.update)

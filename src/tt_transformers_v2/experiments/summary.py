@@ -32,8 +32,8 @@ class ProgressLine:
             self._bar.start()
         return self
 
-    def update(self, stage: str, done: int, total: int) -> None:
-        """`done` of `total` steps of `stage` are finished."""
+    def update(self, stage: str, done: int, total: int | None) -> None:
+        """`done` of `total` steps of `stage` are finished; None where nobody knows how many there will be."""
         if self._bar is None:
             return
         if stage not in self._tasks:
@@ -66,7 +66,13 @@ def print_summary(experiment: Experiment, result: dict[str, Any], where: str) ->
     table = Table.grid(padding=(0, 2))
     for name, value in (*_accuracy_lines(result["accuracy"]), *_performance_lines(result["performance"])):
         table.add_row(f"[dim]{name}[/]" if name else "", value)
-    out.print(table)
+    if table.rows:
+        out.print(table)
+    if result["preflight"] is not None:
+        from .preflight.text import section_lines
+
+        for line in section_lines(result["preflight"]):
+            out.print(line)
     for line in rule_lines(experiment.effects):
         out.print(line)
     for finding in experiment.warnings:
@@ -154,10 +160,28 @@ def _performance_lines(performance: dict[str, Any] | None) -> list[tuple[str, st
             ),
             ("TTFT", f"[bold]{performance['ttft_ms']:.0f}[/] ms ({_trust(performance['prefill_confidence'])})"),
         ]
+    lines += _measured_lines(performance.get("measured"))
     lines.append(("memory", performance["memory"]["summary"]))
     outside = [*performance["decode_confidence"]["reasons"], *performance["prefill_confidence"]["reasons"]]
     notes = dict.fromkeys([*performance["notes"], *outside])
     return [*lines, *(("note", note) for note in notes)]
+
+
+def _measured_lines(measured: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What a card took, beside what was predicted for it."""
+    if measured is None:
+        return []
+    ratios = measured["measured_over_predicted"]
+
+    def beside(name: str, unit: str, form: str) -> str:
+        ratio = f", {ratios[name]:.2f} times what was predicted" if name in ratios else ""
+        return f"[bold]{measured[name]:{form}}[/] {unit}{ratio}"
+
+    return [
+        ("measured", measured["basis"]),
+        ("decode", beside("decode_tokens_per_s_per_user", "tokens/s/user", ".1f")),
+        ("TTFT", beside("ttft_ms", "ms", ".0f")),
+    ]
 
 
 def _trust(confidence: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,11 +27,15 @@ def conf_dir() -> Path:
 
 
 def conf_dirs() -> tuple[Path, ...]:
-    """Folders of configuration groups, the first that has a file wins: those added by the user, then `conf_dir`."""
-    return (*_added_dirs, conf_dir())
+    """Folders of configuration groups, the first that has a file wins: those added by the user, then `conf_dir`.
+
+    Within a sweep they are its frozen copies (`use_only`).
+    """
+    return tuple(_frozen_dirs) or (*_added_dirs, conf_dir())
 
 
 _added_dirs: list[Path] = []
+_frozen_dirs: list[Path] = []
 
 
 def add_conf_dir(folder: Path) -> None:
@@ -39,8 +44,19 @@ def add_conf_dir(folder: Path) -> None:
         raise ConfigError(f"the configuration folder {folder} does not exist.")
     if folder.resolve() not in _added_dirs:
         _added_dirs.append(folder.resolve())
-        for cached in (groups, device_types, aliases):
-            cached.cache_clear()
+        _forget_listings()
+
+
+def use_only(folders: Sequence[Path]) -> None:
+    """From now on reads configuration groups from `folders` alone; none of them: from the usual ones again."""
+    if list(folders) != _frozen_dirs:
+        _frozen_dirs[:] = folders
+        _forget_listings()
+
+
+def _forget_listings() -> None:
+    for cached in (groups, device_types, aliases):
+        cached.cache_clear()
 
 
 def project_dir() -> Path | None:
@@ -201,8 +217,10 @@ def _hydras_tree(overrides: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     register_resolvers()
-    with _own_hydra(), initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-        composed = hydra_compose("config", overrides=list(overrides))
+    *added, main = conf_dirs()
+    search = [f"hydra.searchpath={json.dumps([f'file://{folder}' for folder in added])}"] if added else []
+    with _own_hydra(), initialize_config_dir(config_dir=str(main), version_base="1.3"):
+        composed = hydra_compose("config", overrides=[*overrides, *search])
     plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
@@ -225,7 +243,7 @@ def _own_hydra() -> Iterator[None]:
 
 def read_yaml(relative: str) -> Any:
     """A data file under the conf folders, parsed once per process; do not change what is returned."""
-    found = next((root / relative for root in conf_dirs() if (root / relative).is_file()), conf_dir() / relative)
+    found = next((root / relative for root in conf_dirs() if (root / relative).is_file()), conf_dirs()[-1] / relative)
     return _read_yaml(found)
 
 

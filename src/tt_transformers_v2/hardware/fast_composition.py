@@ -96,6 +96,8 @@ def _entries(defaults: tuple[Any, ...]) -> Iterator[tuple[str | None, str | None
         if not isinstance(entry, dict) or len(entry) != 1:
             raise NotCovered(repr(entry))
         ((key, name),) = entry.items()
+        if str(key).startswith("override hydra/"):
+            continue  # Hydra's own machinery, no part of the configuration
         group = str(key).removeprefix("optional ")
         if " " in group or "@" in group or group.startswith("/") or not isinstance(name, (str, type(None))):
             raise NotCovered(repr(entry))

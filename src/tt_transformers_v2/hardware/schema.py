@@ -188,6 +188,9 @@ class Checked:
     PAIRS: ClassVar[tuple[str, ...]] = ()
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if type(value) in _unchecked_types(typing.cast(Any, type(self))).get(name, ()):
+            object.__setattr__(self, name, value)
+            return
         annotations = field_types(typing.cast(Any, type(self)))
         if name not in annotations:
             raise AttributeError(f"{type(self).__name__} has no field {name!r}. {did_you_mean(name, annotations)}")
@@ -202,6 +205,13 @@ class Checked:
             raise ConfigError(f"{where} must be at least {self.AT_LEAST[name]:g}, not {value}.")
         if value is not None and name in self.PAIRS and (len(value) != 2 or min(value) < 1):
             raise ConfigError(f"{where} must be two whole numbers of 1 or more, not {value}.")
+
+
+@functools.cache
+def _unchecked_types(cls: Any) -> dict[str, tuple[type, ...]]:
+    """Of the fields without bounds, the types whose values need no check: most assignments, and there are many."""
+    bounded = (*cls.AT_LEAST, *cls.PAIRS)
+    return {name: _exact_types(wanted) for name, wanted in field_types(cls).items() if name not in bounded}
 
 
 @dataclass
@@ -470,16 +480,16 @@ class DeviceConfig(Checked):
 
     def compute_for(self, group: str) -> ComputeConfig:
         """All settings of an op group, inherited ones included. Raises ConfigError for an unknown group."""
-        own = self.compute.get(group)
-        if isinstance(own, ComputeConfig):
-            return dataclasses.replace(own)
-        if group not in OP_GROUP_PARENTS:
-            raise ConfigError(
-                f"no op group named {group!r}.", did_you_mean(group, [*ROOT_OP_GROUPS, *OP_GROUP_PARENTS])
-            )
-        parent = self.compute_for(OP_GROUP_PARENTS[group])
-        set_here = {} if own is None else {k: v for k, v in vars(own).items() if v is not None}
-        return dataclasses.replace(parent, **set_here)
+        settings: dict[str, Any] = {}
+        while not isinstance(own := self.compute.get(group), ComputeConfig):
+            if group not in OP_GROUP_PARENTS:
+                raise ConfigError(
+                    f"no op group named {group!r}.", did_you_mean(group, [*ROOT_OP_GROUPS, *OP_GROUP_PARENTS])
+                )
+            if own is not None:
+                settings = {k: v for k, v in vars(own).items() if v is not None} | settings
+            group = OP_GROUP_PARENTS[group]
+        return dataclasses.replace(own, **settings)
 
     @property
     def spec(self) -> DeviceSpec:

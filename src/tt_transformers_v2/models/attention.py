@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seed design's attention block, configured by a device name or a hardware configuration."""
+"""The seed design's attention block: emulated here, or on an open ttnn device."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from .weights import SyntheticWeights, WeightSource
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..backends.ttnn.attention import AttentionOnMesh
+
 
 class MultiHeadAttention:
-    """Causal multi-head attention in the arithmetic of `hw_config`, emulated on this machine.
+    """Causal multi-head attention in the arithmetic of `hw_config`: on the open device given, else emulated here.
 
     Args:
         hidden_dim: width of the input, a multiple of num_heads.
         num_heads: heads; as many KV heads.
-        device: a device name ("N150") or an open ttnn device, from which the performance preset is taken when
-            `hw_config` is not given.
+        device: a device name ("N150") or an open ttnn mesh device, from which the performance preset is taken when
+            `hw_config` is not given. An open device must be the system that hw_config describes.
         hw_config: the hardware configuration to use.
         weights: a one-layer weight source; synthetic weights (seed 0) otherwise.
 
@@ -49,7 +51,10 @@ class MultiHeadAttention:
         self.hw_config = hw_config
         self.spec = ModelSpec.uniform(32, hidden_dim, 1, num_heads, hidden_dim, name="MultiHeadAttention")
         self.weights: WeightSource = weights if weights is not None else SyntheticWeights(self.spec, seed=0)
+        self.recorder: Any = None  # on an open device, what runs the ops instead of backends.ttnn.fitting
+        self._open = None if device is None or isinstance(device, str) else device
         self._ops: Ops | None = None
+        self._on_mesh: AttentionOnMesh | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Attention over x, float32 [batch, tokens, hidden_dim]; returns the same shape."""
@@ -60,12 +65,21 @@ class MultiHeadAttention:
 
         if x.ndim != 3 or x.shape[-1] != self.hidden_dim:
             raise ConfigError(f"x must be [batch, tokens, {self.hidden_dim}], not {list(x.shape)}.")
+        if self._open is not None:
+            return self._on_device(x)
         if self._ops is None:
             self._ops = open_backend("emulated", self.hw_config)
         cos, sin = rope_tables(self.spec, torch.arange(x.shape[1]))
         return attention_block(self._ops, self.spec, LayerWeights(self.weights, 0), x, cos, sin)
 
     __call__ = forward
+
+    def _on_device(self, x: Tensor) -> Tensor:
+        if self._on_mesh is None:
+            from ..backends.ttnn.attention import AttentionOnMesh
+
+            self._on_mesh = AttentionOnMesh(self._open, self.hw_config, self.weights, self.recorder)
+        return self._on_mesh(x)
 
 
 def detect_device_name(device: Any) -> str:

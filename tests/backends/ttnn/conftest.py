@@ -27,7 +27,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(cache: Path) -> Callable[..., dict[str, Any]]:
-    """Runs a job of ttnn_jobs.py on a described system, named or given."""
+    """Runs a job on a described system, named or given: one of ttnn_jobs.py, or `module:function`."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip("ttnn has wheels for Linux on x86_64 only")
     if PYTHON not in read_yaml("ttnn/versions.yaml")["pythons"]:
@@ -35,7 +35,8 @@ def run(cache: Path) -> Callable[..., dict[str, Any]]:
 
     def run(job: str, device: str | DeviceSpec = "N150", **payload: Any) -> dict[str, Any]:
         options = {"timeout_s": 120.0, "cache": cache} | payload.pop("options", {})
-        return run_isolated(f"ttnn_jobs:{job}", payload, device=system(device), mock=True, **options)
+        target = job if ":" in job else f"ttnn_jobs:{job}"
+        return run_isolated(target, payload, device=system(device), mock=True, **options)
 
     return run
 

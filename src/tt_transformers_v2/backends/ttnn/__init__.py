@@ -14,6 +14,12 @@ from .availability import require_card
 
 
 def open_ttnn(hardware: DeviceConfig) -> NoReturn:
-    """Raises ConfigError: this release does not run models through ttnn yet, and says first what the machine lacks."""
+    """Raises ConfigError: says what the machine lacks, or what does run models on it.
+
+    ttnn runs a whole experiment in a process of its own, not one op of a model in this one.
+    """
     require_card("backend=ttnn", str(hardware.device_type))
-    raise ConfigError("backend=ttnn does not run models in this release.", "Use backend=emulated.")
+    raise ConfigError(
+        "Model.forward does not run on a card.",
+        "Run the experiment (scripts/run.py backend=ttnn), or give MultiHeadAttention an open device.",
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...hardware.errors import ConfigError
 from ...hardware.schema import DeviceConfig, DeviceSpec
+from . import conversions as to_ttnn
 from .availability import MOCK, require_card
 from .failures import own_words
 
@@ -56,25 +57,12 @@ def open_mesh(config: DeviceConfig | DeviceSpec, mock: bool, *, l1_small_size: i
     elif MOCK not in os.environ:
         raise ConfigError("no system is described to ttnn in this process.", "Run the job through run_isolated.")
     with ExitStack() as closing:
-        if fabric := fabric_name(spec):
-            ttnn.set_fabric_config(getattr(ttnn.FabricConfig, fabric))
+        if (fabric := to_ttnn.fabric_config(spec)) is not None:
+            ttnn.set_fabric_config(fabric)
             closing.callback(ttnn.set_fabric_config, ttnn.FabricConfig.DISABLED)
-        dispatch = getattr(ttnn.DispatchCoreType, spec.dispatch_core_type.value)
-        mesh = ttnn.open_mesh_device(
-            ttnn.MeshShape(*spec.mesh_shape),
-            l1_small_size=l1_small_size,
-            trace_region_size=config.trace_region_size,
-            dispatch_core_config=ttnn.DispatchCoreConfig(dispatch),
-        )
+        mesh = ttnn.open_mesh_device(**to_ttnn.open_arguments(config, l1_small_size))
         closing.callback(ttnn.close_mesh_device, mesh)
         yield mesh
-
-
-def fabric_name(spec: DeviceSpec) -> str | None:
-    """The member of ttnn.FabricConfig for a system, or None for a single chip."""
-    if spec.chips == 1:
-        return None
-    return {"ring": "FABRIC_1D_RING", "mesh": "FABRIC_2D"}.get(spec.topology, "FABRIC_1D")
 
 
 def differences(mesh: Any, spec: DeviceSpec) -> list[str]:

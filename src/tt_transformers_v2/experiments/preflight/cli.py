@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command scripts/preflight.py: the preflight of several devices at once, in one table.
+
+Exit codes: 0 every device passed, 1 some did not, 2 the user's mistake, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.markup import escape
+
+from ...backends.ttnn.availability import require_ttnn
+from ...hardware.composition import add_conf_dir, outputs_dir
+from ...hardware.errors import ConfigError, closest
+from ..results import SCHEMA_VERSION, environment, git_state, write_atomically
+from ..summary import console
+from .devices import AUTO, LARGEST_FIRST, ask_about, chosen_devices, run_all, table_lines
+from .text import section_lines
+
+EPILOG = """examples:
+  python scripts/preflight.py
+  python scripts/preflight.py --devices n150,t3k workload.prompt_length=2048
+  python scripts/preflight.py --devices n300 --model phi4 --verbose precision=accuracy
+
+Overrides are those of scripts/run.py. The real ttnn checks every op; nothing runs, and no card is needed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    try:
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _main(given: list[str]) -> int:
+    options = _options(given)
+    if options.config_dir:
+        add_conf_dir(Path(options.config_dir))
+    found = require_ttnn("scripts/preflight.py")
+    asked = ask_about(chosen_devices(options.devices), options.model, options.overrides)
+    started = time.monotonic()
+    rows = run_all(asked, _tell)
+    seconds = time.monotonic() - started
+    out = console()
+    for row in rows if options.verbose else []:
+        if row["section"] is not None:
+            out.print(f"[bold]{row['section']['model']}[/] on [bold]{row['section']['device']}[/]")
+            for line in [*section_lines(row["section"], every_op=True), ""]:
+                out.print(line)
+    for line in table_lines(rows):
+        out.print(line)
+    where = options.out or outputs_dir() / "preflights" / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}.json"
+    _write(where, rows, options.overrides, seconds)
+    out.print(
+        f"[dim]asked of ttnn {found.version} on described systems: programs were checked and laid out, nothing was "
+        f"run; {seconds:.0f} s; {escape(str(where))}[/]"
+    )
+    return max(row["verdict"] in ("failed", "none") for row in rows)
+
+
+def _tell(row: dict[str, Any]) -> None:
+    if sys.stderr.isatty():
+        print(f"{row['device']}: {row['verdict']}", file=sys.stderr)
+
+
+def _write(path: Path, rows: list[dict[str, Any]], overrides: list[str], seconds: float) -> None:
+    found = {
+        "schema_version": SCHEMA_VERSION,
+        "status": "ok" if all(row["verdict"] in ("ok", "fitted") for row in rows) else "failed",
+        "overrides": overrides,
+        "git": git_state(),
+        "environment": environment(),
+        "devices": rows,
+        "seconds": seconds,
+    }
+    write_atomically(path, json.dumps(found, indent=2, allow_nan=False) + "\n", hint="Choose another --out.")
+
+
+def _options(given: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python scripts/preflight.py",
+        usage="%(prog)s [--devices all|NAME,NAME] [--model auto|NAME] [KEY=VALUE ...]",
+        description="Asks the real ttnn, without a card, whether every device takes a model's ops.",
+        epilog=EPILOG,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=100),
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("overrides", nargs="*", metavar="OVERRIDE", help="a choice or a value, as scripts/run.py takes them")
+    add("--devices", default="all", metavar="NAMES", help="devices, comma-separated; default all")
+    add(
+        "--model", default=AUTO, metavar="NAME", help=f"default auto: the first of {', '.join(LARGEST_FIRST)} that fits"
+    )
+    add("--verbose", action="store_true", help="the table of every op, for every device")
+    add("--out", type=Path, metavar="FILE", help="where the JSON goes; default outputs/preflights/TIME.json")
+    add("--config-dir", metavar="DIR", help="a folder of configuration groups of your own")
+
+    def complain(message: str) -> NoReturn:
+        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        unknown = next((text for text in given if text.startswith("-") and text.partition("=")[0] not in flags), "")
+        near = closest(unknown, flags) if unknown else None
+        raise ConfigError(f"{message}.", f"Did you mean {near}?" if near else "See --help.")
+
+    parser.error = complain  # type: ignore[method-assign]
+    return parser.parse_intermixed_args(given)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The code that runs a model on a card, run on described systems: ttnn checks every op and places every tensor.
+
+What is not shown here: that programs compute what they should, and how long they take. That wants a card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tt_transformers_v2.experiments.card_job import unlike
+from tt_transformers_v2.experiments.on_card import IDENTIFY, device_of
+from tt_transformers_v2.hardware.device_presets import DevicePresets
+from tt_transformers_v2.hardware.errors import ConfigError
+
+Run = Callable[..., dict[str, Any]]
+
+SYNTHETIC = [
+    "model.package=null",
+    "model.num_layers=2",
+    "model.hidden_dim=1024",
+    "model.num_heads=16",
+    "model.num_kv_heads=8",
+    "model.intermediate_dim=2880",
+    "model.vocab_size=4100",
+    "model.tie_embeddings=false",
+    "model.qkv_bias=true",
+    "model.qk_norm=true",
+]
+
+
+def walk(run: Run, home: Path, device: str, *overrides: str, prompt: int = 100, **options: Any) -> dict[str, Any]:
+    asked = [f"device={device.lower()}", "task=performance", f"workload.prompt_length={prompt}", *overrides]
+    return run("ttnn_model_jobs:walks", device, overrides=asked, home=str(home), prompt=prompt, **options)
+
+
+def test_smollm2_goes_through_the_whole_job_and_is_found_again(run: Run, tmp_path: Path) -> None:
+    asked = ["workload.tokens=40", "workload.context=200"]
+    seen: list[dict[str, Any]] = []
+    options = {"on_progress": seen.append}
+    found = run("ttnn_model_jobs:measures", overrides=asked, home=str(tmp_path), options=options)
+    section, measured = found["accuracy"], found["measured"]
+    assert section["basis"].startswith("measured on N150 through ttnn")
+    assert (section["tokens"], section["weights"]) == (40, "real")
+    assert section["reference_perplexity"] is not None
+    assert (measured["users"], len(measured["prompts_ms"]), len(measured["steps_ms"])) == (1, 1, 1)
+    assert "not traced" in measured["basis"]
+    stages = list(dict.fromkeys(facts["stage"] for facts in seen))
+    assert [stage for stage in stages if stage != "tensors"] == ["reference layers", "tokens", "prefill", "decode"]
+
+    matrices = 30 * 5 + 4  # of the layers, the embedding and three parts of the LM head
+    assert len(list(tmp_path.rglob("*.json"))) == matrices
+    again = walk(run, tmp_path, "N150", prompt_only=True)
+    assert (again["prefill"], again["converted"], again["found"]) == ([49152], 0, matrices)
+
+
+@pytest.mark.parametrize(
+    ("device", "overrides", "own_ops"),
+    [
+        pytest.param("N300", [], {"paged_fill_cache", "mlp all_reduce"}, marks=pytest.mark.slow),
+        (
+            "T3K",
+            ["runtime.kv_page_size=null", "workload.batch=32"],
+            {"fill_cache", "mlp all_reduce", "mlp reduce_scatter"},
+        ),
+        ("P150", [], {"paged_fill_cache"}),
+        pytest.param("WH_GALAXY", [], {"ff1_ff3 all_reduce", "rms_norm stats"}, marks=pytest.mark.slow),
+        pytest.param("BH_GALAXY", [], {"ff1_ff3 all_reduce", "rms_norm stats"}, marks=pytest.mark.slow),
+    ],
+)
+def test_every_kind_of_mesh_takes_the_model(
+    device: str, overrides: list[str], own_ops: set[str], run: Run, tmp_path: Path
+) -> None:
+    found = walk(run, tmp_path, device, *SYNTHETIC, *overrides)
+    assert (found["prefill"], found["all"]) == ([4100], [[32, 4100], [8, 4100]])
+    assert (found["decode"][1], found["traced"]) == (4100, True)
+    assert own_ops <= set(found["ops"])
+
+
+def test_a_prompt_beyond_a_chunk_attends_to_the_cache(run: Run, tmp_path: Path) -> None:
+    found = walk(run, tmp_path, "N150", *SYNTHETIC, "device.max_prefill_chunk_size=512", prompt=1100, prompt_only=True)
+    assert found["prefill"] == [4100]
+
+
+def test_without_pages_prompts_end_with_a_chunk(run: Run, tmp_path: Path) -> None:
+    limits = ["device.max_prefill_chunk_size=512", "runtime.kv_page_size=null"]
+    with pytest.raises(ConfigError, match=r"more than 512 tokens need a paged KV cache.*kv_page_size=32"):
+        walk(run, tmp_path, "N150", *SYNTHETIC, *limits, prompt=1100)
+
+
+def test_dram_that_is_full_is_told_with_what_to_do(run: Run, tmp_path: Path) -> None:
+    asked = ["device=n150", "task=performance", *SYNTHETIC, "workload.batch=32", "workload.context=8000"]
+    with pytest.raises(ConfigError, match=r"the DRAM of N150 is full: .*Use fewer users"):
+        run("ttnn_model_jobs:fills_dram", overrides=asked, home=str(tmp_path))
+
+
+def test_another_device_than_configured_is_refused_before_anything_runs(run: Run, tmp_path: Path) -> None:
+    overrides = ["device=n300", "parallelism.tensor_parallel_size=1", "task=performance"]
+    said = r"N300: the machine has 1 chips, the device file says 2\. device=n300 is not this machine; device=auto"
+    with pytest.raises(ConfigError, match=said):
+        run("ttnn_model_jobs:fills_dram", overrides=overrides, home=str(tmp_path))
+
+
+def test_another_architecture_is_a_difference() -> None:
+    spec = DevicePresets.get_config("P150").spec
+    seen = {"cluster": "N150", "arch": "wormhole_b0", "chips": 1}
+    assert unlike(seen, spec) == ["P150: the machine's chips are wormhole_b0, the device file says blackhole."]
+    assert unlike(seen | {"arch": "blackhole"}, spec) == []
+
+
+def test_logits_come_back_in_the_vocabularys_order(run: Run, tmp_path: Path) -> None:
+    asked = ["device=t3k", "task=performance", *SYNTHETIC]
+    assert run("ttnn_model_jobs:reads_logits", "T3K", overrides=asked, home=str(tmp_path)) == {"equal": True}
+
+
+IDENTIFIED = ["T3K", "P300x2"]
+OTHERS = ["N150", "N150x4", "N300", "P100", "P150", "P150x2", "P150x4", "P150x8", "P300", "WH_GALAXY", "BH_GALAXY"]
+
+
+@pytest.mark.parametrize("device", [*IDENTIFIED, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+def test_ttnn_says_which_device_a_system_is(device: str, run: Run) -> None:
+    assert device_of(run(IDENTIFY, device)) == device
+
+
+@pytest.mark.parametrize(
+    ("device", "hidden", "heads"), [pytest.param("N150", 256, 4, marks=pytest.mark.slow), ("N300", 512, 8)]
+)
+def test_multi_head_attention_computes_on_an_open_device(device: str, hidden: int, heads: int, run: Run) -> None:
+    found = run("ttnn_model_jobs:attends", device, hidden=hidden, heads=heads)
+    assert found["shape"] == [2, 50, hidden]
+    assert found["device"] == device
+    assert {"qkv", "sdpa", "o"} <= set(found["ops"])
+
+
+def test_attention_refuses_a_device_that_its_configuration_does_not_describe(run: Run) -> None:
+    with pytest.raises(ConfigError, match=r"number of chips is 1, the device file says 2.*hw_config of the device"):
+        run("ttnn_model_jobs:attends", "N150", hidden=256, heads=4, described="N300")

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the sweep tests."""
+
+import pytest
+
+from tt_transformers_v2.experiments.sweep import worker
+
+
+@pytest.fixture
+def broken_job(monkeypatch):
+    """Makes the jobs whose overrides contain a text raise an error of ours; call it with that text."""
+    real = worker.run
+
+    def breaking(text, error=RuntimeError):
+        def run(experiment, folder, overrides=(), **settings):
+            if text in overrides:
+                raise error("a mistake of ours")
+            return real(experiment, folder, overrides, **settings)
+
+        monkeypatch.setattr(worker, "run", run)
+
+    yield breaking

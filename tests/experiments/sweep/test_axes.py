@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which jobs a sweep's axes make, and which axes are refused."""
+
+import pytest
+
+from tt_transformers_v2.experiments.overrides import as_typed
+from tt_transformers_v2.experiments.sweep.axes import axes_of, combinations
+from tt_transformers_v2.hardware import ConfigError
+from tt_transformers_v2.hardware.composition import groups, parse_override
+
+
+def jobs(*typed, named=(), pairs=()):
+    return [" ".join(as_typed(texts)) for texts in combinations(axes_of(typed, named, pairs))]
+
+
+def test_the_last_axis_turns_fastest_and_single_values_are_in_every_job():
+    assert jobs("device=n150,t3k", "task=performance", "workload.batch=1,2") == [
+        "device=n150 task=performance workload.batch=1",
+        "device=n150 task=performance workload.batch=2",
+        "device=t3k task=performance workload.batch=1",
+        "device=t3k task=performance workload.batch=2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ("workload.batch=range(1,4)", ["1", "2", "3"]),
+        ("workload.batch=range(1,8,3)", ["1", "4", "7"]),
+        ("workload.batch=choice(1,8)", ["1", "8"]),
+        ("workload.batch=sort(8,1,4)", ["1", "4", "8"]),
+        ("workload.context=null,256", ["null", "256"]),
+        ("runtime.traced_prefill=true,false,null", ["true", "false", "null"]),
+        ("workload.text_file='a b','c,d'", ["'a b'", "'c,d'"]),
+        ("precision={mlp_weights: BFP4},{mlp_weights: BFP8}", None),
+    ],
+)
+def test_hydras_grammar_is_expanded(axis, values):
+    key = axis.partition("=")[0]
+    if values is None:
+        with pytest.raises(ConfigError, match="takes one option"):
+            jobs(axis)
+        return
+    assert jobs(axis) == [f"{key}={value}" for value in values]
+
+
+def test_a_value_keeps_its_meaning_on_the_way_into_a_job():
+    awkward = ["a b", "c,d", "it's", "1", "null", "true", "[x]", "{y: 1}", "ü", "a=b", "back\\slash", ""]
+    for value in awkward:
+        quoted = "'" + value.replace("'", "\\'") + "'"
+        (job,) = combinations(axes_of([f"workload.text_file={quoted}"], [], []))
+        assert parse_override(job[0]) == ("workload.text_file", value)
+        (job,) = combinations(axes_of([], [], [{"workload.text_file": value}]))
+        assert parse_override(job[0]) == ("workload.text_file", value)
+
+
+def test_layers_can_be_an_axis():
+    first, second = '[{select: "0", precision: {ff2: BFP8}}]', "[]"
+    (a,), (b,) = combinations(axes_of([f"layers={first},{second}"], [], []))
+    assert parse_override(a) == ("layers", [{"select": "0", "precision": {"ff2": "BFP8"}}])
+    assert parse_override(b) == ("layers", [])
+
+
+def test_a_glob_takes_the_options_of_its_group():
+    assert jobs("device=glob(*)") == [f"device={name}" for name in groups()["device"]]
+    assert jobs("device=glob(p150*,exclude=*8)") == ["device=p150", "device=p150x2", "device=p150x4"]
+
+
+def test_aliases_become_options():
+    assert jobs("device=T3000,n150") == ["device=t3k", "device=n150"]
+
+
+def test_pairs_go_together_and_are_crossed_with_the_other_axes():
+    pairs = [{"device": "n150", "model": "llama8b"}, {"device": "T3K", "model": "llama70b"}]
+    assert jobs("precision=accuracy,performance", pairs=pairs) == [
+        "device=n150 model=llama8b precision=accuracy",
+        "device=n150 model=llama8b precision=performance",
+        "device=t3k model=llama70b precision=accuracy",
+        "device=t3k model=llama70b precision=performance",
+    ]
+
+
+def test_what_is_typed_replaces_the_axis_of_a_file():
+    assert jobs("workload.batch=8", named=["workload.batch=1,2", "device=n150,t3k"]) == [
+        "device=n150 workload.batch=8",
+        "device=t3k workload.batch=8",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "pairs", "message"),
+    [
+        (["device=glob(x*)"], [], "matches no device. choices: bh_galaxy"),
+        (["workload.batch=glob(*)"], [], "glob chooses among files"),
+        (["workload.batch=range(4,4)"], [], "is empty"),
+        (["workload.batch=range(5,1)"], [], "is empty"),
+        (["workload.batch=interval(1,4)"], [], "Write workload.batch=range"),
+        (["device=n150,n151"], [], "Did you mean device=n150"),
+        (["workload.batch=1,x"], [], "workload.batch must be a whole number"),
+        (["workload.batch=range(1,3,0.5)"], [], "workload.batch must be a whole number"),
+        (["workload.batsch=1,2"], [], "Did you mean workload.batch"),
+        (["device="], [], "device"),
+        (["device=n150,t3k"], [{"device": "n150", "model": "llama8b"}], "device is in sweep.pairs and is set besides"),
+        (["device=n150"], [{"device": "n150"}], "device is in sweep.pairs and is set besides"),
+        ([], [{"device": "n150", "model": "llama8b"}, {"device": "t3k"}], r"sweep.pairs\[1\] sets device, the first"),
+        ([], [{}], "entry without keys"),
+        ([], [{"device": "n150"}, {}], "sets nothing"),
+        ([], [{"devise": "n150"}], "Did you mean device"),
+        (["seed=range(0,10000000000)"], [], "more than the 1,000,000 jobs"),
+        (["seed=range(0,2000)", "workload.batch=range(1,2000)"], [], "3,998,000 jobs"),
+    ],
+)
+def test_axes_that_cannot_be_are_refused_with_the_reason(typed, pairs, message):
+    with pytest.raises(ConfigError, match=message):
+        jobs(*typed, pairs=pairs)
+
+
+def test_every_bad_axis_is_named_at_once():
+    with pytest.raises(ConfigError) as refused:
+        jobs("device=n151", "workload.batch=range(2,2)", "precision=fast,accuracy")
+    assert len(str(refused.value).splitlines()) == 3

@@ -1,0 +1,17 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Finished experiments: python scripts/results.py ls|show|diff|best …"""
+
+import sys
+from pathlib import Path
+
+try:
+    from tt_transformers_v2.experiments.report.results_cli import main
+except ModuleNotFoundError as error:
+    if error.name != "tt_transformers_v2":
+        raise
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+    from tt_transformers_v2.experiments.report.results_cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -146,11 +146,13 @@ def test_jobs_without_a_result_come_from_the_plan_with_their_reason(tmp_path):
 def test_git_and_environment_may_stand_once_for_the_sweep(tmp_path):
     bare = {key: value for key, value in made_sweeps.grid()[0].items() if key not in ("git", "environment")}
     made_sweeps.write(tmp_path, [bare])
-    shared = {"git": {"revision": "abc", "dirty": True}, "environment": {"python": "3.11"}, "command": ["a=1,2"]}
+    shared = {"git": {"revision": "abc", "dirty": True}, "environment": {"python": "3.11"}}
+    shared |= {"command": ["a=1,2"], "created": "2026-11-22T20:00:01+00:00"}
     (tmp_path / "sweep.json").write_text(json.dumps(shared))
     found = document(tmp_path)["sweeps"][0]
     assert found["git"] == [{"revision": "abc", "dirty": True}]
     assert (found["environments"], found["command"]) == ([{"python": "3.11"}], "a=1,2")
+    assert found["when"] == "2026-11-22 20:00 UTC"
     (tmp_path / "sweep.json").write_text("{")
     assert "sweep.json" in document(tmp_path)["warnings"][0]
 

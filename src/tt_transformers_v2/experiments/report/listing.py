@@ -18,11 +18,11 @@ DEPTH = 2  # folders between the root and a sweep or run: outputs/sweeps/DATE
 
 @dataclass(frozen=True)
 class Entry:
-    """One sweep or run: its folder, when it was last written, jobs by status, and what was swept or, in a run, typed.
-    `problem` stands in for all but the folder where it cannot be read."""
+    """One sweep or run: its folder, when it was started or else written, jobs by status, and what was swept or, in a
+    run, typed. `problem` stands in for all but the folder where it cannot be read."""
 
     folder: Path
-    written: str
+    when: str
     kind: str
     jobs: dict[str, int]
     about: str

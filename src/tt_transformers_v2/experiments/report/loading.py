@@ -54,15 +54,15 @@ class Job:
 
 @dataclass
 class Sweep:
-    """The jobs of one folder, where they ran (each distinct state once), when their results were written (seconds of
-    Unix time, first and last; None without results), what was odd about the folder, and the command, if known."""
+    """The jobs of one folder, where they ran (each distinct state once), when it was started or else last written (Unix
+    time in seconds; None where neither is known), what was odd about the folder, and the command, if known."""
 
     name: str
     folder: Path
     jobs: list[Job]
     git: list[dict[str, Any]]
     environments: list[dict[str, Any]]
-    written: tuple[float, float] | None
+    time: float | None
     warnings: list[str]
     command: str = ""
 
@@ -73,8 +73,8 @@ class Sweep:
         return numbers if told_apart else [job.name for job in self.jobs]
 
     def when(self) -> str:
-        """When the last result was written, in UTC to the minute; "" without results."""
-        return "" if self.written is None else as_utc(self.written[1])
+        """When it was started, or else when the last result was written, in UTC to the minute; "" where unknown."""
+        return "" if self.time is None else as_utc(self.time)
 
 
 def as_utc(seconds: float) -> str:
@@ -99,7 +99,6 @@ def read_sweep(folder: Path) -> Sweep:
     if not jobs:
         raise ConfigError(f"{folder} has no results: no job in it left a {RESULT_FILE}.", _sweeps_below(folder))
     jobs.sort(key=lambda job: job_order(job.name))
-    times = [path.stat().st_mtime for path in paths]
     shared = _shared_record(folder / SWEEP_FILE, warnings)
     return Sweep(
         folder.resolve().name,
@@ -107,7 +106,7 @@ def read_sweep(folder: Path) -> Sweep:
         jobs,
         _distinct([job.result.get("git") for job in jobs] + [shared.get("git")]),
         _distinct([job.result.get("environment") for job in jobs] + [shared.get("environment")]),
-        (min(times), max(times)) if times else None,
+        _started(shared) or max((path.stat().st_mtime for path in paths), default=None),
         warnings,
         _command(shared),
     )
@@ -242,6 +241,14 @@ def _shared_record(path: Path, warnings: list[str]) -> dict[str, Any]:
         warnings.append(f"{path}: {error}")
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def _started(record: dict[str, Any]) -> float | None:
+    """When the sweep was planned, by its own record: files that are copied get new times."""
+    try:
+        return datetime.fromisoformat(str(record.get("created"))).timestamp()
+    except ValueError:
+        return None
 
 
 def _command(record: dict[str, Any]) -> str:

@@ -57,8 +57,10 @@ function bestTile(metric) {
   if (!jobs.length) return null;
   const sign = metric.better === "high" ? 1 : -1;
   const best = jobs.reduce((one, other) => (sign * number(other, metric.name) > sign * number(one, metric.name) ? other : one));
+  const alike = jobs.filter((job) => number(job, metric.name) === number(best, metric.name)).length;
+  const whose = alike > 1 ? `${alike} of ${plural(jobs.length, "job")} alike` : settingsText(best);
   const kind = metric.badges.length ? `, ${metric.badges.join(" or ")}` : "";
-  return tile(`best ${metric.label}${kind}`, figure(number(best, metric.name), metric.form), metric.unit, settingsText(best));
+  return tile(`best ${metric.label}${kind}`, figure(number(best, metric.name), metric.form), metric.unit, whose);
 }
 
 function renderBases() {
@@ -80,7 +82,7 @@ function renderWhere() {
     const environments = sweep.environments.map((environment) => Object.entries(environment).map(([name, version]) => `${name} ${version}`).join(", "));
     return make(
       "dl", {},
-      ...[["sweep", `${sweep.name}, ${plural(sweep.jobs, "job")}`], ...(sweep.command ? [["command", sweep.command]] : []), ["written", sweep.when || "no result"], ...sweep.git.map((git) => ["git", `${git.revision}${git.dirty ? ", with uncommitted changes" : ", clean"}`]), ...environments.map((text) => ["environment", text])].flatMap(([label, text]) => [make("dt", {}, label), make("dd", {}, text)]),
+      ...[["sweep", `${sweep.name}, ${plural(sweep.jobs, "job")}`], ...(sweep.command ? [["command", sweep.command]] : []), ["when", sweep.when || "unknown"], ...sweep.git.map((git) => ["git", `${git.revision}${git.dirty ? ", with uncommitted changes" : ", clean"}`]), ...environments.map((text) => ["environment", text])].flatMap(([label, text]) => [make("dt", {}, label), make("dd", {}, text)]),
     );
   });
   byId("where").replaceChildren(...rows);

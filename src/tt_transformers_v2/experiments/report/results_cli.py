@@ -52,9 +52,9 @@ def _ls(options: argparse.Namespace) -> None:
     elif not found:
         say(f"no results under {options.root or outputs_dir()}")
     else:
-        rows = [(entry.written, entry.kind, _counts(entry.jobs), _short(entry.folder), entry.problem or entry.about)
+        rows = [(entry.when, entry.kind, _counts(entry.jobs), _short(entry.folder), entry.problem or entry.about)
                 for entry in found]  # fmt: skip
-        print_table(("written", "kind", "jobs", "folder", "what"), rows)
+        print_table(("when", "kind", "jobs", "folder", "what"), rows)
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -23,11 +23,9 @@ from ...models.decoder import decoder_layer, final_hidden
 from ...perf.ops import padded_prompt
 from . import arrange
 from .host_weights import GlobalHandles, HostWeights, LayerHandles
-from .ops import DECODE, PREFILL, Run, TtnnOps
-from .preflight_job import over_users
+from .ops import TtnnOps
 from .recorder import Recorder
-
-TILE = 32
+from .run import DECODE, PREFILL, TILE, Run, over_users
 
 
 class TtnnModel:

@@ -31,6 +31,7 @@ from .tables import CSV, Tables, row_of
 from .worker import Task
 
 _MOST_REASONS = 3
+_MOST_REPORTED = 5000  # jobs; their page takes about four seconds
 _MOST_ROWS = 100  # of the table that is printed; results.csv has them all
 
 
@@ -87,6 +88,7 @@ def _run(request: Request, launcher: Launcher, folder: Path) -> int:
     store.remove_leftovers()
     state.tables.finish()
     _print_tables(state, progress)
+    _report(store)
     if interrupted:
         print(f"interrupted; go on with --multirun sweep.resume={store.folder}", file=sys.stderr)
         return 130
@@ -247,6 +249,16 @@ def _print_tables(state: _State, progress: Progress) -> None:
     if state.store.sweep["duplicates"]:
         print(f"left out {state.store.sweep['duplicates']} duplicates of other jobs", file=sys.stderr)
     print("; ".join([progress.counts(), *(f"best {best}" for best in progress.best())]))
+
+
+def _report(store: Store) -> None:
+    """The page of the sweep; one that would take long is left to the user."""
+    from ..report import write_report
+
+    if store.sweep["planned"] > _MOST_REPORTED:
+        print(f"no report of so many jobs; make one with scripts/report.py {store.folder}")
+    else:
+        print(f"report {write_report(store.folder)}")
 
 
 @contextmanager

@@ -158,6 +158,8 @@ def _run_one(plain: Any, typed: set[str], overrides: list[str], folder: Path, in
     from .experiments.summary import print_summary
 
     experiment = resolve_or_refuse(plain, typed)
+    if experiment.config.sweep.axes or experiment.config.sweep.pairs:
+        raise ConfigError("this experiment is a sweep.", "Add --multirun.")
     result = run(experiment, folder, overrides)
     if in_sweep:
         print(

@@ -78,7 +78,7 @@ def write_atomically(
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> Path:
-    """result.json in `folder`: one line per key and per key of its sections, which json's own indent takes longer for."""
+    """result.json in `folder`: a line per key and per key of its sections; json's own indent takes longer."""
     path = folder / RESULT_FILE
     write_atomically(path, _two_levels(result) + "\n")
     return path

@@ -19,4 +19,4 @@ def broken_job(monkeypatch):
 
         monkeypatch.setattr(worker, "run", run)
 
-    yield breaking
+    return breaking

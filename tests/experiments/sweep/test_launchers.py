@@ -91,8 +91,15 @@ SBATCH = """#!/bin/sh
 # A stand-in for sbatch: remembers what it was given, starts the job and says a number.
 echo "$@" >> {log}; script="$1"; cat "$script" >> {log}
 grep -v '^#SBATCH' "$script" > "$script.sh"
-SLURM_JOB_ID=7 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 SLURM_NTASKS=1 PATH={bin}:$PATH sh "$script.sh" >/dev/null 2>&1 &
+SLURM_JOB_ID=7 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 SLURM_NTASKS=1 \\
+  PATH={bin}:$PATH sh "$script.sh" >/dev/null 2>&1 &
 echo "Submitted batch job 7"
+"""
+
+
+SRUN = """#!/bin/sh
+while [ "${1#-}" != "$1" ]; do case "$1" in --*=*|--unbuffered) shift;; *) shift 2;; esac; done
+"$@"
 """
 
 
@@ -102,7 +109,7 @@ def test_what_slurm_is_asked_for(tmp_path, monkeypatch):
     tools.mkdir()
     for name, text in {
         "sbatch": SBATCH.format(log=log, bin=tools),
-        "srun": '#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do case "$1" in --*=*|--unbuffered) shift;; *) shift 2;; esac; done\n"$@"\n',
+        "srun": SRUN,
         "sacct": "#!/bin/sh\necho 'JobID|State|NodeList'\necho '7|RUNNING|here'\n",
         "scancel": "#!/bin/sh\n",
     }.items():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The README's tour, run as written but on few tokens; its Python example; its links."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -17,6 +18,8 @@ COMMANDS = re.findall(r"^    (python scripts/.*)$", README, flags=re.MULTILINE)
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_tour_works(command, tmp_path):
+    if "task=preflight" in command and importlib.util.find_spec("ttnn") is None:
+        pytest.skip("ttnn is not installed: there is no wheel for this machine")
     text = tmp_path / "text.txt"
     text.write_text("Some words of one's own. " * 40)
     words = shlex.split(command.replace("DIR", str(ROOT / "tests/data/hf_llama")).replace("FILE", str(text)))

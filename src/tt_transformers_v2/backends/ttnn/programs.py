@@ -67,7 +67,8 @@ def check_blocks(group: str, plan: DramShardedPlan, inputs: int) -> None:
     if held % plan.in0_block_w:
         raise ConfigError(
             f"in0_block_w={plan.in0_block_w} of {group}: each of {plan.cores} cores holds {held} "
-            f"tile{'s' * (held > 1)} of the inner width, which is no whole number of such blocks (ttnn does not check this).",
+            f"tile{'s' * (held > 1)} of the inner width, which is no whole number of such blocks (ttnn does not "
+            "check this).",
         )
 
 

@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What a sweep adds to each job, beside Hydra's basic sweeper in the same run: python benchmarks/sweep.py [--jobs N].
+
+Both sweep the same predictions as whole processes. The overhead of a job is the process's time less that of a sweep of
+one job, per further job, less the time the job itself takes (resolving the configuration and predicting it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tt_transformers_v2.experiments.configuration import resolve
+from tt_transformers_v2.experiments.overrides import check_overrides
+from tt_transformers_v2.experiments.performance import performance_section
+from tt_transformers_v2.hardware.composition import compose
+
+ROOT = Path(__file__).resolve().parent.parent
+JOB = ("task=performance", "model=llama1b")
+
+
+def process_seconds(jobs: int, sweeper: str, folder: Path) -> float:
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "run.py"),
+        "--multirun",
+        f"workload.prompt_length=range(128,{128 + jobs})",
+    ]
+    started = time.perf_counter()
+    subprocess.run(
+        [*command, *JOB, f"hydra/sweeper={sweeper}", f"hydra.sweep.dir={folder / f'{sweeper}-{jobs}'}"],
+        check=True,
+        capture_output=True,
+    )
+    return time.perf_counter() - started
+
+
+def job_seconds(repeats: int = 50) -> float:
+    """A job without any sweep around it."""
+    checked = check_overrides(list(JOB))
+    started = 0.0
+    for number in range(repeats + 5):
+        if number == 5:
+            started = time.perf_counter()
+        performance_section(resolve(compose(checked.texts), checked.typed))
+    return (time.perf_counter() - started) / repeats
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=100, help="jobs of Hydra's sweep; ours has ten times as many")
+    jobs = parser.parse_args().jobs
+    alone = job_seconds()
+    overhead = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for sweeper, count in (("basic", jobs), ("tt_transformers", 10 * jobs)):
+            one, many = (process_seconds(n, sweeper, Path(folder)) for n in (1, count))
+            each = (many - one) / (count - 1)
+            overhead[sweeper] = each - alone
+            print(f"{sweeper:16} {1e3 * each:7.1f} ms a job, {1e3 * overhead[sweeper]:7.1f} ms of it overhead")
+    ratio = overhead["basic"] / overhead["tt_transformers"]
+    print(f"the job alone    {1e3 * alone:7.1f} ms; Hydra's basic sweeper adds {ratio:.1f} times as much")
+
+
+if __name__ == "__main__":
+    main()

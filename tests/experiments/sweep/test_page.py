@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of docs/sweeps.md, run as written."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from sweeping import ROOT, rows
+
+COMMANDS = re.findall(
+    r"^    python (scripts/run.py --multirun .*)$", (ROOT / "docs/sweeps.md").read_text(), re.MULTILINE
+)
+
+
+def test_the_commands_are_found():
+    assert len(COMMANDS) == 6
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_page_does_what_it_says(command, tmp_path):
+    words = shlex.split(command)
+    if words[-1] == "sweep.resume=last":
+        first = [words[0], "--multirun", "seed=1,2", "task=performance"]
+        subprocess.run([sys.executable, *first, f"hydra.sweep.dir={tmp_path / 'first'}"], cwd=ROOT, check=True)
+    folder = tmp_path / "sweep"
+    done = subprocess.run(
+        [sys.executable, *words, f"hydra.sweep.dir={folder}"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    where = tmp_path / "first" if words[-1] == "sweep.resume=last" else folder
+    assert "ok" in {row["status"] for row in rows(where)}
+    assert str(where / "results.csv") in done.stdout

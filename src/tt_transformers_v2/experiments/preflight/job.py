@@ -31,7 +31,7 @@ def preflight(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     """
     experiment = resolve(copy.deepcopy(payload["composed"]), payload["typed"])
     question = question_of(experiment)
-    with open_mesh(experiment.hardware, job.mock) as whole:
+    with open_mesh(experiment.hardware, mock=True) as whole:  # placing tensors is harmless on described chips only
         mesh = group_mesh(whole, question.config, question.spec)
         rows = ask(question, mesh, lambda phase, done, steps: job.progress(phase=phase, done=done, steps=steps))
         _Advising(payload, question, mesh, rows).advise()

@@ -148,7 +148,13 @@ def test_a_folder_of_another_version_or_a_broken_plan_is_refused(finished, file,
 def test_a_plan_that_was_cut_off_is_made_anew(finished):
     for path in [finished / "sweep.json", *finished.glob("0*/*"), *finished.glob("0*"), *finished.glob("results.*")]:
         path.unlink() if path.is_file() else path.rmdir()
-    assert {path.name for path in finished.iterdir()} == {"sweep.lock", "jobs.jsonl", "sections.json", "frozen"}
+    assert {path.name for path in finished.iterdir()} == {
+        "sweep.lock",
+        "jobs.jsonl",
+        "sections.json",
+        "frozen",
+        "report.html",
+    }
     assert sweep(finished, *AXES) == 0
     assert len(results(finished)) == 6
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import random
 import statistics
 import sys
@@ -79,6 +80,9 @@ def main() -> None:
     overrides = ["device=t3k", "model=llama8b"]
     draw = random.Random(0)
     experiments = [resolve(compose((f"device={device}", f"model={model}"))) for device, model in CHOICES]
+    gc.collect()
+    gc.freeze()  # as a sweep does: modules need not be looked at again and again
+    gc.set_threshold(20_000, 20, 20)
     figures: dict[str, list[float]] = {"predict": [], "compose": [], "resolve": [], "hydra": []}
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         hydra_compose("config", overrides)

@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 a job failed, 2 the user's mistake, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import sys
@@ -96,6 +97,7 @@ def _run_hydra(arguments: list[str]) -> int:
     wanted_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own traceback and exits with 1
     program, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    handlers = list(logging.getLogger().handlers)
     try:
         hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(_job)()
         return 0
@@ -113,6 +115,9 @@ def _run_hydra(arguments: list[str]) -> int:
         raise ConfigError(f"cannot write {where}: {error.strerror}.", "Choose another hydra.run.dir.") from None
     finally:
         sys.argv = program
+        # Hydra leaves a handler that opens the run's log on its first record, when the folder may be gone.
+        for handler in [each for each in logging.getLogger().handlers if each not in handlers]:
+            logging.getLogger().removeHandler(handler)
         if not wanted_tracebacks:
             del os.environ["HYDRA_FULL_ERROR"]
 

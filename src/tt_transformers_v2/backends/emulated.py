@@ -19,45 +19,58 @@ from ..hardware.schema import DataFormat, DeviceConfig
 from ..models.rope import apply_rope
 from ..numerics import quantize
 from .matrix_units import ExactUnit, FastUnit, MatrixUnit
+from .prepared import PreparedWeights
 from .reference import HostLayout, causal_mask, repeat_kv_heads, rms_norm
 
 _MLP_GROUPS = ("ff1_ff3", "ff2")
 
 
 class EmulatedOps(HostLayout):
-    """models.decoder.Ops under a hardware configuration."""
+    """models.decoder.Ops under a hardware configuration. `prepared` keeps weights for further runs."""
 
     name = "emulated"
 
-    def __init__(self, hardware: DeviceConfig, numerics: str = "fast") -> None:
+    def __init__(self, hardware: DeviceConfig, numerics: str = "fast", prepared: PreparedWeights | None = None) -> None:
         self.hardware = hardware
         self.numerics = numerics
+        self.prepared = prepared
+        self._residual = format_name(hardware.precision.of("attention_activations"))
         self.unit: MatrixUnit = ExactUnit(hardware.spec.chip.arch) if numerics == "exact" else FastUnit()
 
     def at_layer(self, layer: int) -> EmulatedOps:
         own = self.hardware.for_layer(layer)
-        return self if own is self.hardware else EmulatedOps(own, self.numerics)
+        return self if own is self.hardware else EmulatedOps(own, self.numerics, self.prepared)
 
     def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Any:
-        stored = quantize(weight, format_name(self.hardware.precision.of(tensor_group)))
-        return self.unit.prepare(stored, self._kernel(op_group))
+        stored, kernel = format_name(self.hardware.precision.of(tensor_group)), self._kernel(op_group)
+
+        def make() -> Any:
+            return self.unit.prepare(quantize(weight, stored), kernel)
+
+        if self.prepared is None:
+            return make()
+        return self.prepared.get(weight, (self.numerics, stored, kernel.math_fidelity), make)
 
     def vector(self, weight: Tensor) -> Tensor:
         return quantize(weight, "bf16")
 
     def embed(self, tokens: Tensor, table: Tensor) -> Tensor:
         rows = functional.embedding(tokens, table)
-        return self._round(quantize(rows, format_name(self.hardware.precision.embedding)))
+        return self.rounded(quantize(rows, format_name(self.hardware.precision.embedding)))
 
     def linear(self, x: Tensor, weight: Any, bias: Tensor | None, op_group: str) -> Tensor:
         out = self._activations(op_group)
-        return self.unit.linear(quantize(x, out), weight, bias, self._kernel(op_group), out)
+        # What gated gave is in the MLP's format, everything else in the residual stream's: rounding again is for a
+        # change of format.
+        if op_group != "ff2" and out != self._residual:
+            x = quantize(x, out)
+        return self.unit.linear(x, weight, bias, self._kernel(op_group), out)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return self._round(rms_norm(x, weight, eps))
+        return self.rounded(rms_norm(x, weight, eps))
 
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        return self._round(apply_rope(x, cos, sin))
+        return self.rounded(apply_rope(x, cos, sin))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
         kernel = self._kernel("sdpa_prefill")
@@ -71,7 +84,7 @@ class EmulatedOps(HostLayout):
         return quantize(functional.silu(gate) * up, self._activations("ff2"))
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.unit.add(x, y, format_name(self.hardware.precision.of("attention_activations")))
+        return self.unit.add(x, y, self._residual)
 
     def _kernel(self, op_group: str) -> Any:
         # Accuracy is measured on whole windows, so the prefill settings apply where they differ from decode.
@@ -82,9 +95,9 @@ class EmulatedOps(HostLayout):
         mlp = op_group in _MLP_GROUPS
         return format_name(precision.of("mlp_activations" if mlp else "attention_activations"))
 
-    def _round(self, x: Tensor) -> Tensor:
-        """The residual stream and what feeds attention are in the attention path's activation format."""
-        return quantize(x, format_name(self.hardware.precision.of("attention_activations")))
+    def rounded(self, x: Tensor) -> Tensor:
+        """x in the format of the residual stream and of what feeds attention: the attention path's activations."""
+        return quantize(x, self._residual)
 
 
 def format_name(data_format: DataFormat) -> str:

@@ -34,16 +34,24 @@ from ..hardware.typed import release_finer
 from ..models.spec import ModelSpec, RopeScaling
 from ..perf.calibration import Calibration
 from .fit import computed_chunk, dram_findings
+from .search.settings import SearchConfig
 from .sweep.settings import LauncherConfig, SweepConfig
 
 
 class Task(Named):
-    """`both` is accuracy and performance; `preflight` asks the real ttnn about every op, without a card."""
+    """`both` is accuracy and performance; `preflight` asks the real ttnn about every op, without a card; `search` looks
+    for the fastest configuration that keeps the quality, `sensitivity` measures only what every single change costs."""
 
     accuracy = "accuracy"
     performance = "performance"
     both = "both"
     preflight = "preflight"
+    search = "search"
+    sensitivity = "sensitivity"
+
+
+# Tasks that the `search` section belongs to.
+SEARCHING = (Task.search, Task.sensitivity)
 
 
 class BackendName(Named):
@@ -194,6 +202,7 @@ class ExperimentConfig(HardwareSections):
     seed: int = 0
     model_rules: RuleSet = RuleSet.tttv1
     layers: list[Any] = field(default_factory=list)
+    search: SearchConfig = field(default_factory=SearchConfig)
     # How many jobs run, and where; what one of them is does not depend on these.
     sweep: SweepConfig = field(default_factory=SweepConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
@@ -267,7 +276,7 @@ class Experiment:
             "calibration": _without_sources(plain(self.config.calibration)),
             "task": str(self.config.task),
             "seed": self.config.seed,
-        }
+        } | ({"search": plain(self.config.search)} if self.config.task in SEARCHING else {})
 
     def layer_differences(self) -> list[dict[str, Any]]:
         """The layers that differ from the rest, equal ones together: which, and their own resolved values."""

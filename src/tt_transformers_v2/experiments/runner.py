@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..hardware.errors import ConfigError
-from .configuration import BackendName, Experiment, Task, hash_of, plain
+from .configuration import SEARCHING, BackendName, Experiment, Task, hash_of, plain
 from .numerics_choice import choose_numerics
 from .results import SCHEMA_VERSION, environment, git_state, write_result
 from .summary import ProgressLine
@@ -38,6 +38,9 @@ def run(
         failure = None
         if experiment.config.task is Task.preflight:
             result["preflight"], failure = _preflight(experiment, show_progress)
+        elif experiment.config.task in SEARCHING:
+            result["search"] = _search(experiment, folder, show_progress)
+            result["performance"] = _performance(experiment)
         elif experiment.config.backend.name is BackendName.ttnn:
             result |= _on_card(experiment, show_progress)
         else:
@@ -75,6 +78,7 @@ def blank_result(overrides: Sequence[str]) -> dict[str, Any]:
         "accuracy": None,
         "performance": None,
         "preflight": None,
+        "search": None,
         "seconds": None,
     }
 
@@ -141,6 +145,13 @@ def _preflight(experiment: Experiment, show_progress: bool) -> tuple[dict[str, A
     with ProgressLine(f"preflight of {experiment.spec.name}", enabled=show_progress) as progress:
         section = preflight_section(experiment, progress.update)
     return section, failure_of(section)
+
+
+def _search(experiment: Experiment, folder: Path, show_progress: bool) -> dict[str, Any]:
+    from .search.job import run_search
+
+    with ProgressLine(f"{experiment.config.task} of {experiment.spec.name}", enabled=show_progress) as progress:
+        return run_search(experiment, folder, progress.update)
 
 
 def _on_card(experiment: Experiment, show_progress: bool) -> dict[str, Any]:

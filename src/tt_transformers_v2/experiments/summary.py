@@ -73,6 +73,11 @@ def print_summary(experiment: Experiment, result: dict[str, Any], where: str) ->
 
         for line in section_lines(result["preflight"]):
             out.print(line)
+    if result["search"] is not None:
+        from .search.text import section_lines as search_lines
+
+        for line in search_lines(result["search"]):
+            out.print(line)
     for line in rule_lines(experiment.effects):
         out.print(line)
     for finding in experiment.warnings:

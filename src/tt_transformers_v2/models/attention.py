@@ -10,13 +10,14 @@ from ..hardware.composition import device_types
 from ..hardware.device_presets import DevicePresets
 from ..hardware.errors import ConfigError
 from ..hardware.schema import DeviceConfig
-from .decoder import LayerWeights, Ops, attention_block
+from .decoder import LayerWeights, attention_block
 from .spec import ModelSpec
 from .weights import SyntheticWeights, WeightSource
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..backends.emulated import EmulatedOps
     from ..backends.ttnn.attention import AttentionOnMesh
 
 
@@ -53,14 +54,14 @@ class MultiHeadAttention:
         self.weights: WeightSource = weights if weights is not None else SyntheticWeights(self.spec, seed=0)
         self.recorder: Any = None  # on an open device, what runs the ops instead of backends.ttnn.fitting
         self._open = None if device is None or isinstance(device, str) else device
-        self._ops: Ops | None = None
+        self._ops: EmulatedOps | None = None
         self._on_mesh: AttentionOnMesh | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Attention over x, float32 [batch, tokens, hidden_dim]; returns the same shape."""
         import torch
 
-        from ..backends import open_backend
+        from ..backends.emulated import EmulatedOps
         from .rope import rope_tables
 
         if x.ndim != 3 or x.shape[-1] != self.hidden_dim:
@@ -68,9 +69,9 @@ class MultiHeadAttention:
         if self._open is not None:
             return self._on_device(x)
         if self._ops is None:
-            self._ops = open_backend("emulated", self.hw_config)
+            self._ops = EmulatedOps(self.hw_config)
         cos, sin = rope_tables(self.spec, torch.arange(x.shape[1]))
-        return attention_block(self._ops, self.spec, LayerWeights(self.weights, 0), x, cos, sin)
+        return attention_block(self._ops, self.spec, LayerWeights(self.weights, 0), self._ops.rounded(x), cos, sin)
 
     __call__ = forward
 

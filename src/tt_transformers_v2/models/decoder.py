@@ -107,16 +107,28 @@ def decoder_layer(
     ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor, tap: Tap = no_tap
 ) -> Tensor:
     """One layer on x [batch, tokens, hidden]; `tap` sees the outputs of attention, MLP and layer."""
+    x = attention_half(ops, spec, weights, x, cos, sin, tap)
+    x = mlp_half(ops, spec, weights, x, tap)
+    tap("layer", x)
+    return x
+
+
+def attention_half(
+    ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor, tap: Tap = no_tap
+) -> Tensor:
+    """x plus attention over its norm; `tap` sees what is added."""
     normed = ops.rms_norm(x, ops.vector(weights["attention_norm"]), spec.norm_eps)
     attended = attention_block(ops, spec, weights, normed, cos, sin)
     tap("attention", attended)
-    x = ops.add(x, attended)
+    return ops.add(x, attended)
+
+
+def mlp_half(ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, tap: Tap = no_tap) -> Tensor:
+    """x plus the MLP of its norm; `tap` sees what is added."""
     normed = ops.rms_norm(x, ops.vector(weights["ffn_norm"]), spec.norm_eps)
     fed = mlp_block(ops, weights, normed)
     tap("mlp", fed)
-    x = ops.add(x, fed)
-    tap("layer", x)
-    return x
+    return ops.add(x, fed)
 
 
 def attention_block(ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

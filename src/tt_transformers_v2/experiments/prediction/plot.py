@@ -13,8 +13,8 @@ from ...hardware.errors import ConfigError
 from ...hardware.schema import DeviceConfig, MathFidelity
 from ...perf.ops import DECODE, PREFILL
 from ...perf.timing import KINDS
+from ..drawing import Box, Disc, Drawing, Line, Words, require_matplotlib
 from ..results import write_atomically
-from .drawing import Box, Disc, Drawing, Line, Words, require_matplotlib
 from .questions import Answer
 from .report import OpRow, op_rows
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.sax.saxutils import escape
 
-from ...hardware.errors import ConfigError
+from ..hardware.errors import ConfigError
 
 # Name -> colour on a light and on a dark page.
 PALETTE = {
@@ -46,13 +46,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Box:
-    """A filled rectangle with its upper left corner at (x, y)."""
+    """A filled rectangle with its upper left corner at (x, y); `about` is shown where a pointer rests on it."""
 
     x: float
     y: float
     width: float
     height: float
     color: str
+    opacity: float = 1.0
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,9 @@ def _svg(item: Line | Box | Disc | Words) -> str:
         return f'<line class="s-{item.color}" {ends} stroke-width="{item.width:g}"{dash}/>'
     if isinstance(item, Box):
         size = f'width="{item.width:.1f}" height="{item.height:.1f}"'
-        return f'<rect class="f-{item.color}" x="{item.x:.1f}" y="{item.y:.1f}" {size}/>'
+        opacity = f' fill-opacity="{item.opacity:.3f}"' if item.opacity < 1 else ""
+        shape = f'<rect class="f-{item.color}" x="{item.x:.1f}" y="{item.y:.1f}" {size}{opacity}'
+        return f"{shape}><title>{escape(item.about)}</title></rect>" if item.about else f"{shape}/>"
     if isinstance(item, Disc):
         place = f'cx="{item.x:.1f}" cy="{item.y:.1f}" r="{item.radius:g}"'
         return f'<circle class="f-{item.color} s-paper" {place} stroke-width="1.5"/>'
@@ -171,7 +175,8 @@ def _draw(axes: Any, item: Line | Box | Disc | Words, layer: int) -> None:
         style = (0, (item.dash * 0.72, item.dash * 0.72)) if item.dash else "solid"
         axes.plot((x1, x2), (y1, y2), color=color, linewidth=item.width * 0.72, linestyle=style, zorder=layer)
     elif isinstance(item, Box):
-        axes.add_patch(Rectangle((item.x, item.y), item.width, item.height, color=color, linewidth=0, zorder=layer))
+        corner, alpha = (item.x, item.y), item.opacity
+        axes.add_patch(Rectangle(corner, item.width, item.height, color=color, linewidth=0, alpha=alpha, zorder=layer))
     elif isinstance(item, Disc):
         rim = PALETTE["paper"][0]
         axes.add_patch(Circle((item.x, item.y), item.radius, facecolor=color, edgecolor=rim, zorder=layer))

@@ -4,11 +4,13 @@
 Tensors are rounded to their formats exactly as the host packs them. With numerics "exact", every linear, both products
 of attention and the residual additions have the matrix unit's own bits; with "fast", operands are cut to the bits their
 fidelity uses and sums are float32. The vector unit (norm, rotary embedding, softmax, silu) is float32 rounded to the
-activation format: not bit exact. Tensor-parallel sums are taken as on one chip.
+activation format: not bit exact. Products of matrices that are split by their inputs over tensor-parallel chips are
+computed chip by chip and added as `tensor_parallel` says.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -16,40 +18,68 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ..hardware.schema import DataFormat, DeviceConfig
+from ..models.decoding import PREFILL
 from ..models.rope import apply_rope
 from ..numerics import quantize
 from .matrix_units import ExactUnit, FastUnit, MatrixUnit
 from .prepared import PreparedWeights
 from .reference import HostLayout, causal_mask, repeat_kv_heads, rms_norm
+from .tensor_parallel import ONE_CHIP, OVER_HEADS, TensorParallel
 
 _MLP_GROUPS = ("ff1_ff3", "ff2")
+_BY_PHASE = ("qkv", "o", "sdpa")
 
 
 class EmulatedOps(HostLayout):
-    """models.decoder.Ops under a hardware configuration. `prepared` keeps weights for further runs."""
+    """models.decoding.PhasedOps under a hardware configuration, in prefill unless `in_phase` says otherwise.
+
+    `prepared` keeps weights for further runs; without `tensor_parallel` everything is computed as on one chip.
+    """
 
     name = "emulated"
 
-    def __init__(self, hardware: DeviceConfig, numerics: str = "fast", prepared: PreparedWeights | None = None) -> None:
+    def __init__(
+        self,
+        hardware: DeviceConfig,
+        numerics: str = "fast",
+        prepared: PreparedWeights | None = None,
+        *,
+        tensor_parallel: bool = True,
+    ) -> None:
         self.hardware = hardware
         self.numerics = numerics
         self.prepared = prepared
+        self.phase = PREFILL
+        self.chips = TensorParallel.of(hardware) if tensor_parallel else ONE_CHIP
         self._residual = format_name(hardware.precision.of("attention_activations"))
         self.unit: MatrixUnit = ExactUnit(hardware.spec.chip.arch) if numerics == "exact" else FastUnit()
 
     def at_layer(self, layer: int) -> EmulatedOps:
         own = self.hardware.for_layer(layer)
-        return self if own is self.hardware else EmulatedOps(own, self.numerics, self.prepared)
+        return self if own is self.hardware else self._changed(own, self.phase)
+
+    def in_phase(self, phase: str) -> EmulatedOps:
+        return self if phase == self.phase else self._changed(self.hardware, phase)
+
+    def _changed(self, hardware: DeviceConfig, phase: str) -> EmulatedOps:
+        changed = copy.copy(self)
+        changed.hardware, changed.phase = hardware, phase
+        changed._residual = format_name(hardware.precision.of("attention_activations"))
+        return changed
 
     def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Any:
         stored, kernel = format_name(self.hardware.precision.of(tensor_group)), self._kernel(op_group)
+        chips = self.chips.chips(op_group, weight.shape[1], self.phase)
 
         def make() -> Any:
-            return self.unit.prepare(quantize(weight, stored), kernel)
+            packed = quantize(weight, stored)
+            if chips == 1:
+                return self.unit.prepare(packed, kernel)
+            return [self.unit.prepare(packed[part], kernel) for part in self.chips.parts(len(packed), chips)]
 
         if self.prepared is None:
             return make()
-        return self.prepared.get(weight, (self.numerics, stored, kernel.math_fidelity), make)
+        return self.prepared.get(weight, (self.numerics, stored, kernel.math_fidelity, chips), make)
 
     def vector(self, weight: Tensor) -> Tensor:
         return quantize(weight, "bf16")
@@ -64,7 +94,22 @@ class EmulatedOps(HostLayout):
         # change of format.
         if op_group != "ff2" and out != self._residual:
             x = quantize(x, out)
-        return self.unit.linear(x, weight, bias, self._kernel(op_group), out)
+        kernel = self._kernel(op_group)
+        if not isinstance(weight, list):
+            return self.unit.linear(x, weight, bias, kernel, out)
+        parts = self.chips.parts(x.shape[-1], self.chips.chips(op_group, weight[0].shape[-1], self.phase))
+        products = [
+            self.unit.linear(x[..., part], own, None, kernel, out) for part, own in zip(parts, weight, strict=True)
+        ]
+        if op_group in OVER_HEADS:
+            return torch.stack(products)  # for `reduce`
+        summed = self.chips.total(products, out, self.unit.add)
+        return summed if bias is None else self.unit.add(summed, bias, out)
+
+    def reduce(self, x: Tensor, half: str) -> Tensor:
+        if x.ndim == 3:  # whole on one chip
+            return x
+        return self.chips.total(list(x), self._activations("ff2" if half == "mlp" else "o"), self.unit.add)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         return self.rounded(rms_norm(x, weight, eps))
@@ -73,11 +118,11 @@ class EmulatedOps(HostLayout):
         return self.rounded(apply_rope(x, cos, sin))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
-        kernel = self._kernel("sdpa_prefill")
-        cache = format_name(self.hardware.precision.kv_cache)
-        k, v = repeat_kv_heads(quantize(k, cache), q), repeat_kv_heads(quantize(v, cache), q)
+        kernel = self._kernel("sdpa")
+        stored = format_name(self.hardware.precision.kv_cache)
+        k, v = (repeat_kv_heads(x, q) for x in self._attended_to(quantize(k, stored), quantize(v, stored)))
         scores = self.unit.matmul(q, k.transpose(-1, -2), kernel, "bf16") * q.shape[-1] ** -0.5
-        shares = torch.softmax(scores + causal_mask(q.shape[-2], window), dim=-1)
+        shares = torch.softmax(scores + causal_mask(q.shape[-2], window, k.shape[-2]), dim=-1)
         return self.unit.matmul(quantize(shares, "bf16"), v, kernel, self._activations("sdpa"))
 
     def gated(self, gate: Tensor, up: Tensor) -> Tensor:
@@ -87,8 +132,7 @@ class EmulatedOps(HostLayout):
         return self.unit.add(x, y, self._residual)
 
     def _kernel(self, op_group: str) -> Any:
-        # Accuracy is measured on whole windows, so the prefill settings apply where they differ from decode.
-        return self.hardware.compute_for({"qkv": "qkv_prefill", "o": "o_prefill"}.get(op_group, op_group))
+        return self.hardware.compute_for(f"{op_group}_{self.phase}" if op_group in _BY_PHASE else op_group)
 
     def _activations(self, op_group: str) -> str:
         precision = self.hardware.precision

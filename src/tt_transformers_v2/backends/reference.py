@@ -3,16 +3,33 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
+from typing_extensions import Self
 
+from ..models.kv_cache import KVCache
 from ..models.rope import apply_rope
 from ..models.spec import ModelSpec
 
 
 class HostLayout:
-    """How activations on this machine are laid out; one chip holds all of them."""
+    """How activations on this machine are laid out, and how attention goes on from a cache."""
+
+    cache: KVCache | None = None
+
+    def continuing(self, cache: KVCache) -> Self:
+        """The same ops with attention that looks at `cache` too, and adds to it."""
+        changed = copy.copy(self)
+        changed.cache = cache
+        return changed
+
+    def _attended_to(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of all positions so far, for those of new positions."""
+        return (k, v) if self.cache is None else self.cache.extend(k, v)
 
     def split_heads(self, qkv: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor, Tensor]:
         batch, tokens, _ = qkv.shape
@@ -36,6 +53,9 @@ class ReferenceOps(HostLayout):
     def at_layer(self, layer: int) -> ReferenceOps:
         return self
 
+    def in_phase(self, phase: str) -> ReferenceOps:
+        return self
+
     def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Tensor:
         return weight
 
@@ -56,9 +76,9 @@ class ReferenceOps(HostLayout):
         return apply_rope(x, cos, sin)
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
-        k, v = repeat_kv_heads(k, q), repeat_kv_heads(v, q)
+        k, v = (repeat_kv_heads(x, q) for x in self._attended_to(k, v))
         scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-        return torch.softmax(scores + causal_mask(q.shape[-2], window), dim=-1) @ v
+        return torch.softmax(scores + causal_mask(q.shape[-2], window, k.shape[-2]), dim=-1) @ v
 
     def gated(self, gate: Tensor, up: Tensor) -> Tensor:
         return functional.silu(gate) * up
@@ -77,9 +97,11 @@ def repeat_kv_heads(kv: Tensor, q: Tensor) -> Tensor:
     return kv.repeat_interleave(q.shape[1] // kv.shape[1], dim=1)
 
 
-def causal_mask(tokens: int, window: int | None) -> Tensor:
-    """[tokens, tokens]: 0 where a position may look, minus infinity elsewhere."""
-    position = torch.arange(tokens)
-    distance = position[:, None] - position[None, :]
+@functools.lru_cache(maxsize=4)
+def causal_mask(tokens: int, window: int | None, positions: int | None = None) -> Tensor:
+    """[tokens, positions] for the last `tokens` of `positions` (default: all of them): 0 where one may look, minus
+    infinity elsewhere. Not to be changed."""
+    looked_at = torch.arange(tokens if positions is None else positions)
+    distance = looked_at[-tokens:, None] - looked_at[None, :]
     hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-    return torch.zeros(tokens, tokens).masked_fill(hidden, float("-inf"))
+    return torch.zeros(distance.shape).masked_fill(hidden, float("-inf"))

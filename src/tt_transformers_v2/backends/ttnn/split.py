@@ -41,21 +41,25 @@ class Split:
     @classmethod
     def of(cls, config: DeviceConfig, spec: ModelSpec) -> Split:
         """The split that the configuration asks for. Raises ConfigError where the mesh or the model forbids it."""
-        tp, (rows, columns) = config.parallelism.tensor_parallel_size, config.spec.mesh_shape
         if config.parallelism.pipeline_parallel_size > 1:
             raise ConfigError("backend=ttnn does not run pipeline parallelism.", "Use tensor_parallel_size.")
-        if tp == rows * columns and min(rows, columns) > 1:
-            split = cls(max(rows, columns), min(rows, columns), int(columns > rows), (rows, columns))
-        elif tp <= max(rows, columns):
-            split = cls(tp, 1, 1, (1, tp)) if columns >= rows else cls(tp, 1, 0, (tp, 1))
-        else:
-            raise ConfigError(
-                f"tensor_parallel_size {tp} is neither a row of {config.device_type}'s mesh {rows} x {columns} nor all "
-                "of it.",
-                f"Use {max(rows, columns)} or {rows * columns}.",
-            )
+        split = cls.over(config)
         split._check(spec)
         return split
+
+    @classmethod
+    def over(cls, config: DeviceConfig) -> Split:
+        """The split over the mesh, whatever the model. Raises ConfigError where the mesh forbids it."""
+        tp, (rows, columns) = config.parallelism.tensor_parallel_size, config.spec.mesh_shape
+        if tp == rows * columns and min(rows, columns) > 1:
+            return cls(max(rows, columns), min(rows, columns), int(columns > rows), (rows, columns))
+        if tp <= max(rows, columns):
+            return cls(tp, 1, 1, (1, tp)) if columns >= rows else cls(tp, 1, 0, (tp, 1))
+        raise ConfigError(
+            f"tensor_parallel_size {tp} is neither a row of {config.device_type}'s mesh {rows} x {columns} nor all "
+            "of it.",
+            f"Use {max(rows, columns)} or {rows * columns}.",
+        )
 
     def _check(self, spec: ModelSpec) -> None:
         if spec.num_heads % self.heads:

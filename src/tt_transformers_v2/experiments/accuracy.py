@@ -7,19 +7,20 @@ stops when its time is up, and what is reported is the correlation (PCC) of each
 
 from __future__ import annotations
 
-import math
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..models.decoder import LayerWeights, Ops, Tap, decoder_layer, final_hidden
+from ..models.decoder import LayerWeights, Ops, Tap, attention_half, decoder_layer, final_hidden, mlp_half
+from ..models.decoding import PhasedOps, Segment, phased_layer, segments
 from ..models.rope import rope_tables
 from ..models.weights import WeightSource
 from .agreement import Agreement, pcc
+from .reuse import References
 from .text import EvaluationTokens
 
 Progress = Callable[[str, int, int], None]
@@ -29,24 +30,45 @@ KEEP_LAYER_BYTES = 256 << 20
 # Logits of this many elements are compared at a time.
 LOGITS_AT_A_TIME = 16 << 20
 MODULES = ("attention", "mlp", "layer")
-FIGURES = tuple(Agreement(positions=1).metrics())
-AGREEMENT_FIGURES = ("top1", "top5", "kl_divergence", "pcc")
+
+
+@dataclass(frozen=True)
+class Phases:
+    """How the candidate computes a window: the first `prefill_tokens` (None: all) as a prompt, in chunks of `chunk`
+    (None: one), the others decoded from the KV cache."""
+
+    prefill_tokens: int | None = None
+    chunk: int | None = None
+
+    def of(self, length: int) -> list[Segment]:
+        prompt = length if self.prefill_tokens is None else min(self.prefill_tokens, length)
+        chunk = self.chunk if self.chunk is not None and self.chunk < prompt else None
+        return segments(length, prefill=prompt, chunk=chunk, block=length)
+
+
+WHOLE = Phases()
 
 
 @dataclass
 class Walk:
-    """What a walk through the model found: `modules` has one row per layer run; `agreement` None without an LM head."""
+    """What a walk through the model found: `modules` has one row per layer run; `agreement` None without an LM head.
+
+    With several texts, `by_text` has the agreement on each.
+    """
 
     layers_run: int
     modules: list[dict[str, float]] = field(default_factory=list)
     agreement: Agreement | None = None
+    by_text: dict[str, Agreement] = field(default_factory=dict)
 
 
 @dataclass
 class _Stream:
-    """The hidden states of one batch of equally long windows, in both backends."""
+    """The hidden states of one batch of equally long windows, in both backends; `places` says which windows."""
 
     tokens: Tensor
+    places: list[int]
+    parts: list[Segment]
     cos: Tensor
     sin: Tensor
     reference: Tensor
@@ -56,60 +78,44 @@ class _Stream:
 def measure(
     source: WeightSource,
     tokens: EvaluationTokens,
-    candidate: Ops,
+    candidate: PhasedOps,
     reference: Ops,
     *,
     max_seconds: float,
     progress: Progress,
+    phases: Phases = WHOLE,
+    isolated: bool = False,
+    references: References | None = None,
 ) -> Walk:
-    """Walks `tokens` through `source` in both backends; `max_seconds` limits synthetic models only."""
+    """Walks `tokens` through `source` in both backends; `max_seconds` limits synthetic models only.
+
+    `isolated` also runs each of the candidate's modules on the reference's input. `references` keeps the reference's
+    outputs for further walks over the same text.
+    """
     started = time.monotonic()
     spec = source.spec
-    streams = _streams(source, tokens, candidate, reference)
+    streams = _streams(source, tokens, candidate, reference, phases)
+    text = _digest(source, streams)
     keep = spec.layer_parameters * 4 <= KEEP_LAYER_BYTES
     walk = Walk(0)
     for layer in range(spec.num_layers):
         progress("layers", layer, spec.num_layers)
         before = time.monotonic()
         weights = LayerWeights(source, layer, keep=keep)
-        walk.modules.append(_step(streams, weights, candidate, reference))
+        walk.modules.append(_step(streams, weights, candidate, reference, text, isolated, references))
         walk.layers_run = layer + 1
         now = time.monotonic()
         if source.synthetic and now - started + (now - before) > max_seconds:
             break
     progress("layers", walk.layers_run, spec.num_layers)
     if not source.synthetic:
-        walk.agreement = _compare_logits(source, streams, candidate, reference, progress)
+        _compare_logits(walk, source, tokens, streams, candidate, reference, progress)
     return walk
 
 
-def metrics(walk: Walk, source: WeightSource, tokens: EvaluationTokens, candidate: str) -> dict[str, Any]:
-    """The `accuracy` section of a result, apart from the numerics used; figures that cannot be had are None.
-
-    `candidate` names what was compared with the reference.
-    """
-    figures: dict[str, float | None] = dict.fromkeys(FIGURES)
-    if walk.agreement is not None:
-        measured = walk.agreement.metrics()
-        figures |= {name: measured[name] for name in FIGURES if tokens.meaningful or name in AGREEMENT_FIGURES}
-    else:
-        figures["pcc"] = walk.modules[-1]["layer"]
-    layers = f"{walk.layers_run} of {source.spec.num_layers} layers"
-    scope = "" if walk.agreement is not None else f"; {layers}, PCC of module outputs only"
-    return {
-        "basis": f"{candidate} against float32 reference; {source.basis}{scope}",
-        "weights": "synthetic" if source.synthetic else "real",
-        "text": tokens.name,
-        "tokens": tokens.count,
-        "layers_run": walk.layers_run,
-        **{name: _finite(value) for name, value in figures.items()},
-        "modules": [
-            {"layer": i} | {name: _finite(row[name]) for name in MODULES} for i, row in enumerate(walk.modules)
-        ],
-    }
-
-
-def _streams(source: WeightSource, tokens: EvaluationTokens, candidate: Ops, reference: Ops) -> list[_Stream]:
+def _streams(
+    source: WeightSource, tokens: EvaluationTokens, candidate: Ops, reference: Ops, phases: Phases
+) -> list[_Stream]:
     table, windows = _embedding_rows(source, tokens.windows)
     streams = []
     for length in dict.fromkeys(len(window) for window in windows):
@@ -117,8 +123,17 @@ def _streams(source: WeightSource, tokens: EvaluationTokens, candidate: Ops, ref
         rows = torch.stack([windows[i] for i in places])
         cos, sin = rope_tables(source.spec, torch.arange(length))
         ids = torch.stack([tokens.windows[i] for i in places])
-        streams.append(_Stream(ids, cos, sin, reference.embed(rows, table), candidate.embed(rows, table)))
+        states = reference.embed(rows, table), candidate.embed(rows, table)
+        streams.append(_Stream(ids, places, phases.of(length), cos, sin, *states))
     return streams
+
+
+def _digest(source: WeightSource, streams: list[_Stream]) -> bytes:
+    """What the reference's states depend on."""
+    digest = hashlib.sha256(source.fingerprint.encode())
+    for stream in streams:
+        digest.update(repr(tuple(stream.tokens.shape)).encode() + stream.tokens.numpy().tobytes())
+    return digest.digest()
 
 
 def _embedding_rows(source: WeightSource, windows: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -135,55 +150,104 @@ def _embedding_rows(source: WeightSource, windows: list[Tensor]) -> tuple[Tensor
     return table, list(inverse.split([len(window) for window in windows]))
 
 
-def _step(streams: list[_Stream], weights: LayerWeights, candidate: Ops, reference: Ops) -> dict[str, float]:
+def _step(
+    streams: list[_Stream],
+    weights: LayerWeights,
+    candidate: PhasedOps,
+    reference: Ops,
+    text: bytes,
+    isolated: bool,
+    references: References | None,
+) -> dict[str, float]:
     """Takes every stream through one layer; the PCC of each module's output, all streams together."""
-    outputs: dict[str, dict[str, list[Tensor]]] = {}
-    for ops in dict.fromkeys((reference, candidate)):
-        taps: dict[str, list[Tensor]] = {name: [] for name in MODULES}
-        for stream in streams:
-            x = stream.reference if ops is reference else stream.candidate
-            own = ops.at_layer(weights.layer)
-            y = decoder_layer(own, weights.source.spec, weights, x, stream.cos, stream.sin, _tap_into(taps))
-            if ops is reference:
-                stream.reference = y
-            if ops is candidate:
-                stream.candidate = y
-        outputs[ops.name] = taps
-    pairs = {name: (outputs[candidate.name][name], outputs[reference.name][name]) for name in MODULES}
-    return {name: pcc(_flat(ours), _flat(theirs)) for name, (ours, theirs) in pairs.items()}
+    theirs = references.get(text, weights.layer) if references is not None else None
+    if theirs is None:
+        theirs = _reference_outputs(streams, weights, reference)
+        if references is not None:
+            references.add(text, weights.layer, theirs)
+    row: dict[str, float] = {}
+    if isolated:
+        alone = _isolated_outputs(streams, weights, candidate, theirs)
+        row = {f"{name}_isolated": _correlation(alone[name], theirs[name]) for name in alone}
+    ours = theirs if candidate is reference else _candidate_outputs(streams, weights, candidate)
+    for stream, y in zip(streams, theirs["layer"], strict=True):
+        stream.reference = y
+        if candidate is reference:
+            stream.candidate = y
+    return {name: _correlation(ours[name], theirs[name]) for name in MODULES} | row
+
+
+def _reference_outputs(streams: list[_Stream], weights: LayerWeights, reference: Ops) -> dict[str, list[Tensor]]:
+    spec, taps = weights.source.spec, _taps()
+    for stream in streams:
+        decoder_layer(reference, spec, weights, stream.reference, stream.cos, stream.sin, _tap_into(taps))
+    return taps
+
+
+def _candidate_outputs(streams: list[_Stream], weights: LayerWeights, candidate: PhasedOps) -> dict[str, list[Tensor]]:
+    spec, taps, own = weights.source.spec, _taps(), candidate.at_layer(weights.layer)
+    for stream in streams:
+        stream.candidate = phased_layer(
+            own, spec, weights, stream.candidate, stream.cos, stream.sin, stream.parts, _tap_into(taps)
+        )
+    return taps
+
+
+def _isolated_outputs(
+    streams: list[_Stream], weights: LayerWeights, candidate: PhasedOps, theirs: dict[str, list[Tensor]]
+) -> dict[str, list[Tensor]]:
+    """The candidate's modules, in prefill form, each on what the reference gave its own."""
+    spec, own = weights.source.spec, candidate.at_layer(weights.layer)
+    taps: dict[str, list[Tensor]] = {"attention": [], "mlp": []}
+    for stream, attended in zip(streams, theirs["attention"], strict=True):
+        x = stream.reference
+        attention_half(own, spec, weights, x, stream.cos, stream.sin, _tap_into(taps))
+        mlp_half(own, spec, weights, x + attended, _tap_into(taps))
+    return taps
+
+
+def _taps() -> dict[str, list[Tensor]]:
+    return {name: [] for name in MODULES}
 
 
 def _tap_into(taps: dict[str, list[Tensor]]) -> Tap:
     return lambda name, value: taps[name].append(value)
 
 
-def _flat(tensors: list[Tensor]) -> Tensor:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+def _correlation(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    return pcc(*(torch.cat([tensor.reshape(-1) for tensor in tensors]) for tensors in (ours, theirs)))
 
 
 def _compare_logits(
-    source: WeightSource, streams: list[_Stream], candidate: Ops, reference: Ops, progress: Progress
-) -> Agreement:
+    walk: Walk,
+    source: WeightSource,
+    tokens: EvaluationTokens,
+    streams: list[_Stream],
+    candidate: Ops,
+    reference: Ops,
+    progress: Progress,
+) -> None:
+    """Fills in the walk's agreement: the whole text's, and each text's where there are several."""
     spec = source.spec
     head = source.tensor("lm_head")
     theirs = reference.matrix(head, "lm_head", "lm_head")
     ours = candidate.matrix(head, "lm_head", "lm_head")
-    agreement = Agreement()
+    walk.agreement = Agreement()
     at_once = max(1, LOGITS_AT_A_TIME // spec.vocab_size)
-    total = sum(stream.tokens.numel() for stream in streams)
     for stream in streams:
-        hidden_theirs = final_hidden(reference, spec, source, stream.reference).flatten(0, 1)
-        hidden_ours = final_hidden(candidate, spec, source, stream.candidate).flatten(0, 1)
-        targets = torch.full_like(stream.tokens, -1)
-        targets[:, :-1] = stream.tokens[:, 1:]
-        for start in range(0, len(hidden_ours), at_once):
-            piece = slice(start, start + at_once)
-            expected = reference.linear(hidden_theirs[piece], theirs, None, "lm_head")
-            found = expected if candidate is reference else candidate.linear(hidden_ours[piece], ours, None, "lm_head")
-            agreement.add(found, expected, targets.flatten()[piece])
-            progress("logits", agreement.positions, total)
-    return agreement
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+        hidden_theirs = final_hidden(reference, spec, source, stream.reference)
+        hidden_ours = final_hidden(candidate, spec, source, stream.candidate)
+        for row, place in enumerate(stream.places):
+            agreements = [walk.agreement]
+            if tokens.texts:
+                agreements.append(walk.by_text.setdefault(tokens.texts[place], Agreement()))
+            targets = torch.cat([stream.tokens[row, 1:], torch.tensor([-1])])
+            for start in range(0, len(targets), at_once):
+                piece = slice(start, start + at_once)
+                expected = reference.linear(hidden_theirs[row, piece], theirs, None, "lm_head")
+                found = expected
+                if candidate is not reference:
+                    found = candidate.linear(hidden_ours[row, piece], ours, None, "lm_head")
+                for agreement in agreements:
+                    agreement.add(found, expected, targets[piece], start)
+                progress("logits", walk.agreement.positions, tokens.count)

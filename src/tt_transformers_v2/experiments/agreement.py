@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 import torch.nn.functional as functional
@@ -42,6 +42,44 @@ def pcc(x: Tensor, y: Tensor) -> float:
 
 
 @dataclass
+class Series:
+    """What each position added: its place in its window, KL, whether the likeliest token is the reference's or among
+    its five (1 or 0), and how much more the next token surprised the candidate, in nats (NaN without a next token)."""
+
+    place: Tensor
+    kl: Tensor
+    same: Tensor
+    among: Tensor
+    excess: Tensor
+
+    def at(self, chosen: Tensor) -> Series:
+        """The positions that a mask chooses."""
+        return Series(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
+
+# Positions that stand together are drawn together where a spread is estimated: neighbours are alike.
+BLOCK = 32
+_DRAWS = 2000
+
+
+def confidence_interval(values: Tensor) -> tuple[float, float]:
+    """95 % for the mean of `values` [positions] without its NaNs, by drawing blocks of neighbours with replacement.
+
+    The same values always give the same interval. With fewer than two blocks there is none: NaN.
+    """
+    known = ~values.isnan()
+    sums = torch.stack([block.sum() for block in values.nan_to_num().split(BLOCK)])
+    counts = torch.stack([block.sum() for block in known.double().split(BLOCK)])
+    if len(sums) < 2:
+        return math.nan, math.nan
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(len(sums), (_DRAWS, len(sums)), generator=generator)
+    means = sums[drawn].sum(-1) / counts[drawn].sum(-1)
+    low, high = torch.quantile(means.nan_to_num(), torch.tensor([0.025, 0.975], dtype=means.dtype)).tolist()
+    return low, high
+
+
+@dataclass
 class Agreement:
     """Teacher-forced agreement of a candidate's logits with a reference's, and both against the text.
 
@@ -60,9 +98,13 @@ class Agreement:
     reference_next_top1: int = 0
     reference_next_top5: int = 0
     correlation: Correlation = field(default_factory=Correlation)
+    series: list[Series] = field(default_factory=list)
 
-    def add(self, candidate: Tensor, reference: Tensor, targets: Tensor) -> None:
-        """Logits [positions, vocab] of both, and `targets` int64 [positions]: the next token, or -1."""
+    def add(self, candidate: Tensor, reference: Tensor, targets: Tensor, first: int = 0) -> None:
+        """Logits [positions, vocab] of both, and `targets` int64 [positions]: the next token, or -1.
+
+        `first` is the place of the first position in its window.
+        """
         best = candidate.argmax(-1, keepdim=True)
         top = reference.topk(min(5, reference.shape[-1]), dim=-1).indices
         self.positions += len(best)
@@ -70,11 +112,16 @@ class Agreement:
         self.top5 += int((best == top).any(-1).sum())
         log_p = functional.log_softmax(reference.float(), -1)
         log_q = functional.log_softmax(candidate.float(), -1)
-        self.kl += float((log_p.exp() * (log_p - log_q)).sum(dtype=torch.float64))
+        kl = (log_p.exp() * (log_p - log_q)).sum(-1).double()
+        self.kl += float(kl.sum())
         self.correlation.add(candidate, reference)
 
         known = targets >= 0
         wanted = targets[known, None]
+        excess = torch.full_like(kl, math.nan)
+        excess[known] = (log_p[known].gather(-1, wanted) - log_q[known].gather(-1, wanted)).flatten().double()
+        same, among = (best == top[:, :1]).flatten(), (best == top).any(-1)
+        self.series.append(Series(torch.arange(first, first + len(best)), kl, same.double(), among.double(), excess))
         self.predicted += len(wanted)
         self.nll -= float(log_q[known].gather(-1, wanted).sum(dtype=torch.float64))
         self.reference_nll -= float(log_p[known].gather(-1, wanted).sum(dtype=torch.float64))
@@ -83,6 +130,10 @@ class Agreement:
         self.next_top5 += int((candidate_top == wanted).any(-1).sum())
         self.reference_next_top1 += int((top[known, :1] == wanted).sum())
         self.reference_next_top5 += int((top[known] == wanted).any(-1).sum())
+
+    def by_place(self) -> Series:
+        """Every position added, in order."""
+        return Series(*(torch.cat([getattr(own, f.name) for own in self.series]) for f in fields(Series)))
 
     def metrics(self) -> dict[str, float]:
         """Shares (0 to 1), KL in nats per position, perplexities; the reference's own figures with `reference_`."""

@@ -34,6 +34,7 @@ from ..models.rope import rope_tables
 from ..models.weights import WeightSource
 from ..perf.ops import padded_prompt
 from . import accuracy
+from .accuracy_section import metrics
 from .agreement import Agreement
 from .configuration import Experiment, Task, resolve
 from .runner import evaluation_tokens
@@ -110,11 +111,15 @@ class Measurement:
             done = 0
             for found in model.all_logits(window.tolist()):
                 piece = slice(done, done + len(found))
-                agreement.add(found, hidden[piece] @ head, targets[piece])
+                agreement.add(found, hidden[piece] @ head, targets[piece], done)
                 done += len(found)
                 self._progress("tokens", agreement.positions, tokens.count)
         walk = accuracy.Walk(source.spec.num_layers, agreement=agreement)
-        return {"numerics": self._through(), **accuracy.metrics(walk, source, tokens, self._where())}
+        return {
+            "numerics": self._through(),
+            "tensor_parallel": "as the card has it",
+            **metrics(walk, source, tokens, self._where()),
+        }
 
     def _speed(self, model: TtnnModel, recorder: Recorder) -> dict[str, Any]:
         experiment, workload = self.experiment, self.experiment.config.workload

@@ -130,6 +130,19 @@ class BackendConfig(Checked):
     name: BackendName = BackendName.emulated
     numerics: Numerics = Numerics.auto
     exact_max_seconds: float = 120.0
+    tensor_parallel: bool = True
+
+
+@dataclass
+class AccuracyConfig(Checked):
+    """What PCC is expected, and whether modules are also measured alone; see conf/config.yaml."""
+
+    AT_LEAST = {"module_bar": -1, "layer_bar": -1, "model_bar": -1}  # noqa: RUF012
+
+    module_bar: float = 0.999
+    layer_bar: float = 0.998
+    model_bar: float = 0.99
+    isolated: bool = False
 
 
 @dataclass
@@ -143,15 +156,27 @@ class WorkloadConfig(Checked):
         "batch": 1,
         "context": 1,
         "max_seconds": 1e-3,
+        "prefill_tokens": 1,
+        "skip": 0,
     }
 
     tokens: int = 512
     window: int = 512
+    prefill_tokens: int | None = None
     prompt_length: int = 128
     batch: int = 1
     context: int | None = None
+    texts: list[str] = field(default_factory=lambda: ["python_topics"])
     text_file: str | None = None
+    skip: int = 0
     max_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        if self.prefill_tokens is not None and self.prefill_tokens > self.window:
+            raise ConfigError(
+                f"workload.prefill_tokens={self.prefill_tokens} is longer than workload.window={self.window}.",
+                "Decode begins inside a window: choose a smaller number or a longer window.",
+            )
 
 
 @dataclass
@@ -197,6 +222,7 @@ class ExperimentConfig(HardwareSections):
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     calibration: dict[str, Any] = field(default_factory=dict)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    accuracy: AccuracyConfig = field(default_factory=AccuracyConfig)
     mode: PrecisionMode = PrecisionMode.CUSTOM
     task: Task = Task.both
     seed: int = 0
@@ -273,6 +299,7 @@ class Experiment:
             "backend": plain(self.config.backend),
             "workload": plain(self.config.workload),
             "runtime": plain(self.config.runtime),
+            "accuracy": plain(self.config.accuracy),
             "calibration": _without_sources(plain(self.config.calibration)),
             "task": str(self.config.task),
             "seed": self.config.seed,

@@ -20,9 +20,16 @@ if TYPE_CHECKING:
 
 
 def run(
-    experiment: Experiment, folder: Path, overrides: Sequence[str] = (), *, show_progress: bool = True
+    experiment: Experiment,
+    folder: Path,
+    overrides: Sequence[str] = (),
+    *,
+    show_progress: bool = True,
+    reuse: bool = False,
 ) -> dict[str, Any]:
     """Runs `experiment`, writes result.json into `folder` and returns it.
+
+    With `reuse`, weights and the reference's states stay in memory for the next job of this process.
 
     Anything that stops the experiment is recorded with status "failed" and raised again; a ConfigError (a mistake of
     the user's) and an interrupt are raised without a result, so that nothing half-written stays.
@@ -45,7 +52,7 @@ def run(
             result |= _on_card(experiment, show_progress)
         else:
             if experiment.config.task is not Task.performance:
-                result["accuracy"] = _accuracy(experiment, show_progress)
+                result["accuracy"] = _accuracy(experiment, show_progress, reuse)
             if experiment.config.task is not Task.accuracy:
                 result["performance"] = _performance(experiment)
         result["status"], result["error"] = ("ok", None) if failure is None else ("failed", failure)
@@ -83,23 +90,27 @@ def blank_result(overrides: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _accuracy(experiment: Experiment, show_progress: bool) -> dict[str, Any]:
+def _accuracy(experiment: Experiment, show_progress: bool, reuse: bool) -> dict[str, Any]:
     from ..backends import open_backend
+    from ..backends.emulated import EmulatedOps
     from ..models.open_model import open_weights
-    from . import accuracy
+    from .accuracy import Phases, measure
+    from .accuracy_section import Bars, metrics
+    from .reuse import shared
 
     config, workload = experiment.config, experiment.config.workload
     # What cannot run here is said before anything is read.
     reference = open_backend("reference", experiment.hardware)
-    is_reference = config.backend.name is BackendName.reference
-    candidate = reference if is_reference else open_backend(config.backend.name.value, experiment.hardware)
     source, tokenizer = open_weights(
         experiment.spec, path=config.model.path, package=config.model.package, seed=config.seed
     )
     tokens = evaluation_tokens(experiment, tokenizer)
-    numerics = "float32"
+    kept = shared(source) if reuse else None
+    candidate: Any = reference
+    how = {"numerics": "float32", "tensor_parallel": "one chip"}
+    phases = Phases()
     if config.backend.name is BackendName.emulated:
-        numerics = choose_numerics(
+        how["numerics"] = choose_numerics(
             config.backend.numerics.value,
             experiment.spec,
             experiment.hardware,
@@ -108,27 +119,45 @@ def _accuracy(experiment: Experiment, show_progress: bool) -> dict[str, Any]:
             synthetic=source.synthetic,
             max_seconds=config.backend.exact_max_seconds,
         )
-        candidate = open_backend("emulated", experiment.hardware, numerics)
-    with ProgressLine(f"accuracy of {experiment.spec.name}", enabled=show_progress) as progress:
-        walk = accuracy.measure(
-            source, tokens, candidate, reference, max_seconds=workload.max_seconds, progress=progress.update
+        candidate = EmulatedOps(
+            experiment.hardware,
+            how["numerics"],
+            None if kept is None else kept.prepared,
+            tensor_parallel=config.backend.tensor_parallel,
         )
-    return {"numerics": numerics, **accuracy.metrics(walk, source, tokens, candidate.name)}
+        how["tensor_parallel"] = str(candidate.chips)
+        phases = Phases(workload.prefill_tokens, experiment.hardware.max_prefill_chunk_size)
+    with ProgressLine(f"accuracy of {experiment.spec.name}", enabled=show_progress) as progress:
+        walk = measure(
+            source if kept is None else kept.source,
+            tokens,
+            candidate,
+            reference,
+            max_seconds=workload.max_seconds,
+            progress=progress.update,
+            phases=phases,
+            isolated=config.accuracy.isolated,
+            references=None if kept is None else kept.references,
+        )
+    bars = Bars(config.accuracy.module_bar, config.accuracy.layer_bar, config.accuracy.model_bar)
+    found = metrics(walk, source, tokens, candidate.name, bars=bars, prefill_tokens=phases.prefill_tokens)
+    return how | found
 
 
 def evaluation_tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> EvaluationTokens:
-    """The user's text or the default one, or random token ids for a model without a tokenizer."""
-    from .text import default_text, random_windows, read_text, text_windows
+    """The user's texts or the default one, or random token ids for a model without a tokenizer."""
+    from .text import random_windows, windows_of_texts
 
     config, workload = experiment.config, experiment.config.workload
+    default = type(workload)().texts
+    if workload.text_file is not None and workload.texts != default:
+        raise ConfigError("workload.text_file and workload.texts are both set.", "Put the file among workload.texts.")
     if tokenizer is not None:
-        text, name = read_text(workload.text_file) if workload.text_file else default_text()
-        return text_windows(tokenizer, text, name, workload.tokens, workload.window)
-    if workload.text_file is not None:
-        raise ConfigError(
-            "workload.text_file needs a tokenizer, and this model has none.",
-            "Give model.path=DIR with tokenizer.json.",
-        )
+        names = [workload.text_file] if workload.text_file else workload.texts
+        return windows_of_texts(tokenizer, names, workload.tokens, workload.window, workload.skip)
+    if workload.text_file is not None or workload.texts != default:
+        which = "workload.text_file needs" if workload.text_file else "workload.texts need"
+        raise ConfigError(f"{which} a tokenizer, and this model has none.", "Give model.path=DIR with tokenizer.json.")
     return random_windows(experiment.spec.vocab_size, workload.tokens, workload.window, config.seed)
 
 

@@ -116,17 +116,22 @@ def _accuracy_lines(accuracy: dict[str, Any] | None) -> list[tuple[str, str]]:
         ("accuracy", accuracy["basis"]),
         ("", f"numerics {accuracy['numerics']}; {accuracy['tokens']} tokens of {accuracy['text']}"),
     ]
+    if accuracy["tensor_parallel"] != "one chip":
+        lines.append(("", accuracy["tensor_parallel"]))
     if accuracy["top1"] is not None:
+        within = _interval(accuracy, "kl_divergence", ".4f")
         lines += [
             (
                 "top-1 / top-5",
-                f"[bold]{accuracy['top1']:.1%}[/] / [bold]{accuracy['top5']:.1%}[/] agreement with the reference",
+                f"[bold]{accuracy['top1']:.1%}[/] / [bold]{accuracy['top5']:.1%}[/] agreement with the reference"
+                f"{_interval(accuracy, 'top1', '.1%')}",
             ),
             (
                 "KL / PCC",
-                f"[bold]{accuracy['kl_divergence']:.4f}[/] nats / {_figure(accuracy['pcc'], '.5f')} of logits",
+                f"[bold]{accuracy['kl_divergence']:.4f}[/] nats{within} / {_figure(accuracy['pcc'], '.5f')} of logits",
             ),
         ]
+        lines += _detail_lines(accuracy)
     if accuracy["next_token_top1"] is not None:
         lines += _text_lines(accuracy)
     if accuracy["top1"] is None:
@@ -135,6 +140,35 @@ def _accuracy_lines(accuracy: dict[str, Any] | None) -> list[tuple[str, str]]:
             if values:
                 lines.append((f"PCC {module}", f"[bold]{min(values):.5f}[/] lowest of {len(values)} layers"))
     return lines
+
+
+def _interval(accuracy: dict[str, Any], figure: str, form: str) -> str:
+    """The 95 % interval of a figure in brackets, where there is one."""
+    low, high = ((accuracy["confidence_interval"] or {}).get(figure)) or (None, None)
+    return "" if low is None else f" [dim]({low:{form}} to {high:{form}})[/]"
+
+
+def _detail_lines(accuracy: dict[str, Any]) -> list[tuple[str, str]]:
+    """By phase, by text and by position, where there is more than one; and the first output below its bar."""
+    lines = []
+    for title, rows in (("phase", accuracy["by_phase"]), ("text", accuracy["by_text"])):
+        for name, row in (rows or {}).items():
+            if row["kl_divergence"] is not None:
+                lines.append((title, f"{name}: KL {row['kl_divergence']:.4f}, top-1 {row['top1']:.1%}"))
+    octaves = accuracy["by_position"]
+    if len(octaves) > _SHORT_WINDOW:
+        by_place = (f"from {row['from']} {row['kl_divergence']:.4f}" for row in octaves)
+        lines.append(("KL by position", ", ".join(by_place)))
+    below = accuracy["below_bar"]
+    if below is not None:
+        where = below["module"] if below["layer"] is None else f"{below['module']} of layer {below['layer']}"
+        found = _figure(below["pcc"], ".5f")
+        lines.append(("below bar", f"first {where}: PCC {found}, {below['bar']:g} expected ({below['basis']})"))
+    return lines
+
+
+# Octaves of positions in a window of 512 tokens; longer ones are told by position.
+_SHORT_WINDOW = 5
 
 
 def _text_lines(accuracy: dict[str, Any]) -> list[tuple[str, str]]:

@@ -13,13 +13,13 @@ from torch import Tensor
 from ...backends.prepared import PreparedWeights
 from ...hardware.composition import outputs_dir
 from ...hardware.errors import ConfigError
+from ...models.kept import KeptWeights
 from ...models.open_model import open_weights
 from ...perf.memory import GIB
 from ..code_version import code_version
 from ..configuration import BackendName, Experiment
 from ..performance import predict
 from .costs import Costs, measure_costs, step_us, worth_measuring
-from .kept import KeptWeights
 from .measured import Measured, key_of
 from .replay import Replay
 from .settings import Objective, SearchConfig

@@ -13,14 +13,10 @@ from ...backends.reference import ReferenceOps
 from ...models.decoder import LayerWeights, decoder_layer, final_hidden
 from ...models.rope import rope_tables
 from ...models.weights import WeightSource
+from ..agreement import confidence_interval
 
 # Positions whose logits are computed together, and those looked at together, which should stay in the cache meanwhile.
 _COMPUTED, _AT_ONCE = 512, 32
-
-
-# Positions that stand together are drawn together when the spread of KL is estimated: neighbours are alike.
-_BLOCK = 32
-_DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ class Target:
         covariance = products - total * self._sum / count
         spread = (squares - total * total / count) * (self._squares - self._sum * self._sum / count)
         pcc = covariance / spread**0.5 if spread > 0 else 1.0
-        low, high = confidence_interval(kl)
+        low, high = (max(bound, 0.0) for bound in confidence_interval(kl))
         return Divergence(max(float(kl.mean()), 0.0), same / positions, pcc, low, high)
 
 
@@ -82,15 +78,6 @@ def _pieces(logits_of: Callable[[slice], Tensor], positions: int) -> Iterator[tu
         for offset, piece in enumerate(together.split(_AT_ONCE)):
             first = start + offset * _AT_ONCE
             yield slice(first, first + len(piece)), piece
-
-
-def confidence_interval(values: Tensor) -> tuple[float, float]:
-    """95 % for the mean of `values` [positions], by drawing blocks of neighbours with replacement; always the same."""
-    blocks = torch.stack([block.mean() for block in values.split(_BLOCK)])
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(len(blocks), (_DRAWS, len(blocks)), generator=generator)
-    low, high = torch.quantile(blocks[drawn].mean(-1), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return max(low, 0.0), high
 
 
 def _dot(x: Tensor, y: Tensor) -> float:

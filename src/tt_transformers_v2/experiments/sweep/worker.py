@@ -111,7 +111,7 @@ def _run(task: Task, folder: Path) -> dict[str, Any]:
             experiment = resolve_or_refuse(record["tree"], record["typed"])
             if task.verify and experiment.config_hash() != record["config_hash"]:
                 raise ConfigError("the package has changed since this sweep was planned.", "Start the sweep anew.")
-            return run(experiment, folder, record["overrides"], show_progress=False)
+            return run(experiment, folder, record["overrides"], show_progress=False, reuse=True)
     except Exception as error:
         message = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}".strip()
         config = None if experiment is None else experiment.to_dict()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ...models.weights import WeightSource
+from .weights import WeightSource
 
 # A larger model (float32) is read anew at each use.
 MOST_BYTES = 8 << 30

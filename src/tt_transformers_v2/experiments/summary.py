@@ -47,11 +47,11 @@ class ProgressLine:
             self._bar.stop()
 
 
-def console() -> Any:
+def console(width: int | None = None) -> Any:
     """A console on standard output that neither highlights numbers nor breaks lines of its own."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, width=width)
 
 
 def print_summary(experiment: Experiment, result: dict[str, Any], where: str) -> None:
@@ -76,8 +76,9 @@ def print_summary(experiment: Experiment, result: dict[str, Any], where: str) ->
     if result["search"] is not None:
         from .search.text import section_lines as search_lines
 
+        wide = console(width=None if sys.stdout.isatty() else 160)
         for line in search_lines(result["search"]):
-            out.print(line)
+            wide.print(line)
     for line in rule_lines(experiment.effects):
         out.print(line)
     for finding in experiment.warnings:

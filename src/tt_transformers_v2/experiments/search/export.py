@@ -8,7 +8,14 @@ from typing import Any
 
 from ...hardware.errors import ConfigError
 from ...hardware.exchange import read_decoder_json, write_decoder_json
-from ...hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, DeviceConfig, PrecisionConfig, field_types
+from ...hardware.schema import (
+    OP_GROUP_PARENTS,
+    ROOT_OP_GROUPS,
+    TENSOR_GROUP_PARENTS,
+    DeviceConfig,
+    PrecisionConfig,
+    field_types,
+)
 from ..configuration import Experiment, plain
 from ..results import write_atomically
 from .space import Assignment, entries
@@ -47,8 +54,9 @@ def tttv1_json(experiment: Experiment) -> str:
 
 
 def same_numerics(one: DeviceConfig, other: DeviceConfig) -> bool:
-    """Whether two configurations of a layer have the same formats and kernel settings in every group."""
-    tensors, ops = field_types(PrecisionConfig), (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS)
+    """Whether two configurations of a layer compute the same: formats and kernel settings of every finest group."""
+    tensors = set(field_types(PrecisionConfig)) - set(TENSOR_GROUP_PARENTS.values())
+    ops = {*ROOT_OP_GROUPS, *OP_GROUP_PARENTS} - set(OP_GROUP_PARENTS.values())
     return all(one.precision.of(group) == other.precision.of(group) for group in tensors) and all(
         one.compute_for(group) == other.compute_for(group) for group in ops
     )

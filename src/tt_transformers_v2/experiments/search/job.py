@@ -54,7 +54,8 @@ def run_search(experiment: Experiment, folder: Path, progress: Progress) -> dict
     )
     front = Front(subject, sensitivities.base.kl, steps, Runs(replay, known), unseen)
     presets = [front.preset(name, preset) for name, preset in presets_of(experiment).items()]
-    points, left_out = _verified(front, settings, end, progress)
+    faster = [count for preset in presets if (count := _just_faster(front, preset, settings)) is not None]
+    points, left_out = _verified(front, faster, settings, end, progress)
     chosen = _chosen(front, points, settings)
     found = search_section(folder, front, sensitivities, points, presets, chosen, left_out)
     return _finished(folder, section | found, started)
@@ -122,6 +123,7 @@ def _verified(front: Front, settings: SearchConfig, end: float, progress: Progre
 
 
 def _ends_first(counts: list[int]) -> list[int]:
+    """Both ends, then what halves the widest gap."""
     order, gaps = [0, len(counts) - 1], [(0, len(counts) - 1)]
     while gaps:
         low, high = gaps.pop(0)
@@ -183,15 +185,21 @@ def _least_steps(front: Front, settings: SearchConfig) -> int | None:
         wanted_us = 1e3 * settings.max_ttft_ms
     else:
         return None
-    low, high = 0, len(front.steps)
-    if step_us(front.experiment(high), settings.objective) > wanted_us:
+    least = _fewest(front, settings, lambda own: own <= wanted_us)
+    if least > len(front.steps):
         raise ConfigError(
             "no configuration of the front is predicted to reach the target with the sensitivities measured so far.",
             "Raise search.max_minutes: the same line goes on where this stopped.",
         )
+    return least
+
+
+def _fewest(front: Front, settings: SearchConfig, enough: Callable[[float], bool]) -> int:
+    """The fewest steps whose predicted time is `enough`; one more than there are where none is."""
+    low, high = 0, len(front.steps) + 1
     while low < high:
         middle = (low + high) // 2
-        if step_us(front.experiment(middle), settings.objective) <= wanted_us:
+        if middle > len(front.steps) or enough(step_us(front.experiment(middle), settings.objective)):
             high = middle
         else:
             low = middle + 1

@@ -41,7 +41,8 @@ class Measured:
         for line in text.splitlines():
             try:
                 record = json.loads(line)
-                self._found[record.pop("name")] = Divergence(**record)
+                name = record.pop("name")
+                self._found[name] = Divergence(**record)
             except (ValueError, KeyError, TypeError):
                 continue  # a line that a killed process left unfinished
 

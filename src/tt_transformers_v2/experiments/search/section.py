@@ -112,7 +112,9 @@ def search_section(
         }
         row |= write_point(folder, name, point.experiment, point.assignment, row["sentence"])
         rows.append(row)
+    whole = front.seen.seconds
     found = {
+        "whole_run_seconds": sum(whole) / len(whole) if whole else None,
         "objective": str(objective),
         "verified_on": f"{subject.unseen.numel()} other tokens of {subject.text}, {subject.settings.verify_numerics} "
         "numerics",

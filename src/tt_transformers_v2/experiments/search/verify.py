@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,14 +45,14 @@ class Runs:
 
     def __init__(self, replay: Callable[[], Replay], known: Measured) -> None:
         self._replay, self._known = replay, known
-
-    def knows(self, experiment: Experiment) -> bool:
-        return self._known.get(_name(experiment)) is not None
+        self.seconds: list[float] = []
 
     def of(self, experiment: Experiment) -> Divergence:
         found = self._known.get(_name(experiment))
         if found is None:
-            found = self._replay().whole(experiment.hardware)
+            run, started = self._replay(), time.monotonic()
+            found = run.whole(experiment.hardware)
+            self.seconds.append(time.monotonic() - started)
             self._known.add(_name(experiment), found)
         return found
 
@@ -66,8 +67,8 @@ class Front:
     """The walk of a search, its points measured when asked for."""
 
     def __init__(self, subject: Subject, base_kl: float, steps: Sequence[Step], seen: Runs, unseen: Runs) -> None:
-        self.subject, self.steps = subject, steps
-        self._base_kl, self._seen, self._unseen = base_kl, seen, unseen
+        self.subject, self.steps, self.seen = subject, steps, seen
+        self._base_kl, self._unseen = base_kl, unseen
         self._searched: dict[int, float] = {}
 
     def experiment(self, count: int) -> Experiment:
@@ -80,7 +81,7 @@ class Front:
 
     def search(self, count: int) -> Divergence:
         """The whole run on the search's text."""
-        found = self._seen.of(self.experiment(count))
+        found = self.seen.of(self.experiment(count))
         self._searched[count] = found.kl
         return found
 
@@ -92,7 +93,7 @@ class Front:
         )
 
     def preset(self, name: str, experiment: Experiment) -> Preset:
-        return Preset(name, experiment, self._seen.of(experiment), self._unseen.of(experiment))
+        return Preset(name, experiment, self.seen.of(experiment), self._unseen.of(experiment))
 
     def expected_kl(self, count: int) -> float:
         """KL on the search's text: measured there, or between its measured neighbours as the estimates lie."""
@@ -114,10 +115,10 @@ class Front:
         return max((count for count in range(len(self.steps) + 1) if self.expected_kl(count) <= bar), default=0)
 
 
-def dominated(point: Point | Preset, others: Sequence[Point], time: Callable[[Experiment], float]) -> bool:
+def dominated(point: Point | Preset, others: Sequence[Point], time_of: Callable[[Experiment], float]) -> bool:
     """Whether another point is at least as fast and as close to the reference on unseen text, and better in one."""
-    own = (time(point.experiment), point.verified.kl)
+    own = (time_of(point.experiment), point.verified.kl)
     return any(
         theirs != own and theirs[0] <= own[0] and theirs[1] <= own[1]
-        for theirs in ((time(other.experiment), other.verified.kl) for other in others)
+        for theirs in ((time_of(other.experiment), other.verified.kl) for other in others)
     )

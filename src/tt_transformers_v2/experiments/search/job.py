@@ -103,12 +103,23 @@ def _refuse_unreachable(subject: Subject, known: Any, replay: Callable[[], Any])
         )
 
 
-def _verified(front: Front, settings: SearchConfig, end: float, progress: Progress) -> tuple[list[Point], int]:
+def _just_faster(front: Front, preset: Preset, settings: SearchConfig) -> int | None:
+    """The fewest steps that are predicted to be faster than a preset; None where no number is."""
+    time_us = step_us(preset.experiment, settings.objective)
+    count = _fewest(front, settings, lambda own: own < time_us)
+    return count if count <= len(front.steps) else None
+
+
+def _verified(
+    front: Front, faster: list[int], settings: SearchConfig, end: float, progress: Progress
+) -> tuple[list[Point], int]:
     """The points of the front that were verified, and how many the time did not allow.
 
-    Ends come first, then what halves the widest gap, so that an early end leaves an even front.
+    Ends come first, then those just faster than a preset, then what halves the widest gap, so that an early end leaves
+    an even front.
     """
-    wanted = _ends_first(spread(front.steps, settings.points))
+    counts = _ends_first(spread(front.steps, settings.points))
+    wanted = list(dict.fromkeys([*counts[:2], *faster, *counts[2:]]))[: settings.points]
     points: list[Point] = []
     longest = 0.0
     for number, count in enumerate(wanted):

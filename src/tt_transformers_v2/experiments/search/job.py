@@ -20,7 +20,7 @@ from .section import search_section, sensitivity_rows
 from .sensitivity import Progress, measure_sensitivities
 from .settings import SearchConfig
 from .subject import Subject, open_subject
-from .verify import Front, Point, Runs
+from .verify import Front, Point, Preset, Runs
 
 # Of the time allowed, what measuring sensitivities may take; the rest verifies.
 _SENSITIVITY_SHARE = 0.6

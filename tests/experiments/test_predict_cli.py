@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tt_transformers_v2.experiments import drawing
 from tt_transformers_v2.experiments.prediction import cli as predict_cli
-from tt_transformers_v2.experiments.prediction import drawing, targets
+from tt_transformers_v2.experiments.prediction import targets
 from tt_transformers_v2.experiments.prediction.cli import main
 from tt_transformers_v2.experiments.prediction.knobs import NOISE
 from tt_transformers_v2.experiments.prediction.plot import draw

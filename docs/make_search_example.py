@@ -68,7 +68,8 @@ def row(each: dict) -> str:
     estimated = f"{each['estimated_kl']:.4f}" if "estimated_kl" in each else ""
     return (
         f"| {each['name']} | {each['decode_tokens_per_s_per_user']:.2f} | {each['kl_divergence']:.4f} | "
-        f"{each['kl_low']:.4f} to {each['kl_high']:.4f} | {each['top1']:.1%} | {each['searched_kl']:.4f} | {estimated} |"
+        f"{each['kl_low']:.4f} to {each['kl_high']:.4f} | {each['top1']:.1%} | {each['searched_kl']:.4f} | "
+        f"{estimated} |"
     )
 
 

@@ -122,8 +122,11 @@ def _run_hydra(arguments: list[str]) -> int:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
-def _job(composed: Any) -> None:
-    """One job: Hydra has composed it and made its folder. Errors are recorded, so that a sweep goes on."""
+def _job(composed: Any) -> float | tuple[float, ...] | None:
+    """One job: Hydra has composed it and made its folder. Errors are recorded, so that a sweep goes on.
+
+    Returns the figures of sweep.objectives, which sweepers that optimise look at; NaN for those it has not.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import OmegaConf
@@ -137,8 +140,9 @@ def _job(composed: Any) -> None:
     in_sweep = job.mode == RunMode.MULTIRUN
     try:
         plain = OmegaConf.to_container(composed, resolve=True)
-        status = _run_one(plain, typed_paths(overrides), overrides, folder, in_sweep)
-        _outcomes.append(_Outcome(folder, 0 if status == "ok" else 1))
+        result = _run_one(plain, typed_paths(overrides), overrides, folder, in_sweep)
+        _outcomes.append(_Outcome(folder, 0 if result["status"] == "ok" else 1))
+        return _objectives(plain, result)
     except ConfigError as error:
         if in_sweep:
             write_result(folder, blank_result(overrides) | {"error": str(error)})
@@ -150,13 +154,26 @@ def _job(composed: Any) -> None:
         (folder / "run.log").write_text(traceback.format_exc(), encoding="utf-8")
         _complain(f"{type(error).__name__}: {error}. The traceback is in {folder / 'run.log'}")
         _outcomes.append(_Outcome(folder, 1))
+    return None
+
+
+def _objectives(composed: Any, result: dict[str, Any]) -> float | tuple[float, ...] | None:
+    from .experiments.results import table_rows
+    from .experiments.sweep.samplers import read_objectives
+
+    wanted = read_objectives(composed["sweep"]["objectives"])
+    if not wanted:
+        return None
+    (row,) = table_rows([("", result)])
+    values = tuple(objective.of(row) for objective in wanted)
+    return values[0] if len(values) == 1 else values
 
 
 _job.runs_experiments = True  # type: ignore[attr-defined]  # our sweeper runs no other functions
 
 
-def _run_one(plain: Any, typed: set[str], overrides: list[str], folder: Path, in_sweep: bool) -> str:
-    """Runs the job and prints its outcome; returns the result's status."""
+def _run_one(plain: Any, typed: set[str], overrides: list[str], folder: Path, in_sweep: bool) -> dict[str, Any]:
+    """Runs the job and prints its outcome; returns the result."""
     from .experiments.configuration import resolve_or_refuse
     from .experiments.results import RESULT_FILE
     from .experiments.runner import run
@@ -173,7 +190,7 @@ def _run_one(plain: Any, typed: set[str], overrides: list[str], folder: Path, in
         )
     else:
         print_summary(experiment, result, str(folder / RESULT_FILE))
-    return str(result["status"])
+    return result
 
 
 def _report_sweep(sweep: Path) -> None:

@@ -25,9 +25,10 @@ from .lock import sweep_lock
 from .plan import PLANNED, SKIPPED, PlannedJob, plan_jobs
 from .progress import Progress
 from .request import Request, read_request
+from .samplers import Objective, Sampler, best_trials, check_sampler, open_sampler, read_objectives
 from .settings import LauncherName, OnInvalid
 from .store import SWEEP_FILE, Store, discard_folder, discard_plan, holds_sweep, prepare
-from .tables import CSV, Tables, row_of
+from .tables import CSV, Tables, check_tables, row_of
 from .worker import Task
 
 _MOST_REASONS = 3
@@ -61,6 +62,8 @@ def run_sweep(overrides: Sequence[str], folder: Path) -> int:
         ConfigError: a mistake of the user's, or a folder that cannot be read or written.
     """
     request = read_request(overrides)
+    check_sampler(request.sweep)
+    check_tables(request.sweep.parquet)
     launcher = open_launcher(request.launcher)
     folder = (_resumed_folder(request, folder) if request.sweep.resume else folder).absolute()
     if not holds_sweep(folder):
@@ -77,17 +80,24 @@ def _run(request: Request, launcher: Launcher, folder: Path) -> int:
     fresh = not holds_sweep(folder)
     store = _planned(request, folder) if fresh else _found(request, folder)
     state = _state(store, request.sweep.retry_failed, fresh)
+    sampler = open_sampler(request.axes, request.sweep, state.pending)
     interrupted = False
-    with Progress(store.sweep["planned"], done=state.done, failed=state.failed, skipped=state.skipped) as progress:
+    with Progress(
+        state.done + state.failed + sampler.total, done=state.done, failed=state.failed, skipped=state.skipped
+    ) as progress:
         for row in state.tables.rows():
             progress.note_best(row)
+            if row["status"] != "skipped":
+                sampler.tell(int(row["job"].split("_")[0]), row)
         try:
-            _run_pending(state, request, launcher, progress)
+            _run_pending(state, request, launcher, sampler, progress)
         except KeyboardInterrupt:
             interrupted = True
     store.remove_leftovers()
     state.tables.finish()
-    _print_tables(state, progress)
+    if request.sweep.parquet:
+        state.tables.write_parquet()
+    _print_tables(state, progress, read_objectives(request.sweep.objectives))
     _report(store)
     if interrupted:
         print(f"interrupted; go on with --multirun sweep.resume={store.folder}", file=sys.stderr)
@@ -191,10 +201,10 @@ def _rows_so_far(state: _State, retry_failed: bool) -> Iterator[dict[str, Any]]:
         yield row_of(job.name, result, keys)
 
 
-def _run_pending(state: _State, request: Request, launcher: Launcher, progress: Progress) -> None:
+def _run_pending(state: _State, request: Request, launcher: Launcher, sampler: Sampler, progress: Progress) -> None:
     """Runs the missing jobs; stops early after sweep.max_failures of them."""
     most, failures = request.sweep.max_failures, 0
-    summaries = launcher.run(_tasks(state, request), progress.started)
+    summaries = launcher.run(_tasks(state, request, sampler), progress.started)
     try:
         for summary in summaries:
             if summary.unwritten:
@@ -202,6 +212,7 @@ def _run_pending(state: _State, request: Request, launcher: Launcher, progress: 
                     str(summary.row["error"]), f"Then go on with --multirun sweep.resume={state.store.folder}"
                 )
             state.tables.add(summary.row)
+            sampler.tell(summary.number, summary.row)
             progress.finished(summary)
             failures += summary.failed
             if most is not None and failures >= most:
@@ -213,12 +224,12 @@ def _run_pending(state: _State, request: Request, launcher: Launcher, progress: 
             close()
 
 
-def _tasks(state: _State, request: Request) -> Iterator[Task]:
+def _tasks(state: _State, request: Request, sampler: Sampler) -> Iterator[Task]:
     store = state.store
     conf = [str(path) for path in frozen_dirs(store.folder)]
     # The process that planned the jobs need not check that they still are what was planned.
     verify = not (state.fresh and request.launcher.name is LauncherName.in_process)
-    for number in state.pending:
+    for number in sampler.numbers():
         record = store.record(number)
         yield Task(
             record,
@@ -231,7 +242,7 @@ def _tasks(state: _State, request: Request) -> Iterator[Task]:
         )
 
 
-def _print_tables(state: _State, progress: Progress) -> None:
+def _print_tables(state: _State, progress: Progress, objectives: Sequence[Objective]) -> None:
     """The table on standard output, without the jobs that were skipped; why they were, on standard error."""
     from ..summary import print_sweep
 
@@ -249,6 +260,10 @@ def _print_tables(state: _State, progress: Progress) -> None:
     if state.store.sweep["duplicates"]:
         print(f"left out {state.store.sweep['duplicates']} duplicates of other jobs", file=sys.stderr)
     print("; ".join([progress.counts(), *(f"best {best}" for best in progress.best())]))
+    if objectives:
+        best = best_trials(list(state.tables.rows()), objectives)
+        wanted = ", ".join(f"{'max' if each.maximize else 'min'} {each.figure}" for each in objectives)
+        print(f"best of {wanted}: jobs {', '.join(row['job'].split('_')[0] for row in best) or 'none'}")
 
 
 def _report(store: Store) -> None:

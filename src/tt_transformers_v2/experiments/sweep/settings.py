@@ -16,6 +16,13 @@ class OnInvalid(Named):
     fail = "fail"
 
 
+class SamplerName(Named):
+    """Which combinations run: all of the `grid`, or those that `optuna` asks for."""
+
+    grid = "grid"
+    optuna = "optuna"
+
+
 class LauncherName(Named):
     """Where jobs run: in this process, in worker processes, as Slurm jobs or local processes by submitit, on ray."""
 
@@ -30,7 +37,7 @@ class LauncherName(Named):
 class SweepConfig(Checked):
     """`axes` are overrides as typed, `pairs` mappings that set the same keys; see conf/config.yaml."""
 
-    AT_LEAST = {"max_failures": 1}  # noqa: RUF012
+    AT_LEAST = {"max_failures": 1, "trials": 1, "seed": 0}  # noqa: RUF012
 
     axes: list[str] = field(default_factory=list)
     pairs: list[dict[str, Any]] = field(default_factory=list)
@@ -38,6 +45,11 @@ class SweepConfig(Checked):
     max_failures: int | None = None
     resume: str | None = None
     retry_failed: bool = False
+    parquet: bool = False
+    sampler: SamplerName = SamplerName.grid
+    trials: int = 40
+    objectives: list[str] = field(default_factory=list)
+    seed: int = 0
 
 
 @dataclass

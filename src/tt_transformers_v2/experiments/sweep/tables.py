@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -16,7 +17,7 @@ from ...hardware.errors import ConfigError
 from ..results import COLUMNS, table_rows, write_atomically
 from .store import HINT
 
-JSONL, CSV = "results.jsonl", "results.csv"
+JSONL, CSV, PARQUET = "results.jsonl", "results.csv", "results.parquet"
 _LEAST_INTERVAL = 1.0  # seconds between two results.csv while jobs run
 _SHARE = 20  # results.csv takes at most a twentieth of the time
 
@@ -25,6 +26,27 @@ def row_of(name: str, result: dict[str, Any], keys: Sequence[str]) -> dict[str, 
     """The row of one job: its folder, the overrides by `keys`, and the figures."""
     (row,) = table_rows([(name, result)])
     return {"job": name} | {key: row.get(key, "") for key in keys} | {column: row[column] for column in COLUMNS}
+
+
+def check_tables(parquet: bool) -> None:
+    """Raises ConfigError, before jobs run, where results.parquet is asked for and cannot be written."""
+    if parquet and importlib.util.find_spec("pyarrow") is None:
+        raise ConfigError(
+            "sweep.parquet=true needs pyarrow, which is not installed.",
+            "Install it with pip install 'tt-transformers-v2[parquet]', or read results.csv.",
+        )
+
+
+def _typed(values: list[Any]) -> Any:
+    """A column: numbers and booleans as such where all of them are, else text."""
+    import pyarrow
+
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pyarrow.array(values, pyarrow.bool_())
+    if kinds and kinds <= {int, float}:
+        return pyarrow.array(values, pyarrow.int64() if kinds == {int} else pyarrow.float64())
+    return pyarrow.array([None if value is None else str(value) for value in values], pyarrow.string())
 
 
 class Tables:
@@ -83,6 +105,18 @@ class Tables:
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows in job order."""
         return map(json.loads, self._lines())
+
+    def write_parquet(self) -> None:
+        """results.parquet with the types that the figures have; a column without any figure is text."""
+        import pyarrow
+        from pyarrow import parquet
+
+        rows = [{key: None if value == "" else value for key, value in row.items()} for row in self.rows()]
+        columns = {key: [row.get(key) for row in rows] for key in (rows[0] if rows else {})}
+        table = pyarrow.table({name: _typed(values) for name, values in columns.items()})
+        target = io.BytesIO()
+        parquet.write_table(table, target)
+        write_atomically(self._folder / PARQUET, target.getvalue(), hint=HINT)
 
     def _lines(self) -> Iterator[str]:
         with (self._folder / JSONL).open("rb") as file:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..models.decoder import LayerWeights, Ops, Tap, attention_half, decoder_layer, final_hidden, mlp_half
 from ..models.decoding import PhasedOps, Segment, phased_layer, segments
+from ..models.kv_cache import KVCache
 from ..models.rope import rope_tables
 from ..models.weights import WeightSource
 from .agreement import Agreement, pcc
@@ -60,6 +61,21 @@ class Walk:
     modules: list[dict[str, float]] = field(default_factory=list)
     agreement: Agreement | None = None
     by_text: dict[str, Agreement] = field(default_factory=dict)
+
+    def agreement_on(self, tokens: EvaluationTokens, place: int) -> Agreement:
+        """Where to add what is found in the window at `place`; `pool` when all are."""
+        if tokens.texts:
+            return self.by_text.setdefault(tokens.texts[place], Agreement())
+        if self.agreement is None:
+            self.agreement = Agreement()
+        return self.agreement
+
+    def pool(self) -> None:
+        """Fills in the agreement on all texts together."""
+        if self.by_text:
+            self.agreement = Agreement()
+            for own in self.by_text.values():
+                self.agreement.absorb(own)
 
 
 @dataclass
@@ -196,14 +212,19 @@ def _candidate_outputs(streams: list[_Stream], weights: LayerWeights, candidate:
 def _isolated_outputs(
     streams: list[_Stream], weights: LayerWeights, candidate: PhasedOps, theirs: dict[str, list[Tensor]]
 ) -> dict[str, list[Tensor]]:
-    """The candidate's modules, in prefill form, each on what the reference gave its own."""
-    spec, own = weights.source.spec, candidate.at_layer(weights.layer)
-    taps: dict[str, list[Tensor]] = {"attention": [], "mlp": []}
+    """The candidate's modules, each on what the reference gave its own."""
+    spec, layer = weights.source.spec, candidate.at_layer(weights.layer)
+    outputs: dict[str, list[Tensor]] = {"attention": [], "mlp": []}
     for stream, attended in zip(streams, theirs["attention"], strict=True):
-        x = stream.reference
-        attention_half(own, spec, weights, x, stream.cos, stream.sin, _tap_into(taps))
-        mlp_half(own, spec, weights, x + attended, _tap_into(taps))
-    return taps
+        cache, taps = KVCache(), {name: list[Tensor]() for name in outputs}
+        for part in stream.parts:
+            own, rows = layer.in_phase(part.phase).continuing(cache), slice(part.start, part.stop)
+            x = stream.reference[:, rows]
+            attention_half(own, spec, weights, x, stream.cos[rows], stream.sin[rows], _tap_into(taps))
+            mlp_half(own, spec, weights, x + attended[:, rows], _tap_into(taps))
+        for name, pieces in taps.items():
+            outputs[name].append(torch.cat(pieces, dim=1))
+    return outputs
 
 
 def _taps() -> dict[str, list[Tensor]]:
@@ -232,15 +253,12 @@ def _compare_logits(
     head = source.tensor("lm_head")
     theirs = reference.matrix(head, "lm_head", "lm_head")
     ours = candidate.matrix(head, "lm_head", "lm_head")
-    walk.agreement = Agreement()
-    at_once = max(1, LOGITS_AT_A_TIME // spec.vocab_size)
+    at_once, done = max(1, LOGITS_AT_A_TIME // spec.vocab_size), 0
     for stream in streams:
         hidden_theirs = final_hidden(reference, spec, source, stream.reference)
         hidden_ours = final_hidden(candidate, spec, source, stream.candidate)
         for row, place in enumerate(stream.places):
-            agreements = [walk.agreement]
-            if tokens.texts:
-                agreements.append(walk.by_text.setdefault(tokens.texts[place], Agreement()))
+            own = walk.agreement_on(tokens, place)
             targets = torch.cat([stream.tokens[row, 1:], torch.tensor([-1])])
             for start in range(0, len(targets), at_once):
                 piece = slice(start, start + at_once)
@@ -248,6 +266,7 @@ def _compare_logits(
                 found = expected
                 if candidate is not reference:
                     found = candidate.linear(hidden_ours[row, piece], ours, None, "lm_head")
-                for agreement in agreements:
-                    agreement.add(found, expected, targets[piece], start)
-                progress("logits", walk.agreement.positions, tokens.count)
+                own.add(found, expected, targets[piece], start)
+                done += len(found)
+                progress("logits", done, tokens.count)
+    walk.pool()

@@ -13,6 +13,7 @@ from ..hardware.schema import Checked
 from ..models.weights import WeightSource
 from .accuracy import MODULES, Walk
 from .agreement import Agreement, Series, confidence_interval
+from .configuration import Experiment
 from .text import EvaluationTokens
 
 FIGURES = tuple(Agreement(positions=1).metrics())
@@ -28,6 +29,11 @@ class Bars(Checked):
     module: float
     layer: float
     model: float
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Bars:
+        asked = experiment.config.accuracy
+        return cls(asked.module_bar, asked.layer_bar, asked.model_bar)
 
 
 def metrics(

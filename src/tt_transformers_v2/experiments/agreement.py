@@ -24,6 +24,11 @@ class Correlation:
         self.count += x.numel()
         self.sums += torch.stack([x.sum(), y.sum(), x @ x, y @ y, x @ y])
 
+    def absorb(self, other: Correlation) -> None:
+        """Adds what another has seen."""
+        self.count += other.count
+        self.sums += other.sums
+
     @property
     def value(self) -> float:
         """-1 to 1; 1.0 for two constant signals that are equal, NaN when only one varies."""
@@ -131,6 +136,13 @@ class Agreement:
         self.reference_next_top1 += int((top[known, :1] == wanted).sum())
         self.reference_next_top5 += int((top[known] == wanted).any(-1).sum())
 
+    def absorb(self, other: Agreement) -> None:
+        """Adds what another has found."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.correlation.absorb(other.correlation)
+        self.series += other.series
+
     def by_place(self) -> Series:
         """Every position added, in order."""
         return Series(*(torch.cat([getattr(own, f.name) for own in self.series]) for f in fields(Series)))
@@ -150,6 +162,9 @@ class Agreement:
             "reference_next_token_top1": self.reference_next_top1 / predicted,
             "reference_next_token_top5": self.reference_next_top5 / predicted,
         }
+
+
+_COUNTS = tuple(f.name for f in fields(Agreement) if f.name not in ("correlation", "series"))
 
 
 def _exp(x: float) -> float:

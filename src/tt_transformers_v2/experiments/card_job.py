@@ -34,8 +34,7 @@ from ..models.rope import rope_tables
 from ..models.weights import WeightSource
 from ..perf.ops import padded_prompt
 from . import accuracy
-from .accuracy_section import metrics
-from .agreement import Agreement
+from .accuracy_section import Bars, metrics
 from .configuration import Experiment, Task, resolve
 from .runner import evaluation_tokens
 from .text import EvaluationTokens
@@ -104,21 +103,23 @@ class Measurement:
         self, model: TtnnModel, source: WeightSource, tokens: EvaluationTokens, expected: list[Tensor]
     ) -> dict[str, Any]:
         """Teacher forcing: logits after every token of every window, from prefill, beside the reference's."""
-        head = source.tensor("lm_head")
-        agreement = Agreement()
-        for window, hidden in zip(tokens.windows, expected, strict=True):
+        head, measured = source.tensor("lm_head"), 0
+        walk = accuracy.Walk(source.spec.num_layers)
+        for place, (window, hidden) in enumerate(zip(tokens.windows, expected, strict=True)):
+            agreement = walk.agreement_on(tokens, place)
             targets = torch.cat([window[1:], torch.tensor([-1])])
             done = 0
             for found in model.all_logits(window.tolist()):
                 piece = slice(done, done + len(found))
                 agreement.add(found, hidden[piece] @ head, targets[piece], done)
                 done += len(found)
-                self._progress("tokens", agreement.positions, tokens.count)
-        walk = accuracy.Walk(source.spec.num_layers, agreement=agreement)
+                self._progress("tokens", measured + done, tokens.count)
+            measured += done
+        walk.pool()
         return {
             "numerics": self._through(),
             "tensor_parallel": "as the card has it",
-            **metrics(walk, source, tokens, self._where()),
+            **metrics(walk, source, tokens, self._where(), bars=Bars.of(self.experiment)),
         }
 
     def _speed(self, model: TtnnModel, recorder: Recorder) -> dict[str, Any]:

@@ -69,6 +69,14 @@ class Numerics(Named):
     fast = "fast"
 
 
+class Part(Named):
+    """Which windows of a text are evaluated: with `even` and `odd` one part can choose and the other verify."""
+
+    all = "all"
+    even = "even"
+    odd = "odd"
+
+
 class Sampling(Named):
     """Where the next token is chosen."""
 
@@ -169,6 +177,7 @@ class WorkloadConfig(Checked):
     texts: list[str] = field(default_factory=lambda: ["python_topics"])
     text_file: str | None = None
     skip: int = 0
+    part: Part = Part.all
     max_seconds: float = 120.0
 
     def __post_init__(self) -> None:

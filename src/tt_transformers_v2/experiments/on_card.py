@@ -67,8 +67,12 @@ def beside_prediction(experiment: Experiment, answer: dict[str, Any]) -> dict[st
 
 
 def _refuse_unmeasured(experiment: Experiment) -> None:
-    """What can be predicted but is not run. Raises ConfigError."""
+    """What can be predicted or emulated but is not run. Raises ConfigError."""
     runtime = experiment.config.runtime
+    if experiment.config.workload.prefill_tokens is not None:
+        raise ConfigError("backend=ttnn measures accuracy in prefill form.", "Leave workload.prefill_tokens unset.")
+    if experiment.config.accuracy.isolated:
+        raise ConfigError("backend=ttnn measures whole models, not modules.", "Leave accuracy.isolated=false.")
     if runtime.sampling is Sampling.device:
         raise ConfigError("backend=ttnn chooses tokens on the host.", "Leave runtime.sampling unset.")
     if runtime.traced_prefill:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..hardware.errors import ConfigError
-from .configuration import SEARCHING, BackendName, Experiment, Task, hash_of, plain
+from .configuration import SEARCHING, BackendName, Experiment, Part, Task, hash_of, plain
 from .numerics_choice import choose_numerics
 from .results import SCHEMA_VERSION, environment, git_state, write_result
 from .summary import ProgressLine
@@ -108,7 +108,7 @@ def _accuracy(experiment: Experiment, show_progress: bool, reuse: bool) -> dict[
     kept = shared(source) if reuse else None
     candidate: Any = reference
     how = {"numerics": "float32", "tensor_parallel": "one chip"}
-    phases = Phases()
+    phases = Phases(workload.prefill_tokens, experiment.hardware.max_prefill_chunk_size)
     if config.backend.name is BackendName.emulated:
         how["numerics"] = choose_numerics(
             config.backend.numerics.value,
@@ -126,7 +126,6 @@ def _accuracy(experiment: Experiment, show_progress: bool, reuse: bool) -> dict[
             tensor_parallel=config.backend.tensor_parallel,
         )
         how["tensor_parallel"] = str(candidate.chips)
-        phases = Phases(workload.prefill_tokens, experiment.hardware.max_prefill_chunk_size)
     with ProgressLine(f"accuracy of {experiment.spec.name}", enabled=show_progress) as progress:
         walk = measure(
             source if kept is None else kept.source,
@@ -139,26 +138,36 @@ def _accuracy(experiment: Experiment, show_progress: bool, reuse: bool) -> dict[
             isolated=config.accuracy.isolated,
             references=None if kept is None else kept.references,
         )
-    bars = Bars(config.accuracy.module_bar, config.accuracy.layer_bar, config.accuracy.model_bar)
-    found = metrics(walk, source, tokens, candidate.name, bars=bars, prefill_tokens=phases.prefill_tokens)
-    return how | found
+    bars, prompt = Bars.of(experiment), workload.prefill_tokens
+    return how | metrics(walk, source, tokens, candidate.name, bars=bars, prefill_tokens=prompt)
 
 
 def evaluation_tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> EvaluationTokens:
     """The user's texts or the default one, or random token ids for a model without a tokenizer."""
-    from .text import random_windows, windows_of_texts
+    from .text import random_windows, read_text, text_windows, windows_of_texts
 
     config, workload = experiment.config, experiment.config.workload
     default = type(workload)().texts
     if workload.text_file is not None and workload.texts != default:
         raise ConfigError("workload.text_file and workload.texts are both set.", "Put the file among workload.texts.")
+    tokens, window = workload.tokens, workload.window
     if tokenizer is not None:
-        names = [workload.text_file] if workload.text_file else workload.texts
-        return windows_of_texts(tokenizer, names, workload.tokens, workload.window, workload.skip)
-    if workload.text_file is not None or workload.texts != default:
-        which = "workload.text_file needs" if workload.text_file else "workload.texts need"
-        raise ConfigError(f"{which} a tokenizer, and this model has none.", "Give model.path=DIR with tokenizer.json.")
-    return random_windows(experiment.spec.vocab_size, workload.tokens, workload.window, config.seed)
+        how: dict[str, Any] = {"skip": workload.skip, "part": workload.part}
+        if workload.text_file is not None:
+            return text_windows(tokenizer, *read_text(workload.text_file), tokens, window, **how)
+        return windows_of_texts(tokenizer, workload.texts, tokens, window, **how)
+    asked = {
+        "text_file": workload.text_file is not None,
+        "texts": workload.texts != default,
+        "skip": workload.skip > 0,
+        "part": workload.part is not Part.all,
+    }
+    if any(asked.values()):
+        which = ", ".join(f"workload.{name}" for name, is_set in asked.items() if is_set)
+        raise ConfigError(
+            f"{which} cannot be: this model has no tokenizer.", "Give model.path=DIR with tokenizer.json."
+        )
+    return random_windows(experiment.spec.vocab_size, tokens, window, config.seed)
 
 
 def _performance(experiment: Experiment) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two texts that share no position: one to search on, one to verify on. Their windows take turns in the same text."""
+"""Two texts that share no position: one to search on, one to verify on. Their windows take turns in the same texts."""
 
 from __future__ import annotations
 
@@ -8,29 +8,26 @@ from torch import Tensor
 
 from ...hardware.errors import ConfigError
 from ...models.tokenizer import Tokenizer
-from ..configuration import Experiment
-from ..text import default_text, read_text, text_windows
+from ..configuration import Experiment, Part
+from ..text import TextTooShort, disjoint_windows
 
 
 def search_and_verify(experiment: Experiment, tokenizer: Tokenizer) -> tuple[Tensor, Tensor, str]:
     """Token ids int64 [windows, search.window] to search on and to verify on, and the text's name.
 
-    Raises ConfigError when the text is too short.
+    Raises ConfigError when a text is too short, and for workload.part, which this divides by itself.
     """
-    wanted, file = experiment.config.search, experiment.config.workload.text_file
-    seen, unseen = -(-wanted.tokens // wanted.window), -(-wanted.verify_tokens // wanted.window)
-    text, name = read_text(file) if file else default_text()
-    needed = (seen + unseen) * wanted.window
+    wanted, workload = experiment.config.search, experiment.config.workload
+    if workload.part is not Part.all:
+        raise ConfigError("a search takes its two parts of a text itself.", "Leave workload.part out.")
+    counts = -(-wanted.tokens // wanted.window), -(-wanted.verify_tokens // wanted.window)
+    names = workload.texts if workload.text_file is None else [workload.text_file]
     try:
-        windows = text_windows(tokenizer, text, name, needed, wanted.window).windows
-    except ConfigError as error:
+        seen, unseen = disjoint_windows(tokenizer, names, counts, wanted.window, workload.skip)
+    except TextTooShort as error:
+        needed = sum(counts) * wanted.window
         raise ConfigError(
             f"{error.message.split(';')[0]}; the search needs {needed} (search.tokens, search.verify_tokens).",
-            "Lower search.tokens and search.verify_tokens, or give a longer workload.text_file.",
+            "Lower search.tokens and search.verify_tokens, or give a longer text.",
         ) from None
-    turns = [(i + 1) * seen // (seen + unseen) > i * seen // (seen + unseen) for i in range(seen + unseen)]
-    return (
-        torch.stack([window for window, searched in zip(windows, turns, strict=True) if searched]),
-        torch.stack([window for window, searched in zip(windows, turns, strict=True) if not searched]),
-        name,
-    )
+    return torch.stack(seen.windows), torch.stack(unseen.windows), seen.name

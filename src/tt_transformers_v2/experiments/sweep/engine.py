@@ -29,6 +29,7 @@ from .samplers import Objective, Sampler, best_trials, check_sampler, open_sampl
 from .settings import LauncherName, OnInvalid
 from .store import SWEEP_FILE, Store, discard_folder, discard_plan, holds_sweep, prepare
 from .tables import CSV, Tables, check_tables, row_of
+from .trackers import Tracker, check_trackers, open_trackers
 from .worker import Task
 
 _MOST_REASONS = 3
@@ -64,6 +65,7 @@ def run_sweep(overrides: Sequence[str], folder: Path) -> int:
     request = read_request(overrides)
     check_sampler(request.sweep)
     check_tables(request.sweep.parquet)
+    check_trackers(request.sweep)
     launcher = open_launcher(request.launcher)
     folder = (_resumed_folder(request, folder) if request.sweep.resume else folder).absolute()
     if not holds_sweep(folder):
@@ -90,7 +92,8 @@ def _run(request: Request, launcher: Launcher, folder: Path) -> int:
             if row["status"] != "skipped":
                 sampler.tell(int(row["job"].split("_")[0]), row)
         try:
-            _run_pending(state, request, launcher, sampler, progress)
+            with open_trackers(request.sweep, store.folder) as trackers:
+                _run_pending(state, request, launcher, sampler, trackers, progress)
         except KeyboardInterrupt:
             interrupted = True
     store.remove_leftovers()
@@ -201,7 +204,14 @@ def _rows_so_far(state: _State, retry_failed: bool) -> Iterator[dict[str, Any]]:
         yield row_of(job.name, result, keys)
 
 
-def _run_pending(state: _State, request: Request, launcher: Launcher, sampler: Sampler, progress: Progress) -> None:
+def _run_pending(
+    state: _State,
+    request: Request,
+    launcher: Launcher,
+    sampler: Sampler,
+    trackers: Sequence[Tracker],
+    progress: Progress,
+) -> None:
     """Runs the missing jobs; stops early after sweep.max_failures of them."""
     most, failures = request.sweep.max_failures, 0
     summaries = launcher.run(_tasks(state, request, sampler), progress.started)
@@ -213,6 +223,8 @@ def _run_pending(state: _State, request: Request, launcher: Launcher, sampler: S
                 )
             state.tables.add(summary.row)
             sampler.tell(summary.number, summary.row)
+            for tracker in trackers:
+                tracker.tell(summary.row, state.store.folder / summary.row["job"])
             progress.finished(summary)
             failures += summary.failed
             if most is not None and failures >= most:

@@ -23,6 +23,13 @@ class SamplerName(Named):
     optuna = "optuna"
 
 
+class TrackerName(Named):
+    """What else is told of finished jobs."""
+
+    mlflow = "mlflow"
+    tensorboard = "tensorboard"
+
+
 class LauncherName(Named):
     """Where jobs run: in this process, in worker processes, as Slurm jobs or local processes by submitit, on ray."""
 
@@ -46,6 +53,8 @@ class SweepConfig(Checked):
     resume: str | None = None
     retry_failed: bool = False
     parquet: bool = False
+    trackers: list[TrackerName] = field(default_factory=list)
+    mlflow_uri: str | None = None
     sampler: SamplerName = SamplerName.grid
     trials: int = 40
     objectives: list[str] = field(default_factory=list)

@@ -160,7 +160,7 @@ BAD_TEXT = ROOT / "tests/data/hf_llama/model.safetensors"
         (["--multirn"], "Did you mean --multirun?"),
         (["model.path=/nowhere"], "does not exist"),
         (["model=hf"], "model.path=DIR"),
-        (["workload.text_file=/nowhere"], "No such file"),
+        (["workload.text_file=/nowhere"], "/nowhere cannot be read"),
         ([f"workload.text_file={BAD_TEXT}"], "not UTF-8"),
         (["workload.tokens=99999999"], "Set workload.tokens="),
         (["backend=ttnn"], "Use backend=emulated"),

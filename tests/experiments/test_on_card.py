@@ -31,6 +31,12 @@ WITHOUT = dataclasses.replace(WITH_CARD, cards=())
 
 ACCURACY = {
     "numerics": "ttnn 0.81.1",
+    "tensor_parallel": "as the card has it",
+    "confidence_interval": None,
+    "by_phase": None,
+    "by_text": None,
+    "by_position": [],
+    "below_bar": None,
     "basis": "measured on N150 through ttnn 0.81.1 against float32 reference",
     "weights": "real",
     "text": "text",

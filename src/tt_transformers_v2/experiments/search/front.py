@@ -74,7 +74,8 @@ def spread(steps: Sequence[Step], points: int) -> list[int]:
         return [0]
     by_time = [steps[-1].saves_us * i / (points - 1) for i in range(points)]
     chosen = {0, len(steps)}
-    small = max(min(step.kl for step in steps), steps[-1].kl * 1e-3)
+    # A front that costs nothing is spread by time alone: all its logarithms are those of one small number.
+    small = max(min(step.kl for step in steps), steps[-1].kl * 1e-3) or 1.0
     for i in range(points - 2):
         wanted = by_time[i + 1] if i % 2 == 0 else small * (steps[-1].kl / small) ** ((i + 1) / (points - 1))
         of = [step.saves_us if i % 2 == 0 else step.kl for step in steps]

@@ -154,10 +154,11 @@ class _Scale:
 
 def _draw_point(drawing: Drawing, scale: _Scale, row: Mapping[str, Any], chosen: str | None) -> None:
     x, y = scale.of(row)
-    low, _ = scale.at(row["kl_low"], row[scale.key])
-    high, _ = scale.at(row["kl_high"], row[scale.key])
     preset = "steps" not in row
-    drawing.add(Line((low, y), (high, y), "prefill" if preset else "decode", 1.0))
+    if row["kl_low"] is not None:
+        low, _ = scale.at(row["kl_low"], row[scale.key])
+        high, _ = scale.at(row["kl_high"], row[scale.key])
+        drawing.add(Line((low, y), (high, y), "prefill" if preset else "decode", 1.0))
     if preset:
         drawing.add(Box(x - 6, y - 6, 12, 12, "prefill"), Words(x, y + 22, row["name"], "ink", 12, "middle"))
         return

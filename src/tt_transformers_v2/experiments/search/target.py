@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -21,14 +22,14 @@ _COMPUTED, _AT_ONCE = 512, 32
 
 @dataclass(frozen=True)
 class Divergence:
-    """How far logits are from the reference's: KL in nats per position with its 95 % confidence interval, the share of
-    positions with the same most likely token, PCC over all logits."""
+    """How far logits are from the reference's: KL in nats per position with its 95 % confidence interval (None on a
+    text too short for one), the share of positions with the same most likely token, PCC over all logits."""
 
     kl: float
     top1: float
     pcc: float
-    kl_low: float
-    kl_high: float
+    kl_low: float | None = None
+    kl_high: float | None = None
 
 
 class Target:
@@ -68,7 +69,7 @@ class Target:
         covariance = products - total * self._sum / count
         spread = (squares - total * total / count) * (self._squares - self._sum * self._sum / count)
         pcc = covariance / spread**0.5 if spread > 0 else 1.0
-        low, high = (max(bound, 0.0) for bound in confidence_interval(kl))
+        low, high = (None if math.isnan(bound) else max(bound, 0.0) for bound in confidence_interval(kl))
         return Divergence(max(float(kl.mean()), 0.0), same / positions, pcc, low, high)
 
 

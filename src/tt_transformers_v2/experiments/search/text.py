@@ -59,7 +59,7 @@ def _table(section: Mapping[str, Any]) -> Any:
             f"{row['decode_tokens_per_s_per_user']:.2f}",
             f"{row['ttft_ms']:.0f}",
             f"{row['kl_divergence']:.4f}",
-            f"{row['kl_low']:.4f} to {row['kl_high']:.4f}",
+            "" if row["kl_low"] is None else f"{row['kl_low']:.4f} to {row['kl_high']:.4f}",
             f"{row['top1']:.1%}",
             f"{row['pcc']:.5f}",
             f"{row['searched_kl']:.4f}",

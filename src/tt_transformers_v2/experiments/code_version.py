@@ -14,6 +14,7 @@ _ROOMS = (
     "numerics/*.py",
     "models/*.py",
     "backends/*.py",
+    "experiments/accuracy.py",
     "experiments/search/target.py",
     "experiments/search/replay.py",
 )

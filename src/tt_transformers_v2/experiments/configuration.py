@@ -154,6 +154,15 @@ class AccuracyConfig(Checked):
 
 
 @dataclass
+class CacheConfig(Checked):
+    """What is kept on disk between runs. Nothing that is measured depends on it."""
+
+    AT_LEAST = {"reference_gib": 0}  # noqa: RUF012
+
+    reference_gib: float = 4.0
+
+
+@dataclass
 class WorkloadConfig(Checked):
     """What is asked of the model; see conf/workload for the units."""
 
@@ -238,9 +247,10 @@ class ExperimentConfig(HardwareSections):
     model_rules: RuleSet = RuleSet.tttv1
     layers: list[Any] = field(default_factory=list)
     search: SearchConfig = field(default_factory=SearchConfig)
-    # How many jobs run, and where; what one of them is does not depend on these.
+    # How many jobs run, where, and what they leave for others; what one of them is does not depend on these.
     sweep: SweepConfig = field(default_factory=SweepConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
 
 
 @dataclass

@@ -7,32 +7,45 @@ Everything is known by content (fingerprints, token ids), and bounded; figures a
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from ..backends.prepared import PreparedWeights
 from ..models.kept import KeptWeights
 from ..models.weights import WeightSource
+from .reference_store import ReferenceStore
 
 MOST_PREPARED_BYTES = 4 << 30
 MOST_REFERENCE_BYTES = 1 << 30
 
 
 class References:
-    """The reference's module outputs by text and layer, as long as there is room."""
+    """The reference's module outputs by text and layer, as long as there is room; and in `disk`, where one is given."""
 
-    def __init__(self, most_bytes: int = MOST_REFERENCE_BYTES) -> None:
+    def __init__(self, most_bytes: int = MOST_REFERENCE_BYTES, disk: ReferenceStore | None = None) -> None:
         self._most = most_bytes
+        self._disk = disk
         self._bytes = 0
         self._kept: OrderedDict[tuple[bytes, int], dict[str, list[Tensor]]] = OrderedDict()
 
     def get(self, text: bytes, layer: int) -> dict[str, list[Tensor]] | None:
         """Module -> outputs by stream, or None. Not to be changed."""
-        return self._kept.get((text, layer))
+        found = self._kept.get((text, layer))
+        if found is None and self._disk is not None:
+            found = self._disk.get(text, layer)
+            if found is not None:
+                self._keep(text, layer, found)
+        return found
 
     def add(self, text: bytes, layer: int, outputs: dict[str, list[Tensor]]) -> None:
         """Keeps what fits; the texts used longest ago make room."""
+        self._keep(text, layer, outputs)
+        if self._disk is not None:
+            self._disk.add(text, layer, outputs)
+
+    def _keep(self, text: bytes, layer: int, outputs: dict[str, list[Tensor]]) -> None:
         size = sum(tensor.nbytes for tensors in outputs.values() for tensor in tensors)
         while self._kept and self._bytes + size > self._most and next(iter(self._kept))[0] != text:
             _, dropped = self._kept.popitem(last=False)
@@ -44,21 +57,28 @@ class References:
 
 @dataclass
 class Shared:
-    """One model's: its weights, their packed forms and the reference's states."""
+    """One model's: its weights, their packed forms and the reference's states.
+
+    `prepared` is None for a model too large to keep, whose weights are read anew for every job.
+    """
 
     source: KeptWeights
-    prepared: PreparedWeights = field(default_factory=lambda: PreparedWeights(MOST_PREPARED_BYTES))
-    references: References = field(default_factory=References)
+    prepared: PreparedWeights | None
+    references: References
 
 
 _last: list[Shared] = []
 
 
-def shared(source: WeightSource) -> Shared | None:
-    """What earlier jobs of this process left for the same weights; None for models too large to keep, and for
-    synthetic ones, which are walked layer by layer."""
+def shared(source: WeightSource, disk: Callable[[], ReferenceStore | None]) -> Shared | None:
+    """What earlier jobs of this process left for the same weights; `disk` opens what earlier processes left.
+
+    None for synthetic weights, which are walked as far as time allows: a faster walk would have other figures.
+    """
     if source.synthetic:
         return None
     if not _last or (_last[0].source.fingerprint, _last[0].source.spec) != (source.fingerprint, source.spec):
-        _last[:] = [Shared(KeptWeights(source))]
-    return _last[0] if _last[0].source.kept else None
+        kept = KeptWeights(source)
+        prepared = PreparedWeights(MOST_PREPARED_BYTES) if kept.kept else None
+        _last[:] = [Shared(kept, prepared, References(disk=disk()))]
+    return _last[0]

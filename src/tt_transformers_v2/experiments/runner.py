@@ -12,10 +12,11 @@ from ..hardware.errors import ConfigError
 from .configuration import SEARCHING, BackendName, Experiment, Part, Task, hash_of, plain
 from .numerics_choice import choose_numerics
 from .results import SCHEMA_VERSION, environment, git_state, write_result
-from .summary import ProgressLine
+from .summary import GIB, ProgressLine
 
 if TYPE_CHECKING:
     from ..models.tokenizer import Tokenizer
+    from .reference_store import ReferenceStore
     from .text import EvaluationTokens
 
 
@@ -105,7 +106,7 @@ def _accuracy(experiment: Experiment, show_progress: bool, reuse: bool) -> dict[
         experiment.spec, path=config.model.path, package=config.model.package, seed=config.seed
     )
     tokens = evaluation_tokens(experiment, tokenizer)
-    kept = shared(source) if reuse else None
+    kept = shared(source, lambda: _reference_store(experiment)) if reuse else None
     candidate: Any = reference
     how = {"numerics": "float32", "tensor_parallel": "one chip"}
     phases = Phases(workload.prefill_tokens, experiment.hardware.max_prefill_chunk_size)
@@ -140,6 +141,19 @@ def _accuracy(experiment: Experiment, show_progress: bool, reuse: bool) -> dict[
         )
     bars, prompt = Bars.of(experiment), workload.prefill_tokens
     return how | metrics(walk, source, tokens, candidate.name, bars=bars, prefill_tokens=prompt)
+
+
+def _reference_store(experiment: Experiment) -> ReferenceStore | None:
+    from ..hardware.composition import outputs_dir
+    from ..models.open_model import model_files
+    from .reference_store import ReferenceStore
+
+    most, model = int(experiment.config.cache.reference_gib * GIB), experiment.config.model
+    if not most:
+        return None
+    return ReferenceStore(
+        outputs_dir() / "cache" / "reference", most, model_files(path=model.path, package=model.package)
+    )
 
 
 def evaluation_tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> EvaluationTokens:

@@ -125,7 +125,7 @@ def _accuracy_lines(accuracy: dict[str, Any] | None) -> list[tuple[str, str]]:
             (
                 "top-1 / top-5",
                 f"[bold]{accuracy['top1']:.1%}[/] / [bold]{accuracy['top5']:.1%}[/] agreement with the reference"
-                f"{_interval(accuracy, 'top1', '.1%')}",
+                f"{_interval(accuracy, 'top1', '.1%')}{_interval(accuracy, 'top5', '.1%')}",
             ),
             (
                 "KL / PCC",
@@ -143,10 +143,10 @@ def _accuracy_lines(accuracy: dict[str, Any] | None) -> list[tuple[str, str]]:
     return lines
 
 
-def _interval(accuracy: dict[str, Any], figure: str, form: str) -> str:
-    """The 95 % interval of a figure in brackets, where there is one."""
+def _interval(accuracy: dict[str, Any], figure: str, form: str, of: str = "") -> str:
+    """The 95 % interval of a figure in brackets, where there is one; `of` says what it is of."""
     low, high = ((accuracy["confidence_interval"] or {}).get(figure)) or (None, None)
-    return "" if low is None else f" [dim]({low:{form}} to {high:{form}})[/]"
+    return "" if low is None else f" [dim]({of}{low:{form}} to {high:{form}})[/]"
 
 
 def _detail_lines(accuracy: dict[str, Any]) -> list[tuple[str, str]]:
@@ -175,7 +175,10 @@ _SHORT_WINDOW = 5
 def _text_lines(accuracy: dict[str, Any]) -> list[tuple[str, str]]:
     perplexity, reference = (_figure(accuracy[name]) for name in ("perplexity", "reference_perplexity"))
     return [
-        ("perplexity", f"{perplexity} (reference {reference})"),
+        (
+            "perplexity",
+            f"{perplexity} (reference {reference}){_interval(accuracy, 'perplexity_ratio', '.3f', 'ratio ')}",
+        ),
         (
             "next token",
             f"top-1 {accuracy['next_token_top1']:.3f}, top-5 {accuracy['next_token_top5']:.3f} "

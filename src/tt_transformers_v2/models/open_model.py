@@ -49,6 +49,14 @@ def open_weights(
     return GgufWeights(place, _agreed(spec, gguf_spec(place), place)), gguf_tokenizer(place)
 
 
+def model_files(*, path: str | None = None, package: str | None = None) -> list[Path]:
+    """The files that `open_weights` reads weights from, sorted; none for synthetic ones. Raises ConfigError."""
+    if not path and not package:
+        return []
+    place = _model_place(path) if path else packaged_gguf(str(package))
+    return sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+
+
 def read_spec(path: str) -> ModelSpec:
     """The shapes that a Hugging Face folder or a .gguf file states; no weights are read. Raises ConfigError."""
     place = _model_place(path)

@@ -190,6 +190,10 @@ def _run_one(plain: Any, typed: set[str], overrides: list[str], folder: Path, in
         )
     else:
         print_summary(experiment, result, str(folder / RESULT_FILE))
+        if result["search"] is not None:
+            from .experiments.report import write_report
+
+            print(f"report {write_report(folder)}")
     return result
 
 

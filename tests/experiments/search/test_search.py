@@ -2,6 +2,7 @@
 """Whole searches of a tiny model, and what is refused before one begins."""
 
 import csv
+import json
 
 import pytest
 from searching import resolved, search
@@ -9,6 +10,7 @@ from searching import resolved, search
 from tt_transformers_v2.experiments.configuration import resolve_or_refuse
 from tt_transformers_v2.experiments.overrides import check_overrides
 from tt_transformers_v2.experiments.performance import predict
+from tt_transformers_v2.experiments.report import write_report
 from tt_transformers_v2.experiments.search.export import same_numerics
 from tt_transformers_v2.experiments.search.replay import Replay
 from tt_transformers_v2.hardware import composition
@@ -206,3 +208,17 @@ def test_options_too_large_for_the_device_are_refused(tmp_path):
     checked = check_overrides(["task=search", "model=llama8b", "device=n150"])
     with pytest.raises(ConfigError, match="most accurate options"):
         run(resolve_or_refuse(compose(checked.texts), checked.typed), tmp_path, show_progress=False)
+
+
+def test_a_report_shows_the_front_and_the_heat_map_and_runs_nothing_of_theirs(found, tmp_path):
+    result = json.loads((found[0] / "result.json").read_text())
+    section = result["search"]
+    section["chosen"] = "point_00"
+    section["points"][0]["sentence"] += " <script>alert(1)</script>"
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    page = write_report(tmp_path).read_text()
+    assert page.count("data:image/svg+xml;base64,") == 2
+    assert "img-src data:" in page
+    assert all(f"<td>{point['name']}</td>" in page for point in section["points"])
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script>alert" not in page

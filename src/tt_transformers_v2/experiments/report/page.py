@@ -15,6 +15,7 @@ from ..results import write_atomically
 from .compare import TOLERANCE
 from .data import build_document
 from .loading import Sweep, read_sweeps
+from .searches import search_sections
 
 REPORT_FILE = "report.html"
 _SCRIPTS = ("base.js", "state.js", "plot.js", "sensitivity.js", "table.js", "details.js", "compare.js", "main.js")
@@ -30,20 +31,22 @@ def write_report(folder: Path) -> Path:
 
 def write_page(sweeps: Sequence[Sweep], path: Path, *, compared: bool = False, tolerance: float = TOLERANCE) -> Path:
     """The report over `sweeps` at `path`; see `build_document`. Raises ConfigError where it cannot be written."""
-    page = render(build_document(sweeps, compared=compared, tolerance=tolerance))
+    document = build_document(sweeps, compared=compared, tolerance=tolerance)
+    page = render(document, search_sections(sweeps))
     write_atomically(path, page, hint="Choose another --out.")
     return path
 
 
-def render(document: dict[str, Any]) -> str:
-    """The page over a document of `build_document`.
+def render(document: dict[str, Any], searches: str = "") -> str:
+    """The page over a document of `build_document`, with the sections of `search_sections`.
 
     Only our own style and script may run, by their hashes, and nothing may be fetched: text from a result that reads
     like HTML stays text.
     """
     style, script = _asset("report.css"), "\n".join(_asset(name) for name in _SCRIPTS)
     parts = {
-        "policy": f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'",
+        "policy": f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:",
+        "searches": searches,
         "style": style,
         "data": embedded_json(document),
         "script": script,

@@ -53,7 +53,7 @@ class SearchConfig(Checked):
     points: int = 12
     max_minutes: float = 20.0
     tokens: int = 512
-    verify_tokens: int = 1024
+    verify_tokens: int = 512
     window: int = 256
     numerics: SearchNumerics = SearchNumerics.fast
     verify_numerics: SearchNumerics = SearchNumerics.exact

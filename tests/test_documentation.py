@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The README's tour, run as written but on few tokens; its Python example; its links."""
 
+import importlib
 import importlib.util
 import os
 import re
@@ -78,3 +79,11 @@ def test_set_up_finds_an_interpreter_and_the_makefile_names_both_commands():
     assert re.match(r"Python 3\.1[012]\.", version)
     assert {"run", "test"} <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_every_console_script_names_a_function():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    targets = re.findall(r'^tt-[a-z-]+ = "([a-z0-9_.]+):([a-z]+)"$', text, flags=re.MULTILINE)
+    assert len(targets) >= 8
+    for module, function in targets:
+        assert callable(getattr(importlib.import_module(module), function))

@@ -55,8 +55,17 @@ def run_search(experiment: Experiment, folder: Path, progress: Progress) -> dict
     front = Front(subject, sensitivities.base.kl, steps, Runs(replay, known), unseen)
     presets = [front.preset(name, preset) for name, preset in presets_of(experiment).items()]
     faster = [count for preset in presets if (count := _just_faster(front, preset, settings)) is not None]
-    points, left_out = _verified(front, faster, settings, end, progress)
+    counts = _ends_first(spread(front.steps, settings.points))
+    for number, count in enumerate(counts):
+        progress("front on the search's text", number, len(counts))
+        front.search(count)
+    # What answers the question comes first; the rest of the front as long as there is time.
+    points = [front.verify(count) for count in dict.fromkeys([*counts[:2], *faster])]
     chosen = _chosen(front, points, settings)
+    left_out = _verify_others(front, points, counts, settings, end, progress)
+    points.sort(key=lambda point: point.steps)
+    if settings.max_kl is not None or settings.min_top1 is not None:
+        chosen = max((point for point in points if _meets(point, settings)), key=lambda point: point.steps)
     found = search_section(folder, front, sensitivities, points, presets, chosen, left_out)
     return _finished(folder, section | found, started)
 
@@ -110,27 +119,23 @@ def _just_faster(front: Front, preset: Preset, settings: SearchConfig) -> int | 
     return count if count <= len(front.steps) else None
 
 
-def _verified(
-    front: Front, faster: list[int], settings: SearchConfig, end: float, progress: Progress
-) -> tuple[list[Point], int]:
-    """The points of the front that were verified, and how many the time did not allow.
-
-    Ends come first, then those just faster than a preset, then what halves the widest gap, so that an early end leaves
-    an even front.
-    """
-    counts = _ends_first(spread(front.steps, settings.points))
-    wanted = list(dict.fromkeys([*counts[:2], *faster, *counts[2:]]))[: settings.points]
-    points: list[Point] = []
+def _verify_others(
+    front: Front, points: list[Point], counts: list[int], settings: SearchConfig, end: float, progress: Progress
+) -> int:
+    """Adds to `points` those of `counts` that are not among them, up to search.points altogether; returns how many the
+    time did not allow. What halves the widest gap comes first, so that an early end leaves an even front."""
+    known = {point.steps for point in points}
+    wanted = [count for count in counts if count not in known][: max(settings.points - len(points), 0)]
     longest = 0.0
     for number, count in enumerate(wanted):
         progress("verification", number, len(wanted))
         started = time.monotonic()
-        if points and started + longest > end:
-            return sorted(points, key=lambda point: point.steps), len(wanted) - number
-        points.append(front.verify(count))
+        if started + longest > end:
+            return len(wanted) - number
+        _point(front, points, count)
         longest = max(longest, time.monotonic() - started)
     progress("verification", len(wanted), len(wanted))
-    return sorted(points, key=lambda point: point.steps), 0
+    return 0
 
 
 def _ends_first(counts: list[int]) -> list[int]:
@@ -223,7 +228,6 @@ def _point(front: Front, points: list[Point], count: int) -> Point:
     if known is None:
         known = front.verify(count)
         points.append(known)
-        points.sort(key=lambda point: point.steps)
     return known
 
 

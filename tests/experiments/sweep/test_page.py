@@ -15,7 +15,7 @@ COMMANDS = re.findall(
 
 
 def test_the_commands_are_found():
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) == 7
 
 
 @pytest.mark.parametrize("command", COMMANDS)

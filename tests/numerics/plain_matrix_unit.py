@@ -133,18 +133,19 @@ def product_of(
     )
 
 
-def elements(op: str, a: torch.Tensor, b: torch.Tensor, fidelity: str, wide: bool) -> torch.Tensor:
-    """The unit's add, sub or mul of two matrices."""
+def elements(
+    op: str, a: torch.Tensor, b: torch.Tensor, start: torch.Tensor, fidelity: str, wide: bool, wormhole: bool
+) -> torch.Tensor:
+    """Dst after the unit's add, sub or mul of two matrices, onto `start`."""
     result = []
-    for row_a, row_b in zip(to_bits(a), to_bits(b), strict=True):
+    for row_a, row_b, row_d in zip(to_bits(a), to_bits(b), to_bits(start), strict=True):
         result.append([])
-        for x, y in zip(row_a, row_b, strict=True):
-            dst = 0
+        for x, y, dst in zip(row_a, row_b, row_d, strict=True):
             if op == "mul":
                 for phase in range(PHASES[fidelity]):
                     sign, exponent, magnitude = product(x, y, phase)
                     term = (sign, exponent, magnitude << 13) if exponent > 0 else (0, 0, 0)
-                    dst = add_to_dst([term], dst, wide, False)
+                    dst = add_to_dst([term], dst, wide, wormhole)
             else:
                 terms = []
                 for bits, flip in ((x, 0), (y, int(op == "sub"))):
@@ -155,7 +156,7 @@ def elements(op: str, a: torch.Tensor, b: torch.Tensor, fidelity: str, wide: boo
                 for sign, exponent, magnitude in terms:
                     aligned = rounded(magnitude, largest - exponent) if largest - exponent < 12 else 0
                     total += -aligned if sign else aligned
-                dst = add_to_dst([(int(total < 0), largest, abs(total) << 13)], 0, wide, False)
+                dst = add_to_dst([(int(total < 0), largest, abs(total) << 13)], dst, wide, wormhole)
             result[-1].append(dst)
     return from_bits(result)
 
@@ -188,5 +189,5 @@ def matmul_in_blocks(
         else:
             in_l1 = quantize(in_l1 + packed, "bf16")
     if bias is not None:
-        dst = elements("add", in_l1, bias.expand(zero.shape), "LoFi", wide)
+        dst = elements("add", in_l1, bias.expand(zero.shape), zero, "LoFi", wide, False)
     return pack_output(dst, out, wide)

@@ -182,12 +182,19 @@ def test_equals_plain_python_on_any_bits(data: st.DataObject, fidelity: str, wid
 
 @settings(max_examples=200, deadline=None)
 @given(
-    data=st.data(), op=st.sampled_from(["add", "sub", "mul"]), fidelity=st.sampled_from(FIDELITIES), wide=st.booleans()
-)
-def test_eltwise_equals_plain_python(data: st.DataObject, op: str, fidelity: str, wide: bool) -> None:
+    data=st.data(), op=st.sampled_from(["add", "sub", "mul"]), fidelity=st.sampled_from(FIDELITIES), wide=st.booleans(),
+    wormhole=st.booleans(), onto=st.booleans(),
+)  # fmt: skip
+def test_eltwise_equals_plain_python(
+    data: st.DataObject, op: str, fidelity: str, wide: bool, wormhole: bool, onto: bool
+) -> None:
     a, b = data.draw(matrices((4, 5), False)), data.draw(matrices((4, 5), False))
-    result = eltwise(op, a, b, math_fidelity=fidelity, fp32_dest_acc_en=wide, out="dst")
-    np.testing.assert_array_equal(bits(result), bits(elements(op, a, b, fidelity, wide)))
+    start = data.draw(matrices((4, 5), not wide)) if onto else torch.zeros(4, 5)
+    result = eltwise(
+        op, a, b, math_fidelity=fidelity, fp32_dest_acc_en=wide, arch="wormhole" if wormhole else "blackhole",
+        out="dst", initial_dst=start if onto else None,
+    )  # fmt: skip
+    np.testing.assert_array_equal(bits(result), bits(elements(op, a, b, start, fidelity, wide, wormhole)))
 
 
 @BOTH

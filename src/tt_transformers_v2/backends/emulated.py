@@ -18,7 +18,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ..hardware.schema import DataFormat, DeviceConfig
-from ..models.decoding import PREFILL
+from ..models.decoding import DECODE, PREFILL
 from ..models.rope import apply_rope
 from ..numerics import quantize
 from .matrix_units import ExactUnit, FastUnit, MatrixUnit
@@ -56,7 +56,11 @@ class EmulatedOps(HostLayout):
 
     def at_layer(self, layer: int) -> EmulatedOps:
         own = self.hardware.for_layer(layer)
-        return self if own is self.hardware else self._changed(own, self.phase)
+        if own is self.hardware:
+            return self
+        changed = self._changed(own, self.phase)
+        changed.chips = ONE_CHIP if self.chips is ONE_CHIP else TensorParallel.of(own)  # a layer may have its own `ccl`
+        return changed
 
     def in_phase(self, phase: str) -> EmulatedOps:
         return self if phase == self.phase else self._changed(self.hardware, phase)
@@ -69,13 +73,13 @@ class EmulatedOps(HostLayout):
 
     def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Any:
         stored, kernel = format_name(self.hardware.precision.of(tensor_group)), self._kernel(op_group)
-        chips = self.chips.chips(op_group, weight.shape[1], self.phase)
+        chips = self.chips.chips(op_group, weight.shape[1])
 
         def make() -> Any:
             packed = quantize(weight, stored)
             if chips == 1:
                 return self.unit.prepare(packed, kernel)
-            return [self.unit.prepare(packed[part], kernel) for part in self.chips.parts(len(packed), chips)]
+            return [self.unit.prepare(packed[part], kernel) for part in self.chips.parts(op_group, len(packed), chips)]
 
         if self.prepared is None:
             return make()
@@ -97,19 +101,23 @@ class EmulatedOps(HostLayout):
         kernel = self._kernel(op_group)
         if not isinstance(weight, list):
             return self.unit.linear(x, weight, bias, kernel, out)
-        parts = self.chips.parts(x.shape[-1], self.chips.chips(op_group, weight[0].shape[-1], self.phase))
+        chips = self.chips.chips(op_group, weight[0].shape[-1])
+        parts = self.chips.parts(op_group, x.shape[-1], chips)
         products = [
             self.unit.linear(x[..., part], own, None, kernel, out) for part, own in zip(parts, weight, strict=True)
         ]
         if op_group in OVER_HEADS:
             return torch.stack(products)  # for `reduce`
-        summed = self.chips.total(products, out, self.unit.add)
+        summed = self._total(products, chips, out)
         return summed if bias is None else self.unit.add(summed, bias, out)
 
     def reduce(self, x: Tensor, half: str) -> Tensor:
         if x.ndim == 3:  # whole on one chip
             return x
-        return self.chips.total(list(x), self._activations("ff2" if half == "mlp" else "o"), self.unit.add)
+        return self._total(list(x), self.chips.heads, self._activations("ff2" if half == "mlp" else "o"))
+
+    def _total(self, products: list[Tensor], chips: int, out: str) -> Tensor:
+        return self.chips.total(products, chips, out, self.unit, decode=self.phase == DECODE)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         return self.rounded(rms_norm(x, weight, eps))

@@ -32,7 +32,9 @@ class MatrixUnit(Protocol):
         """x [..., M, K] @ y [..., K, N]."""
         ...
 
-    def add(self, x: Tensor, y: Tensor, out: str) -> Tensor: ...
+    def add(self, x: Tensor, y: Tensor, out: str, onto: Tensor | None = None) -> Tensor:
+        """x + y, or onto + (x + y) in one step."""
+        ...
 
 
 class FastUnit:
@@ -48,8 +50,8 @@ class FastUnit:
     def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
         return fast.matmul(x, y, out=out, **_how(kernel))
 
-    def add(self, x: Tensor, y: Tensor, out: str) -> Tensor:
-        return quantize(x + y, out)
+    def add(self, x: Tensor, y: Tensor, out: str, onto: Tensor | None = None) -> Tensor:
+        return quantize(x + y if onto is None else onto + (x + y), out)
 
 
 class ExactUnit:
@@ -77,8 +79,17 @@ class ExactUnit:
     def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
         return exact.matmul(x, y, arch=self.arch, packer_l1_acc=kernel.packer_l1_acc, out=out, **_how(kernel))
 
-    def add(self, x: Tensor, y: Tensor, out: str) -> Tensor:
-        return exact.eltwise("add", x, y, math_fidelity="HiFi4", fp32_dest_acc_en=False, arch=self.arch, out=out)
+    def add(self, x: Tensor, y: Tensor, out: str, onto: Tensor | None = None) -> Tensor:
+        return exact.eltwise(
+            "add",
+            x,
+            y,
+            math_fidelity="HiFi4",
+            fp32_dest_acc_en=False,
+            arch=self.arch,
+            out=out,
+            initial_dst=None if onto is None else onto.contiguous(),
+        )
 
 
 def block_width(depth: int) -> int:

@@ -81,7 +81,7 @@ def run_blocks(
         dst = pack_output(dst, partials, wide)
     rows = bias.expand(dst.shape).contiguous()
     left, right = _cells(dst).reshape(-1), _cells(rows).reshape(-1)
-    result = torch.empty_like(dst)
+    result = torch.zeros_like(dst)
     sums = _cells(result).reshape(-1)
     # Wormhole's sum of -1 cannot occur: a sum of two operands is a multiple of 2^13.
     run_split(lambda lo, hi: eltwise(left, right, sums, ADD, 1, wide, False, lo, hi), sums.size, sums.size)

@@ -144,13 +144,13 @@ def accumulate(in0, shift0, in1, shift1, index0, index1, dst, chosen, rows, pane
 
 @kernel
 def eltwise(left, right, out, op, phases, wide, wormhole, lo, hi):  # type: ignore[no-untyped-def]
-    """Elements lo..hi of float32 bits: out = left op right in the matrix unit; left is SrcA, right is SrcB."""
+    """Elements lo..hi of float32 bits: out += left op right in the matrix unit; left is SrcA, right SrcB, out Dst."""
     for i in range(lo, hi):
         a, b = np.int64(left[i]), np.int64(right[i])
         ea, eb = (a >> 23) & 255, (b >> 23) & 255
         fa = 0x400 | ((a >> 13) & 0x3FF) if ea != 0 else 0
         fb = 0x400 | ((b >> 13) & 0x3FF) if eb != 0 else 0
-        d = 0
+        d = np.int64(out[i])
         if op == MUL:
             for phase in range(phases):
                 odd, second = phase % 2, phase // 2

@@ -176,6 +176,7 @@ def eltwise(
     fp32_dest_acc_en: bool,
     arch: str = "wormhole",
     out: str = "bf16",
+    initial_dst: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """a op b, element by element, in the matrix unit (ELWADD, ELWSUB, ELWMUL).
 
@@ -184,12 +185,13 @@ def eltwise(
         a, b: float32 or bfloat16 CPU tensors that broadcast; a is SrcA, b SrcB; float32 is read as tf32.
         math_fidelity: of "mul"; sums have one phase whatever it is.
         fp32_dest_acc_en, arch, out: as in `matmul`.
+        initial_dst: float32 tensor of the common shape, to which a op b is added (AddDst of ELWADD); None: nothing.
 
     Returns:
         float32 tensor of the common shape.
 
     Raises:
-        ValueError: another dtype, device or name, or shapes that do not broadcast.
+        ValueError: another dtype, device or name, shapes that do not broadcast, or an initial_dst of another shape.
     """
     phases = phases_of(math_fidelity)
     _check_name("op", op, tuple(OPERATIONS))
@@ -201,7 +203,7 @@ def eltwise(
     except RuntimeError:
         raise ValueError(f"a {list(a.shape)} and b {list(b.shape)} do not broadcast") from None
     left, right = left.contiguous(), right.contiguous()
-    dst = torch.empty_like(left)
+    dst = _start(initial_dst, tuple(left.shape), fp32_dest_acc_en)
     x, y, z = (bits_array(t).reshape(-1) for t in (left, right, dst))
     how = (OPERATIONS[op], phases, bool(fp32_dest_acc_en), arch == "wormhole")
     run_split(lambda lo, hi: exact_integer.eltwise(x, y, z, *how, lo, hi), z.size, z.size)

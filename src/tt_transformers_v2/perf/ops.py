@@ -108,8 +108,13 @@ def fused_all_gather_matmul(hw: DeviceConfig, spec: ModelSpec) -> bool:
     tt_transformers does so over eight chips when hidden_dim / 32 / 8 is a multiple of 8 (model_config.py@17a8a99d):
     for hidden sizes 2048, 4096 and 8192, not for 3072 and 5120.
     """
+    return gathers_heads(hw, spec.hidden_dim)
+
+
+def gathers_heads(hw: DeviceConfig, hidden_dim: int) -> bool:
+    """`fused_all_gather_matmul` for a hidden size."""
     one_row = min(hw.spec.mesh_shape) == 1 or hw.parallelism.data_parallel_size > 1
-    return one_row and hw.parallelism.tensor_parallel_size == 8 and spec.hidden_dim % (TILE * 8 * 8) == 0
+    return one_row and hw.parallelism.tensor_parallel_size == 8 and hidden_dim % (TILE * 8 * 8) == 0
 
 
 def matmul_op(

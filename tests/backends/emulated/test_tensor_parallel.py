@@ -43,7 +43,7 @@ def test_chaining_the_accumulator_through_the_chips_gives_the_bits_of_one_chip(w
     weight = weights.tensor({"o": "wo", "ff2": "w2"}[group], 0)
     x = quantize(torch.randn(3, weight.shape[0], generator=torch.Generator().manual_seed(4)), "bf16")
     config = hardware(chips)
-    parts = list(TensorParallel.of(config).parts(weight.shape[0], chips))
+    parts = list(TensorParallel.of(config).parts(group, weight.shape[0], chips))
     assert len(parts) == chips
     packed = quantize(weight, "bfp8")
     how = {"math_fidelity": "HiFi2", "fp32_dest_acc_en": True, "out": "dst"}
@@ -79,35 +79,93 @@ def test_a_split_product_is_the_plain_sum_of_its_chips_in_their_order(weights, c
     assert torch.equal(found, plain_sum(partial, ring=chips == 8))
 
 
-def plain_sum(partial, *, ring):
-    """Every tile of 32 columns by itself, hop by hop."""
-    chips, columns = len(partial), partial[0].shape[-1]
-    per_owner = columns // 32 // chips or 1
+def plain_sum(partial, *, ring, decode=False):
+    """Every tile by itself, hop by hop, as the reduce-scatter kernels of ttnn 0.81.1 go."""
+    chips, (tokens, columns) = len(partial), partial[0].shape[-2:]
+    share = columns // 32 // chips
     total = torch.empty_like(partial[0])
-    for tile in range(columns // 32):
-        owner = tile // per_owner
-        place = slice(32 * tile, 32 * tile + 32)
-        if ring:
-            upwards = tile % per_owner < per_owner // 2
-            step = 1 if upwards else -1
-            chain = [(owner + step * hop) % chips for hop in range(1, chips + 1)]
-            total[..., place] = chained(partial, chain, place)
-        else:
-            below = chained(partial, list(range(owner + 1)), place)
-            above = list(range(chips - 1, owner, -1))
-            total[..., place] = add(below, chained(partial, above, place)) if above else below
+    for row in range(0, tokens, 32):
+        for tile in range(columns // 32):
+            place = (..., slice(row, row + 32), slice(32 * tile, 32 * tile + 32))
+            parts = [x[place] for x in partial]
+            owner, own = divmod(tile, share)
+            if ring:
+                chunk = ((0 if decode else row // 32) * share + own) // 8
+                total[place] = around(parts, owner, 1 if chunk % 2 == 0 else -1)
+            else:
+                total[place] = along(parts, owner)
     return total
 
 
-def chained(partial, chain, place):
-    x = partial[chain[0]][..., place]
-    for chip in chain[1:]:
-        x = add(x, partial[chip][..., place])
+def along(parts, owner):
+    arrived = travelled(parts, 0, owner, 1)
+    total = parts[owner] if arrived is None else add(arrived, parts[owner])
+    arrived = travelled(parts, len(parts) - 1, owner, -1)
+    return total if arrived is None else add(total, arrived)
+
+
+def around(parts, owner, step):
+    half = len(parts) // 2
+    longer = travelled(parts, owner - step * half, owner, step)
+    shorter = travelled(parts, owner + step * (half - 1), owner, -step)
+    return add(longer, parts[owner], initial_dst=shorter.contiguous())
+
+
+def travelled(parts, chip, owner, step):
+    """What arrives at the owner of that which left `chip`."""
+    x, chip = None, chip % len(parts)
+    while chip != owner:
+        x = parts[chip] if x is None else add(x, parts[chip])
+        chip = (chip + step) % len(parts)
     return x
 
 
-def add(x, y):
-    return matrix_unit.eltwise("add", x, y, math_fidelity="HiFi4", fp32_dest_acc_en=False)
+def add(x, y, **dst):
+    return matrix_unit.eltwise("add", x, y, math_fidelity="HiFi4", fp32_dest_acc_en=False, **dst)
+
+
+@pytest.mark.parametrize("chips", [2, 8])
+@pytest.mark.parametrize("decode", [False, True])
+def test_tiles_of_a_share_take_turns_on_a_ring(chips, decode):
+    """Shares of three tiles and seven rows of tiles: the halves of the ring alternate in both dimensions."""
+    random = torch.Generator().manual_seed(6)
+    products = [quantize(torch.randn(1, 200, 96 * chips, generator=random), "bf16") for _ in range(chips)]
+    ops = EmulatedOps(hardware(chips), "exact").in_phase("decode" if decode else "prefill")
+    found = ops.reduce(torch.stack(products), "mlp")
+    assert torch.equal(found, plain_sum(products, ring=chips == 8, decode=decode))
+    if chips == 8:
+        assert not torch.equal(found, plain_sum(products, ring=True, decode=not decode))
+
+
+def test_chips_without_inputs_add_nothing():
+    """Three tiles of inputs over eight chips."""
+    random = torch.Generator().manual_seed(7)
+    x = quantize(torch.randn(1, 4, 96, generator=random), "bf16")
+    weight = torch.randn(96, 256, generator=random)
+    ops = EmulatedOps(hardware(8), "exact")
+    found = ops.reduce(ops.linear(x, ops.matrix(weight, "ff2", "ff2"), None, "ff2"), "mlp")
+    one = ops.unit
+    kernel, packed = ops.hardware.compute_for("ff2"), quantize(weight, "bfp8")
+    products = [
+        one.linear(x[..., k : k + 32], one.prepare(packed[k : k + 32], kernel), None, kernel, "bf16")
+        for k in range(0, 96, 32)
+    ]
+    products += [torch.zeros_like(products[0])] * 5
+    assert torch.equal(found, plain_sum(products, ring=True))
+
+
+def test_a_ring_of_four_goes_two_hops_one_way_and_one_the_other():
+    config = AutoHardwareConfig.custom("P150x4")
+    assert TensorParallel.of(config).ring
+    random = torch.Generator().manual_seed(8)
+    products = [quantize(torch.randn(1, 5, 128, generator=random), "bf16") for _ in range(4)]
+    found = EmulatedOps(config, "fast").reduce(torch.stack(products), "mlp")
+    a, b, c, d = (x[..., :32] for x in products)
+
+    def bf16(x):
+        return quantize(x, "bf16")
+
+    assert torch.equal(found[..., :32], bf16(b + (bf16(c + d) + a)))
 
 
 @pytest.mark.parametrize("chips", [2, 8])
@@ -117,7 +175,7 @@ def test_what_comes_before_the_first_split_sum_is_the_same_to_the_last_bit(weigh
     whole = forward(EmulatedOps(hardware(1), "exact"), weights, tokens)
     split = EmulatedOps(hardware(chips), "exact")
     assert not torch.equal(forward(split, weights, tokens), whole)
-    monkeypatch.setattr(TensorParallel, "chips", lambda self, op_group, outputs, phase: 1)
+    monkeypatch.setattr(TensorParallel, "chips", lambda self, op_group, outputs: 1)
     assert torch.equal(forward(split, weights, tokens), whole)
 
 
@@ -136,13 +194,33 @@ def test_split_sums_stay_near_the_whole_one(weights):
     assert 0 < difference < 0.02
 
 
-def test_eight_chips_gather_the_heads_into_wo_in_decode_where_the_columns_allow():
+def test_eight_chips_gather_the_heads_into_wo_where_the_columns_allow():
     chips = TensorParallel.of(hardware(8))
-    assert chips.chips("o", 4096, "decode") == 1
-    assert chips.chips("o", 4096, "prefill") == 8
-    assert chips.chips("o", 3072, "decode") == 8
-    assert chips.chips("ff2", 4096, "decode") == 8
-    assert chips.chips("qkv", 4096, "decode") == 1
+    assert chips.chips("o", 4096) == 1
+    assert chips.chips("o", 3072) == 8
+    assert chips.chips("ff2", 4096) == 8
+    assert chips.chips("qkv", 4096) == 1
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_gathered_heads_have_the_bits_of_one_chip(phase):
+    spec = ModelSpec.uniform(64, 2048, 1, 8, 64, num_kv_heads=8, name="wide")
+    layer, (cos, sin) = LayerWeights(SyntheticWeights(spec, seed=5), 0), rope_tables(spec, torch.arange(3))
+    x = quantize(torch.randn(1, 3, 2048, generator=torch.Generator().manual_seed(2)), "bf16")
+    one, eight = (
+        attention_block(EmulatedOps(hardware(chips), "exact").in_phase(phase), spec, layer, x, cos, sin)
+        for chips in (1, 8)
+    )
+    assert torch.equal(one, eight)
+
+
+def test_a_layer_may_carry_its_own_format():
+    own = [{"select": 1, "precision": {"ccl": "BFP4"}}]
+    config = AutoHardwareConfig.custom("TG", layers=own, num_layers=2)
+    ops = EmulatedOps(config)
+    assert "BFP4" not in str(ops.chips)
+    assert "BFP4" in str(ops.at_layer(1).chips)
+    assert EmulatedOps(config, tensor_parallel=False).at_layer(1).chips.heads == 1
 
 
 def test_a_galaxy_sums_over_both_axes_in_the_ccl_format():

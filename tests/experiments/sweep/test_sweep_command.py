@@ -83,7 +83,12 @@ def test_an_interrupted_sweep_ends_with_130_and_goes_on_where_it_stopped(tmp_pat
     folder = tmp_path / "s"
     command = [sys.executable, str(ROOT / "scripts" / "run.py"), "--multirun", "seed=range(0,150)", "task=performance"]
     process = subprocess.Popen(
-        [*command, f"hydra.sweep.dir={folder}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*command, f"hydra.sweep.dir={folder}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run that a shell put into the background ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(folder.glob("*/result.json")) and time.monotonic() < deadline:

@@ -33,7 +33,7 @@ from .trackers import Tracker, check_trackers, open_trackers
 from .worker import Task
 
 _MOST_REASONS = 3
-_MOST_REPORTED = 5000  # jobs; their page takes about four seconds
+_MOST_REPORTED = 20_000  # jobs; a page of 10,000 takes about four seconds and 5 MB
 _MOST_ROWS = 100  # of the table that is printed; results.csv has them all
 
 

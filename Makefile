@@ -34,6 +34,7 @@ slow: $(STAMP)
 
 lint: $(STAMP)
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@$(VENV)/bin/lint-imports --no-cache
 
 types: $(STAMP)
 	@$(PY) -m mypy

@@ -47,11 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(given: list[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
+    from .experiments.hydra_settings import check_flags, check_own_files
     from .experiments.overrides import check_overrides
 
     options = _parse_flags(get_args_parser(), given)
+    check_flags(options)
     if options.config_dir:
         add_conf_dir(Path(options.config_dir))
+        check_own_files(Path(options.config_dir))
     multirun = bool(options.multirun)
     checked = check_overrides(options.overrides, multirun=multirun)
     if not multirun:

@@ -18,6 +18,7 @@ from ..hardware.errors import ConfigError, did_you_mean
 from ..hardware.schema import coerce, field_types
 from ..hardware.typed import leaf_paths
 from .configuration import ExperimentConfig
+from .hydra_settings import check_setting
 
 _OPTIONAL_GROUPS = ("experiment", "tuning")
 
@@ -39,12 +40,13 @@ def check_overrides(texts: Sequence[str], *, multirun: bool = False) -> CheckedO
         try:
             override = _parse(text)
             key = str(override.key_or_group)
-            if key.split(".")[0].split("/")[0] == "hydra":
-                checked.texts.append(text)
-                continue
             if key in seen:
                 raise ConfigError(f"{key} is given twice.", "Give it once, or sweep: --multirun KEY=A,B.")
             seen.add(key)
+            if key.split(".")[0].split("/")[0] == "hydra":
+                check_setting(text, key, _values(override))
+                checked.texts.append(text)
+                continue
             _refuse_prefix(text, override, key)
             if override.is_sweep_override() and not multirun:
                 raise ConfigError(f"{text!r} gives several values for {key}.", "Add --multirun to run them all.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -157,8 +157,10 @@ def _read_job(path: Path, subtrees: _Subtrees, warnings: list[str]) -> Job:
         )
     if isinstance(result.get("accuracy"), dict):
         result["accuracy"].pop("modules", None)  # per layer; no report shows them, and they are most of the bytes
-    if isinstance(result.get("config"), dict):
-        result["config"] = subtrees.shared(result["config"])
+    result = subtrees.shared(result)
+    for section in ("config", "performance"):
+        if isinstance(result.get(section), dict):
+            result[section] = subtrees.shared(result[section], f"{section}.")
     reason = str(result.get("error") or "")
     return Job(name, result["status"], result["overrides"], result.get("config_hash"), reason, result)
 
@@ -182,17 +184,19 @@ def _broken(name: str, path: Path, why: str, warnings: list[str]) -> Job:
 
 
 class _Subtrees:
-    """Keeps equal sections of configurations once: those of a sweep are alike, and thousands of them are large."""
+    """Keeps equal sections of results once: those of a sweep are alike, and thousands of them are large."""
 
     MOST = 16  # distinct values kept per section; more would cost more to look for than they save
 
     def __init__(self) -> None:
         self._seen: dict[str, list[Any]] = {}
 
-    def shared(self, config: dict[str, Any]) -> dict[str, Any]:
-        return {key: self._first_equal(key, value) for key, value in config.items()}
+    def shared(self, tree: dict[str, Any], path: str = "") -> dict[str, Any]:
+        return {sys.intern(key): self._first_equal(path + key, value) for key, value in tree.items()}
 
     def _first_equal(self, key: str, value: Any) -> Any:
+        if not isinstance(value, (dict, list, str)):
+            return value
         seen = self._seen.setdefault(key, [])
         for other in seen:
             if other == value:
@@ -208,10 +212,11 @@ def _unfinished(path: Path, finished: set[str], warnings: list[str]) -> list[Job
     for number, line in enumerate(_lines(path, warnings), start=1):
         try:
             record = json.loads(line)
-            last[str(record["job"])] = record
+            if str(record["job"]) not in finished:
+                last[str(record["job"])] = record
         except (ValueError, KeyError, TypeError):
             warnings.append(f"{path}: line {number} is not a job's record")
-    return [_planned(name, record) for name, record in last.items() if name not in finished]
+    return [_planned(name, record) for name, record in last.items()]
 
 
 def _planned(name: str, record: dict[str, Any]) -> Job:
@@ -221,14 +226,14 @@ def _planned(name: str, record: dict[str, Any]) -> Job:
     return Job(name, status, texts, record.get("config_hash"), reason)
 
 
-def _lines(path: Path, warnings: list[str]) -> list[str]:
+def _lines(path: Path, warnings: list[str]) -> Iterator[str]:
     if not path.is_file():
-        return []
+        return
     try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        with path.open(encoding="utf-8") as file:
+            yield from (line for line in file if line.strip())
     except (OSError, ValueError) as error:
         warnings.append(f"{path}: {error}")
-        return []
 
 
 def _shared_record(path: Path, warnings: list[str]) -> dict[str, Any]:

@@ -97,6 +97,16 @@ def test_the_folder_of_an_earlier_run_can_be_a_configuration_folder(tmp_path):
     check_own_files(tmp_path)
 
 
+def test_so_can_the_folder_of_an_earlier_sweep(tmp_path):
+    (tmp_path / "frozen" / "0").mkdir(parents=True)
+    ours = (ROOT / "conf" / "config.yaml").read_text()
+    (tmp_path / "frozen" / "0" / "config.yaml").write_text(ours)
+    check_own_files(tmp_path)
+    (tmp_path / "frozen" / "0" / "config.yaml").write_text(ours + "  callbacks: {x: {_target_: os.system}}\n")
+    with pytest.raises(ConfigError, match="reaches for Hydra's settings"):
+        check_own_files(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..hardware.building import raise_all
+from ..hardware.composition import conf_dir
 from ..hardware.errors import ConfigError, did_you_mean
 from ..hardware.fast_composition import read_yaml_file
 
@@ -32,6 +33,7 @@ _SETTINGS: dict[str, tuple[str, ...] | None] = {
 _INSIDE = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.name")
 _PACKAGE = re.compile(r"^\s*#\s*@package\s+(\S+)", re.MULTILINE)
 _MOST_BYTES = 1 << 20
+_ROOT_FILE = "config.yaml"
 
 
 def check_setting(text: str, key: str, values: list[Any]) -> None:
@@ -97,6 +99,8 @@ def _check_file(path: Path, folder: Path) -> None:
         raise ConfigError(f"{path} has more than {_MOST_BYTES >> 20} MiB; a configuration file is far smaller.")
     if "hydra" in path.relative_to(folder).parts[:-1]:
         raise ConfigError(f"{path} is an option of Hydra's own groups, which cannot be changed.", "Move it away.")
+    if path.name == _ROOT_FILE and path.read_bytes() == (conf_dir() / _ROOT_FILE).read_bytes():
+        return  # a sweep's copy of ours
     text, content = read_yaml_file(path)
     for where in _reaches(text, content):
         raise ConfigError(f"{path}: {where} reaches for Hydra's settings.", "Set hydra.run.dir on the command line.")

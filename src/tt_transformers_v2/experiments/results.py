@@ -22,6 +22,7 @@ from ..hardware.errors import ConfigError
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
+REPORT_FILE = "report.html"
 
 # Columns of results.csv and of the printed table: name, path into result.json.
 COLUMNS = {

@@ -52,8 +52,13 @@ def test_killed_and_resumed_sweeps_end_as_if_nothing_had_happened(tmp_path, laun
         seen = {}
         for _ in range(MOST_KILLS):
             process = start(folder, f"launcher={launcher}")
-            # Most of the time goes into starting Python; aim at planning and running.
-            time.sleep(seconds * chance.uniform(0.3, 1.1))
+            if chance.random() < 0.5:
+                # Most of the time goes into starting Python; aim at planning and running.
+                time.sleep(seconds * chance.uniform(0.3, 1.1))
+            else:
+                while process.poll() is None and len(inodes(folder)) == len(seen):
+                    time.sleep(0.002)
+                time.sleep(chance.uniform(0, 0.1))
             process.kill()
             if process.wait() == 0:
                 break

@@ -11,13 +11,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..results import write_atomically
+from ..results import REPORT_FILE, write_atomically
 from .compare import TOLERANCE
 from .data import build_document
 from .loading import Sweep, read_sweeps
 from .searches import search_sections
 
-REPORT_FILE = "report.html"
 _SCRIPTS = ("base.js", "state.js", "plot.js", "sensitivity.js", "table.js", "details.js", "compare.js", "main.js")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ...hardware.errors import ConfigError
-from ..results import RESULT_FILE, SCHEMA_VERSION, environment, git_state, write_atomically
+from ..results import REPORT_FILE, RESULT_FILE, SCHEMA_VERSION, environment, git_state, write_atomically
 from .frozen import FOLDER as FROZEN
 from .frozen import Sections
 from .lock import LOCK_FILE
@@ -159,7 +159,8 @@ class Store:
 
     def remove_leftovers(self) -> None:
         """Removes the unfinished temporary files of a process that was killed."""
-        for pattern in (f".{SWEEP_FILE}.*", ".results.*", f"*/.{RESULT_FILE}.*"):
+        own = (SWEEP_FILE, SECTIONS_FILE, "results", REPORT_FILE)
+        for pattern in (*(f".{name}.*" for name in own), f"*/.{RESULT_FILE}.*"):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
 

@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes docs/reference.md from the schema and the files of conf/: python docs/make_reference.py [--check]"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tt_transformers_v2.experiments.configuration import ExperimentConfig
+from tt_transformers_v2.hardware.building import nested_dataclass
+from tt_transformers_v2.hardware.composition import compose_with_origins, conf_dir, groups, read_yaml
+from tt_transformers_v2.hardware.schema import UNIONS, field_types
+
+TARGET = Path(__file__).resolve().parent / "reference.md"
+HEAD = """# Reference: every option
+
+Made from the schema and `conf/` by `docs/make_reference.py`; a test compares. Choose an option of a group with
+`GROUP=OPTION`, set a value with `KEY=VALUE`, sweep either with `--multirun KEY=A,B`. Devices and models are also known
+by their types, aliases and hub names (`device=T3000`). `scripts/explain.py` says which file, rule or override gave a
+value.
+
+"""
+KEYS = """## Values
+
+Defaults are those of a run without overrides (`device=n150 precision=performance model=smollm2_135m`), with the file
+that sets them; a dash is the schema's own default.
+"""
+# Read from files that state the unit, source and date of every constant; a table here would repeat them.
+LEFT_OUT = {"calibration": "every constant with unit, source and date: [predictions](predictions.md)"}
+_KEY_LINE = re.compile(r"^(\s*)([\w.]+):(.*)$")
+_COMMENT = re.compile(r"(?:^|\s)#\s?(.*)$")
+
+
+def main() -> int:
+    text = reference()
+    if "--check" in sys.argv:
+        return 0 if TARGET.read_text(encoding="utf-8") == text else 1
+    TARGET.write_text(text, encoding="utf-8")
+    return 0
+
+
+def reference() -> str:
+    """The page."""
+    composed = compose_with_origins([])
+    parts = [HEAD, "## Groups\n\n"]
+    for group, options in groups().items():
+        parts.append(f"### {group}\n\n| option | what it is |\n|---|---|\n")
+        parts += [f"| `{option}` | {_cell(_about(group, option))} |\n" for option in options]
+        parts.append("\n")
+    parts.append(KEYS)
+    sections: dict[str, list[str]] = {}
+    for path, annotation, default in _leaves(ExperimentConfig, ""):
+        section = path.split(".")[0] if "." in path else "top level"
+        origin = next((o for key, o in composed.origins.items() if key == path or key.startswith(path + ".")), None)
+        value = _at(composed.tree, path, default)
+        about = _comment(path, origin) if origin else ""
+        row = f"| `{path}` | {_cell(_type(annotation))} | {_cell(_shown(value))} | {origin or '–'} | {_cell(about)} |\n"
+        sections.setdefault(section, []).append(row)
+    for section, rows in sections.items():
+        parts.append(f"\n### {section} values\n\n| key | type | default | from | |\n|---|---|---|---|---|\n")
+        parts += rows
+    parts += [f"\n`{name}`: {why}.\n" for name, why in LEFT_OUT.items()]
+    return "".join(parts)
+
+
+def _leaves(cls: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """(dotted path, annotation, default) of every value of the schema."""
+    defaults = {field.name: _default(field) for field in dataclasses.fields(cls)}
+    for name, annotation in field_types(cls).items():
+        where = f"{path}.{name}" if path else name
+        inner = nested_dataclass(annotation)
+        if where in LEFT_OUT or name == "sources":
+            continue
+        if inner is not None:
+            yield from _leaves(inner, where)
+        else:
+            yield where, annotation, defaults[name]
+
+
+def _default(field: Any) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else dataclasses.MISSING
+
+
+def _at(tree: Any, path: str, default: Any) -> Any:
+    for part in path.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            return default
+        tree = tree[part]
+    return tree
+
+
+def _type(annotation: Any) -> str:
+    """An annotation in words a reader of YAML knows."""
+    if annotation is type(None):
+        return "null"
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return ", ".join(f"`{member.value}`" for member in annotation)
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in UNIONS:
+        return " or ".join(_type(each) for each in inner)
+    if origin is list:
+        return f"list of {_type(inner[0])}" if inner[0] is not Any else "list"
+    if origin is dict or annotation is dict:
+        return "mapping"
+    return {int: "whole number", float: "number", bool: "true or false", str: "text"}.get(annotation, "any")
+
+
+def _shown(value: Any) -> str:
+    if value is dataclasses.MISSING:
+        return "must be given"
+    if value is None or isinstance(value, bool):
+        return "`null`" if value is None else f"`{str(value).lower()}`"
+    text = str(value.value if isinstance(value, enum.Enum) else value)
+    return f"`{text}`" if len(text) <= 60 else f"`{text[:57]}...`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").strip()
+
+
+def _about(group: str, option: str) -> str:
+    """A line on an option: its description, its hub name and layers, or the comment its file begins with."""
+    tree = read_yaml(f"{group}/{option}.yaml") or {}
+    described = tree.get("device") or tree
+    if described.get("description"):
+        return str(described["description"])
+    if group == "model" and tree.get("hf_id"):
+        return f"{tree['hf_id']}: {tree['num_layers']} layers, width {tree['hidden_dim']}"
+    lines = (conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
+    about = []
+    for line in lines:
+        if line.startswith(("# @package", "# SPDX")):
+            continue
+        if not line.startswith("#") or line.startswith("#   "):
+            break
+        about.append(line.lstrip("# "))
+    return " ".join(about).partition(". ")[0].rstrip(".") + "."
+
+
+def _comment(path: str, origin: str) -> str:
+    """The comment beside a key in the file that sets it, with the lines that go on with it, or the one above."""
+    key, lines = path.split(".")[-1], (conf_dir() / origin).read_text(encoding="utf-8").splitlines()
+    parent = path.split(".")[-2] if "." in path else ""
+    seen_parent = ""
+    for number, line in enumerate(lines):
+        match = _KEY_LINE.match(line)
+        if match is None:
+            continue
+        if not match[3].split("#")[0].strip():
+            seen_parent = match[2]
+        if match[2] != key or (match[1] and seen_parent != parent):
+            continue
+        beside = _COMMENT.search(match[3])
+        if beside:
+            return " ".join([beside[1], *_continued(lines[number + 1 :], indented=True)])
+        above = list(_continued(reversed(lines[:number]), indented=False))
+        return " ".join(reversed(above))
+    return ""
+
+
+def _continued(lines: Any, *, indented: bool) -> Iterator[str]:
+    """The comment lines that follow at once; `indented` ones stand under a comment beside a key."""
+    for line in lines:
+        stripped = line.lstrip()
+        if not stripped.startswith("#") or (line != stripped and len(line) - len(stripped) > 10) != indented:
+            return
+        yield stripped.lstrip("# ")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The built wheel: its metadata and contents, and that its commands give from any folder what the checkout gives."""
+
+import json
+import os
+import site
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LINE = ("device=t3k", "precision=accuracy", "model=llama70b", "task=performance")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    pytest.importorskip("build", reason='needs build: pip install -e ".[dev]"')
+    pytest.importorskip("hatchling", reason='needs hatchling: pip install -e ".[dev]"')
+    target = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(target.glob("*.tar.gz"))) == 1
+    (built,) = target.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The wheel in an environment of its own; its dependencies are this one's, the checkout is not among them."""
+    folder = tmp_path_factory.mktemp("env")
+    venv.create(folder, with_pip=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, str(wheel)], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    return folder / "bin"
+
+
+def result(command, out, cwd):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    run = [*command, *LINE, f"hydra.run.dir={out}"]
+    done = subprocess.run(run, cwd=cwd, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "result.json").read_text())
+
+
+def test_metadata_is_what_an_index_takes(wheel):
+    pytest.importorskip("twine", reason='needs twine: pip install -e ".[dev]"')
+    command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, wheel.parent.iterdir())]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_wheel_has_the_configuration_the_plugin_and_the_types_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {
+        "tt_transformers_v2",
+        "hydra_plugins",
+    }
+    for wanted in ("conf/config.yaml", "conf/device/t3k.yaml", "py.typed", "experiments/report/report.css"):
+        assert f"tt_transformers_v2/{wanted}" in names
+    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*") if path.is_file()}
+    assert {f"tt_transformers_v2/{name}" for name in ours} <= set(names)
+
+
+def test_an_installed_command_gives_the_result_of_the_checkout(installed, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    ours = result([sys.executable, str(ROOT / "scripts" / "run.py")], tmp_path / "a", ROOT)
+    theirs = result([str(installed / "tt-run")], tmp_path / "b", elsewhere)
+    for each in (ours, theirs):
+        del each["seconds"], each["git"]
+    assert theirs == ours
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["tt-run", "tt-explain", "tt-predict", "tt-preflight", "tt-report", "tt-results"])
+def test_every_installed_command_helps_from_any_folder(installed, tmp_path, name):
+    done = subprocess.run([str(installed / name), "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 3
+    assert list(tmp_path.iterdir()) == []

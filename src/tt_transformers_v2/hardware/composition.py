@@ -202,12 +202,13 @@ def in_one_line(error: Exception) -> str:
 
 def _composed_by_hydra(overrides: Sequence[str]) -> dict[str, Any]:
     """What Hydra composes. Raises ConfigError in place of Hydra's and OmegaConf's own exceptions."""
+    import yaml
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         return _hydras_tree(overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(in_one_line(error)) from None
 
 

@@ -207,12 +207,29 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_loader())
 
 
+def _construct_without_duplicates(loader: Any, node: Any, deep: bool = False) -> Any:
+    """PyYAML lets the last of two equal keys win; OmegaConf refuses them, and so do we."""
+    import yaml
+
+    seen = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep)
+
+
 @functools.cache
 def _loader() -> Any:
     import yaml
 
     base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    loader: Any = type("ConfLoader", (base,), {"yaml_implicit_resolvers": {}})
+    loader: Any = type(
+        "ConfLoader", (base,), {"yaml_implicit_resolvers": {}, "construct_mapping": _construct_without_duplicates}
+    )
     for first, resolvers in base.yaml_implicit_resolvers.items():
         kept = [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":timestamp", ":float", ":int"))]
         loader.yaml_implicit_resolvers[first] = kept

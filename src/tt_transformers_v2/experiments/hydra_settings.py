@@ -116,7 +116,8 @@ def _reaches(text: str, content: Any) -> Iterator[str]:
     for key in content:
         if str(key).split(".")[0] == "hydra":
             yield f"key {key}"
-    for entry in content.get("defaults") or []:
+    defaults = content.get("defaults")
+    for entry in defaults if isinstance(defaults, list) else [defaults]:
         # Any mention: a group of Hydra's, or a file of ours put at a package of Hydra's.
         if "hydra" in str(entry):
             yield f"defaults entry {entry}"

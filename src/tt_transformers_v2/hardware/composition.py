@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -74,8 +75,11 @@ def register_resolvers() -> None:
     """Teaches OmegaConf the `${tt_outputs:}` and `${tt_groups:}` of conf/config.yaml."""
     from omegaconf import OmegaConf
 
-    OmegaConf.register_new_resolver("tt_outputs", lambda: str(outputs_dir()), replace=True)
-    OmegaConf.register_new_resolver("tt_groups", _group_listing, replace=True)
+    # OmegaConf 2.4 warns of the older name; before it, the newer one means something else.
+    renamed = "replace" in inspect.signature(OmegaConf.register_resolver).parameters
+    register: Any = OmegaConf.register_resolver if renamed else OmegaConf.register_new_resolver
+    register("tt_outputs", lambda: str(outputs_dir()), replace=True)
+    register("tt_groups", _group_listing, replace=True)
 
 
 def _group_listing() -> str:

@@ -89,6 +89,15 @@ def test_a_file_far_too_large_for_a_configuration_is_refused_unread(tmp_path):
         check_own_files(tmp_path)
 
 
+def test_a_broken_file_that_nobody_chose_is_no_matter_unless_it_names_hydra(tmp_path):
+    (tmp_path / "tuning").mkdir()
+    (tmp_path / "tuning" / "broken.yaml").write_text("precision: {mlp_weights: [\n")
+    check_own_files(tmp_path)
+    (tmp_path / "tuning" / "broken.yaml").write_text("hydra: {callbacks: [\n")
+    with pytest.raises(ConfigError, match="not plain YAML"):
+        check_own_files(tmp_path)
+
+
 def test_the_folder_of_an_earlier_run_can_be_a_configuration_folder(tmp_path):
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "hydra.yaml").write_text("hydra: {job: {name: run}}\n")

@@ -101,7 +101,13 @@ def _check_file(path: Path, folder: Path) -> None:
         raise ConfigError(f"{path} is an option of Hydra's own groups, which cannot be changed.", "Move it away.")
     if path.name == _ROOT_FILE and path.read_bytes() == (conf_dir() / _ROOT_FILE).read_bytes():
         return  # a sweep's copy of ours
-    text, content = read_yaml_file(path)
+    try:
+        text, content = read_yaml_file(path)
+    except ConfigError:
+        # Said when it is chosen. Hydra's parser is not quite ours, so what might name Hydra is refused at once.
+        if any(mark in path.read_bytes() for mark in (b"hydra", b"\\")):
+            raise
+        return
     for where in _reaches(text, content):
         raise ConfigError(f"{path}: {where} reaches for Hydra's settings.", "Set hydra.run.dir on the command line.")
 

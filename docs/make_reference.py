@@ -15,7 +15,8 @@ from typing import Any
 
 from tt_transformers_v2.experiments.configuration import ExperimentConfig
 from tt_transformers_v2.hardware.building import nested_dataclass
-from tt_transformers_v2.hardware.composition import compose_with_origins, conf_dir, groups, read_yaml
+from tt_transformers_v2.hardware.composition import compose_with_origins, conf_dir, groups
+from tt_transformers_v2.hardware.option_texts import about
 from tt_transformers_v2.hardware.schema import UNIONS, field_types
 
 TARGET = Path(__file__).resolve().parent / "reference.md"
@@ -52,7 +53,7 @@ def reference() -> str:
     parts = [HEAD, "## Groups\n\n"]
     for group, options in groups().items():
         parts.append(f"### {group}\n\n| option | what it is |\n|---|---|\n")
-        parts += [f"| `{option}` | {_cell(_about(group, option))} |\n" for option in options]
+        parts += [f"| `{option}` | {_cell(about(group, option))} |\n" for option in options]
         parts.append("\n")
     parts.append(KEYS)
     sections: dict[str, list[str]] = {}
@@ -60,8 +61,10 @@ def reference() -> str:
         section = path.split(".")[0] if "." in path else "top level"
         origin = next((o for key, o in composed.origins.items() if key == path or key.startswith(path + ".")), None)
         value = _at(composed.tree, path, default)
-        about = _comment(path, origin) if origin else ""
-        row = f"| `{path}` | {_cell(_type(annotation))} | {_cell(_shown(value))} | {origin or '–'} | {_cell(about)} |\n"
+        comment = _comment(path, origin) if origin else ""
+        row = (
+            f"| `{path}` | {_cell(_type(annotation))} | {_cell(_shown(value))} | {origin or '–'} | {_cell(comment)} |\n"
+        )
         sections.setdefault(section, []).append(row)
     for section, rows in sections.items():
         parts.append(f"\n### {section} values\n\n| key | type | default | from | |\n|---|---|---|---|---|\n")
@@ -127,25 +130,6 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ").strip()
 
 
-def _about(group: str, option: str) -> str:
-    """A line on an option: its description, its hub name and layers, or the comment its file begins with."""
-    tree = read_yaml(f"{group}/{option}.yaml") or {}
-    described = tree.get("device") or tree
-    if described.get("description"):
-        return str(described["description"])
-    if group == "model" and tree.get("hf_id"):
-        return f"{tree['hf_id']}: {tree['num_layers']} layers, width {tree['hidden_dim']}"
-    lines = (conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
-    about = []
-    for line in lines:
-        if line.startswith(("# @package", "# SPDX")):
-            continue
-        if not line.startswith("#") or line.startswith("#   "):
-            break
-        about.append(line.lstrip("# "))
-    return " ".join(about).partition(". ")[0].rstrip(".") + "."
-
-
 def _comment(path: str, origin: str) -> str:
     """The comment beside a key in the file that sets it, with the lines that go on with it, or the one above."""
     key, lines = path.split(".")[-1], (conf_dir() / origin).read_text(encoding="utf-8").splitlines()
@@ -171,6 +155,8 @@ def _continued(lines: Any, *, indented: bool) -> Iterator[str]:
     """The comment lines that follow at once; `indented` ones stand under a comment beside a key."""
     for line in lines:
         stripped = line.lstrip()
+        if stripped.startswith(("# @package", "# SPDX")):
+            return
         if not stripped.startswith("#") or (line != stripped and len(line) - len(stripped) > 10) != indented:
             return
         yield stripped.lstrip("# ")

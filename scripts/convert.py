@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 
 try:
-    from tt_transformers_v2.hardware.exchange.convert import main
+    from tt_transformers_v2.experiments.convert_cli import main
 except ModuleNotFoundError as error:
     if error.name != "tt_transformers_v2":
         raise
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
-    from tt_transformers_v2.hardware.exchange.convert import main
-from tt_transformers_v2.models.spec import ModelSpec
+    from tt_transformers_v2.experiments.convert_cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], ModelSpec.uniform))
+    sys.exit(main())

@@ -5,11 +5,14 @@ import csv
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tt_transformers_v2.hardware.composition import groups
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = "workload.tokens=48"
@@ -205,10 +208,81 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "result.json").read_text()) == {"status": "ok"}
 
 
-def test_help_lists_groups_and_a_prediction_loads_no_torch(tmp_path):
+def test_help_lists_every_option_with_a_line():
     done = run("--help")
-    assert done.returncode == 0
-    assert "n150, n150x4, n300, p100, p150, p150x2, p150x4, p150x8, p300, p300x2, t3k, tg, wh_galaxy" in done.stdout
+    assert done.returncode == 0, done.stderr
+    for group, options in groups().items():
+        assert f"\n{group}=\n" in done.stdout
+        for option in options:
+            about = re.search(rf"^ [* ] {option} +(\S.+)$", done.stdout, flags=re.MULTILINE)
+            assert about, option
+            assert not about[1].startswith("The seed"), option
+    assert " * n150 " in done.stdout
+    assert "python scripts/run.py device=t3k precision=accuracy model=llama70b" in done.stdout
+
+
+def test_broken_files_of_ones_own_and_dollar_signs_do_not_keep_help_from_coming(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("# Costs $1 and ${nothing}.\nname: mine\n")
+    (tmp_path / "model" / "broken.yaml").write_text("name: [")
+    done = run("--config-dir", str(tmp_path), "--help")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^   mine +Costs \$1 and \$\{nothing\}\.$", done.stdout, flags=re.MULTILINE)
+    assert re.search(r"^   broken +\S", done.stdout, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--cfg", "job", "--resolve"], "device_type: N150"),
+        (["--cfg", "job", "--resolve", "device=T3000"], "device_type: T3K"),
+        (["--cfg", "job", "--package", "model"], "name: SmolLM2-135M-Instruct"),
+        (["--cfg", "hydra"], "TTTransformersSweeper"),
+        (["--info", "defaults"], "device/n150"),
+        (["--info", "defaults-tree"], "precision: performance"),
+        (["--info", "searchpath"], "conf"),
+        (["--info", "config", "model=llama8b"], "hidden_dim: 4096"),
+        (["--info", "plugins"], "TTTransformersSweeper"),
+        (["--info"], "Config search path"),
+        (["--hydra-help"], "--multirun"),
+        (["--version"], "tt-transformers-v2 0."),
+    ],
+)
+def test_hydras_own_questions_are_answered_and_nothing_runs(arguments, said, tmp_path):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+    assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("run", ["--help"]),
+        ("run", ["--info"]),
+        ("run", ["--cfg", "job"]),
+        ("explain", ["device=t3k"]),
+        ("predict", ["model=llama8b"]),
+        ("run", ["task=performance", "hydra.run.dir={folder}"]),
+        ("run", ["--multirun", "device=n150,t3k", "task=performance", "hydra.sweep.dir={folder}"]),
+    ],
+)
+def test_a_reader_who_has_seen_enough_ends_nothing_with_an_error(script, arguments, tmp_path):
+    """As `| head -1`: the pipe is closed after the first line, or before it."""
+    words = [word.format(folder=tmp_path / "out") for word in arguments]
+    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *words]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started.stdout.close()
+    errors = started.stderr.read()
+    assert (started.wait(timeout=120), errors) == (0, "")
+    if "hydra.run.dir={folder}" in arguments:
+        assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "ok"
+    if "--multirun" in arguments:
+        assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 3
+
+
+def test_a_prediction_loads_no_torch(tmp_path):
     code = (
         "import sys; from tt_transformers_v2.cli import main; "
         "code = main(['task=performance', 'hydra.run.dir=' + sys.argv[1]]); "

@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .experiments.command import complain, flags_of, run_command
 from .hardware.composition import add_conf_dir, conf_dir, in_one_line, outputs_dir, register_resolvers
 from .hardware.errors import ConfigError, closest
+
+PACKAGE_NAME = "tt-transformers-v2"
 
 
 @dataclass(frozen=True)
@@ -34,23 +37,24 @@ _outcomes: list[_Outcome] = []
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line `arguments` (default: the process's own) and returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        return _main(given)
-    except ConfigError as error:
-        return _complain(str(error))
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept", file=sys.stderr)
-        return 130
+    return run_command(_main, arguments, "interrupted; what was finished is kept")
 
 
 def _main(given: list[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
+    from .experiments import completion
     from .experiments.hydra_settings import check_flags, check_own_files
     from .experiments.overrides import check_overrides
 
-    options = _parse_flags(get_args_parser(), given)
+    parser = get_args_parser()
+    if completion.asked(given):
+        completion.answer(given, flags_of(parser), overrides=True)
+        return 0
+    if "--version" in given:
+        print(_versions())
+        return 0
+    options = _parse_flags(parser, given)
     check_flags(options)
     if options.config_dir:
         add_conf_dir(Path(options.config_dir))
@@ -67,6 +71,20 @@ def _main(given: list[str]) -> int:
     return max((code, *(outcome.code for outcome in _outcomes)))
 
 
+def _versions() -> str:
+    """This package's version and those of what its results depend on; "none" for what is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    def of(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "none"
+
+    others = ", ".join(f"{name} {of(name)}" for name in ("hydra-core", "torch", "ttnn"))
+    return f"{PACKAGE_NAME} {of(PACKAGE_NAME)} ({others})"
+
+
 def _refuse_sweep_settings(overrides: Sequence[str]) -> None:
     for text in overrides:
         if text.partition("=")[0].split(".")[0] in ("sweep", "launcher"):
@@ -77,7 +95,7 @@ def _parse_flags(parser: argparse.ArgumentParser, given: list[str]) -> argparse.
     """Hydra's own flags, with its complaint about an unknown one cut to a line."""
 
     def complain(message: str) -> NoReturn:
-        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        flags = flags_of(parser)
         unknown = next((argument for argument in given if argument.startswith("-") and argument not in flags), "")
         near = closest(unknown, flags) if unknown else None
         raise ConfigError(f"{message}.", f"Did you mean {near}?" if near else "See --help.")
@@ -151,11 +169,11 @@ def _job(composed: Any) -> float | tuple[float, ...] | None:
             write_result(folder, blank_result(overrides) | {"error": str(error)})
         else:
             _remove_unused(folder)
-        _complain(f"job {folder.name}: {error}" if in_sweep else str(error))
+        complain(ConfigError(f"job {folder.name}: {error}") if in_sweep else error)
         _outcomes.append(_Outcome(folder, 2))
     except Exception as error:
         (folder / "run.log").write_text(traceback.format_exc(), encoding="utf-8")
-        _complain(f"{type(error).__name__}: {error}. The traceback is in {folder / 'run.log'}")
+        complain(ConfigError(f"{type(error).__name__}: {error}. The traceback is in {folder / 'run.log'}"))
         _outcomes.append(_Outcome(folder, 1))
     return None
 
@@ -217,12 +235,6 @@ def _remove_unused(folder: Path) -> None:
     """A run folder in which Hydra wrote its own files and we nothing is removed again."""
     if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".hydra"}:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _complain(message: str) -> int:
-    for line in message.splitlines():
-        print(f"error: {line}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -3,25 +3,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..hardware.composition import compose_with_origins
-from ..hardware.errors import ConfigError
 from ..hardware.fast_composition import Composed
 from ..hardware.model_overrides import knobs
 from ..hardware.schema import OP_GROUP_PARENTS, TENSOR_GROUP_PARENTS
 from ..hardware.typed import governed_by
+from .command import CommandParser, run_command
 from .configuration import Experiment, resolve
 from .overrides import check_overrides
 from .summary import console, effect_lines
 
-USAGE = """usage: python scripts/explain.py [GROUP=OPTION ...] [KEY=VALUE ...] [--against OVERRIDE ...]
-
-Prints every value of a configuration with its origin (file, rule, or what you typed) and the findings about it;
-with --against, only what differs between two configurations."""
+ABOUT = """Prints every value of a configuration with its origin (file, rule, or what you typed) and the findings
+about it; with --against, only what differs between two configurations."""
 # Prose and what only the machine's facts repeat; --cfg job prints those.
 _HIDDEN = ("calibration", "layers")
 
@@ -133,21 +130,22 @@ def _layers(explanation: Explanation) -> Explained:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if "--help" in given or "-h" in given:
-        print(USAGE)
-        return 0
-    try:
-        if "--against" in given:
-            at = given.index("--against")
-            _print_differences(explain(given[:at]), explain(given[at + 1 :]))
-        else:
-            _print_explanation(explain(given))
-    except ConfigError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(_main, arguments)
+
+
+def _main(given: list[str]) -> None:
+    parser = CommandParser(
+        "explain",
+        usage="%(prog)s [GROUP=OPTION ...] [KEY=VALUE ...] [--against OVERRIDE ...]",
+        description=ABOUT,
+    )
+    parser.takes_overrides()
+    parser.add_argument("--against", nargs="*", metavar="OVERRIDE", help="only what differs from these overrides")
+    options = parser.read(given)
+    if options.against is None:
+        _print_explanation(explain(options.overrides))
+    else:
+        _print_differences(explain(options.overrides), explain(options.against))
 
 
 def _print_explanation(explanation: Explanation) -> None:

@@ -36,6 +36,11 @@ _MOST_BYTES = 1 << 20
 _ROOT_FILE = "config.yaml"
 
 
+def settings() -> dict[str, tuple[str, ...] | None]:
+    """The settings of Hydra's that can be changed, with their values; None where any text will do."""
+    return dict(_SETTINGS)
+
+
 def check_setting(text: str, key: str, values: list[Any]) -> None:
     """Raises ConfigError for an override `text` of a setting of Hydra's that could run code or leave the run's folder.
 

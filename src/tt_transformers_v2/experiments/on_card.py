@@ -99,10 +99,9 @@ def machine_device() -> str:
 
     Raises ConfigError when the machine has neither a card nor a simulator, and when no device file describes it.
     """
-    if not require_ttnn("device=auto").runs_programs:
-        raise ConfigError(
-            "device=auto needs a card or a simulator, and this machine has none.", "Name a device, such as device=n150."
-        )
+    instead = "Name a device, such as device=n150."
+    if not require_ttnn("device=auto", instead=instead).runs_programs:
+        raise ConfigError("device=auto needs a card or a simulator, and this machine has none.", instead)
     some = DevicePresets.get_config("N150").spec  # the job opens nothing, so any will do
     try:
         seen = run_isolated(IDENTIFY, {}, device=some, mock=False, timeout_s=LONGEST_LOOK)

@@ -20,7 +20,7 @@ from ..hardware.typed import leaf_paths
 from .configuration import ExperimentConfig
 from .hydra_settings import check_setting
 
-_OPTIONAL_GROUPS = ("experiment", "tuning")
+OPTIONAL_GROUPS = ("experiment", "tuning")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _refuse_prefix(text: str, override: Any, key: str) -> None:
         raise ConfigError(f"{text!r} deletes a key; every key is needed.", f"Set it instead: {key}=VALUE.")
     if override.is_add() or override.is_force_add():
         bare = text.lstrip("+")
-        known = key in groups() or _annotation(key) is not None
+        known = key in groups() or annotation_of(key) is not None
         hint = f"Write {bare}." if known else did_you_mean(key.split(".")[0], _root_keys(), "")
         raise ConfigError(f"{text!r} adds a key; every key exists already, so nothing can be added.", hint)
 
@@ -102,7 +102,7 @@ def _check_one(text: str, override: Any, key: str, typed: set[str]) -> str:
     """The override as Hydra should get it; adds to `typed`. Raises ConfigError."""
     if key in groups():
         return _check_choice(text, override, key)
-    annotation = _annotation(key)
+    annotation = annotation_of(key)
     if annotation is None:
         raise _unknown_key(key)
     for value in _values(override):
@@ -124,7 +124,7 @@ def _check_choice(text: str, override: Any, group: str) -> str:
         return text  # glob(...) and range(...) are expanded by Hydra against the same files
     names: list[str] = []
     for value in values:
-        if value is None and group in _OPTIONAL_GROUPS:
+        if value is None and group in OPTIONAL_GROUPS:
             names.append("null")
         elif isinstance(value, (list, dict)) or value is None:
             example = groups()[group][0]
@@ -156,10 +156,10 @@ def _root_keys() -> list[str]:
     return list(dict.fromkeys([*groups(), *field_types(ExperimentConfig)]))
 
 
-def _annotation(key: str) -> Any:
-    """The annotation of a dotted key in the schema, or None when there is no such key."""
+def annotation_of(key: str) -> Any:
+    """The annotation of a dotted key in the schema, of all of it for "", or None when there is no such key."""
     annotation: Any = ExperimentConfig
-    for part in key.split("."):
+    for part in key.split(".") if key else ():
         cls = nested_dataclass(annotation)
         if cls is None:
             return typing.Any if typing.get_origin(annotation) is dict else None

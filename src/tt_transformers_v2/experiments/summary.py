@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+from ..hardware.command_names import command
 from ..hardware.model_overrides import RuleEffect
 from .configuration import Experiment
 
@@ -90,7 +91,7 @@ def rule_lines(effects: Sequence[RuleEffect]) -> list[str]:
     """The rules by name, and in full what was adjusted to this model or overruled by what was typed."""
     published = [e for e in effects if e.source or e.rule.endswith("-table")]
     names = list(dict.fromkeys(e.rule for e in published if not e.overruled_by))
-    lines = [f"[cyan]rules[/] {', '.join(names)} [dim](scripts/explain.py shows what they set)[/]"] if names else []
+    lines = [f"[cyan]rules[/] {', '.join(names)} [dim]({command('explain')} shows what they set)[/]"] if names else []
     return lines + effect_lines([e for e in effects if e not in published or e.overruled_by])
 
 

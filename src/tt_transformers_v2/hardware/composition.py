@@ -72,18 +72,18 @@ def outputs_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Teaches OmegaConf the `${tt_outputs:}` and `${tt_groups:}` of conf/config.yaml."""
+    """Teaches OmegaConf the `${tt_outputs:}`, `${tt_groups:}` and `${tt_command:run}` of conf/config.yaml."""
     from omegaconf import OmegaConf
+
+    from .command_names import command
+    from .option_texts import listing
 
     # OmegaConf 2.4 warns of the older name; before it, the newer one means something else.
     renamed = "replace" in inspect.signature(OmegaConf.register_resolver).parameters
     register: Any = OmegaConf.register_resolver if renamed else OmegaConf.register_new_resolver
     register("tt_outputs", lambda: str(outputs_dir()), replace=True)
-    register("tt_groups", _group_listing, replace=True)
-
-
-def _group_listing() -> str:
-    return "\n".join(f"  {name:12} {', '.join(options)}" for name, options in groups().items())
+    register("tt_groups", listing, replace=True)
+    register("tt_command", command, replace=True)
 
 
 # Folders of conf/ that hold facts and no options.
@@ -98,6 +98,13 @@ def groups() -> dict[str, tuple[str, ...]]:
         for folder in (path for path in root.iterdir() if path.is_dir() and path.name not in _NO_GROUPS):
             found.setdefault(folder.name, set()).update(path.stem for path in folder.glob("*.yaml"))
     return {name: tuple(sorted(options)) for name, options in sorted(found.items()) if options}
+
+
+def default_options() -> dict[str, str]:
+    """Group -> the option that conf/config.yaml chooses; groups without a default are left out."""
+    entries = read_yaml("config.yaml")["defaults"]
+    pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
+    return {str(key): value for key, value in pairs if key in groups() and isinstance(value, str)}
 
 
 @functools.cache

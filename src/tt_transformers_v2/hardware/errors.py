@@ -13,7 +13,11 @@ class ConfigError(ValueError):
     Args:
         message: what was wrong and what was expected.
         hint: the likely fix, as a sentence; printed after the message.
+
+    `exit_code` is what a command that ends in it returns.
     """
+
+    exit_code = 2
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(f"{message} {hint}".strip())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from ...hardware.command_names import command
 from ...hardware.errors import ConfigError
 from ...hardware.schema import DeviceConfig
 from .availability import require_card
@@ -21,5 +22,5 @@ def open_ttnn(hardware: DeviceConfig) -> NoReturn:
     require_card("backend=ttnn", str(hardware.device_type))
     raise ConfigError(
         "Model.forward does not run on a card.",
-        "Run the experiment (scripts/run.py backend=ttnn), or give MultiHeadAttention an open device.",
+        f"Run the experiment (`{command('run')} backend=ttnn`), or give MultiHeadAttention an open device.",
     )

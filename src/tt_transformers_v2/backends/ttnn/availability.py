@@ -82,15 +82,15 @@ def _sfpi_places(package: Path | None, environment: Mapping[str, str]) -> list[P
     return [*(root / "runtime" / "sfpi" for root in roots), SYSTEM_SFPI]
 
 
-def require_ttnn(what: str, found: Availability | None = None) -> Availability:
-    """What this machine has, ttnn among it. Raises ConfigError naming `what` when ttnn is not installed."""
+def require_ttnn(what: str, found: Availability | None = None, instead: str = "Use backend=emulated.") -> Availability:
+    """What this machine has, ttnn among it. Raises ConfigError naming `what`, and what to do `instead` of it."""
     found = found or look_around()
     if found.package is None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         wheels = " and ".join(read_yaml("ttnn/versions.yaml")["pythons"])
         raise ConfigError(
             f"{what} needs the ttnn package, which is not installed (Python {version}).",
-            f"It has wheels for Python {wheels}. Use backend=emulated.",
+            f"It has wheels for Python {wheels}. {instead}",
         )
     return found
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from ...hardware.composition import add_conf_dir
-from ...hardware.errors import ConfigError, closest
+from ...hardware.command_names import command
+from ..command import CommandParser, complain, run_command
 from ..summary import console
 from .knobs import what_if
 from .limits import batch_limit, context_limits
@@ -43,44 +41,22 @@ from .text import (
 )
 
 EPILOG = """examples:
-  python scripts/predict.py device=n150 model=llama8b precision=accuracy
-  python scripts/predict.py device=n150 model=llama8b precision=accuracy --what-if
-  python scripts/predict.py model=llama70b --target 15
-  python scripts/predict.py device=n300 model=llama8b --max-context
-  python scripts/predict.py device=t3k model=llama8b workload.batch=32 --plot t3k.svg --json
+  {predict} device=n150 model=llama8b precision=accuracy
+  {predict} device=n150 model=llama8b precision=accuracy --what-if
+  {predict} model=llama70b --target 15
+  {predict} device=n300 model=llama8b --max-context
+  {predict} device=t3k model=llama8b workload.batch=32 --plot t3k.svg --json
 
-Overrides are those of scripts/run.py and scripts/explain.py. Everything is predicted; nothing runs on a card."""
+Overrides are those of `{run}` and `{explain}`. Everything is predicted; nothing runs on a card."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    try:
-        code = _main(list(sys.argv[1:] if arguments is None else arguments))
-        sys.stdout.flush()
-        return code
-    except Refused as refused:
-        return _complain(refused, 1)
-    except ConfigError as error:
-        return _complain(error, 2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; the interpreter's own flush at exit must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-def _complain(error: ConfigError, code: int) -> int:
-    for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
-    return code
+    return run_command(_main, arguments)
 
 
 def _main(given: list[str]) -> int:
     options = _options(given)
-    if options.config_dir:
-        add_conf_dir(Path(options.config_dir))
     overrides = typed_overrides(options.overrides)
     if options.plot:
         check_plot_file(options.plot)
@@ -90,7 +66,7 @@ def _main(given: list[str]) -> int:
         search_found = search(overrides, options.target)
         out.add(search_lines(search_found), {"target": search_json(search_found)})
     out.print(as_json=options.json)
-    return _complain(refused, 1) if refused else 0
+    return complain(refused) if refused else 0
 
 
 def _asks_target_only(options: argparse.Namespace) -> bool:
@@ -150,16 +126,14 @@ class _Output:
 
 
 def _options(given: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python scripts/predict.py",
+    parser = CommandParser(
+        "predict",
         usage="%(prog)s [GROUP=OPTION ...] [KEY=VALUE ...] [options]",
         description="Predicts decode speed, time to first token and memory of a configuration, without a card.",
-        epilog=EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=100),
-        allow_abbrev=False,
+        epilog=EPILOG.format(predict=command("predict"), run=command("run"), explain=command("explain")),
     )
+    parser.takes_overrides()
     add = parser.add_argument
-    add("overrides", nargs="*", metavar="OVERRIDE", help="a choice or a value, as scripts/run.py takes them")
     add("--prefill", action="store_true", help="the per-op table of prefill too")
     add("--what-if", action="store_true", help="what each single change would give, ranked")
     add("--target", type=_speed, metavar="TOKENS", help="what would reach so many tokens/s/user, cheapest first")
@@ -168,16 +142,7 @@ def _options(given: list[str]) -> argparse.Namespace:
         "--plot", type=Path, metavar="FILE", help="a picture of roofline and time shares: .svg, or .png with matplotlib"
     )
     add("--json", action="store_true", help="everything asked for as JSON on standard output")
-    add("--config-dir", metavar="DIR", help="a folder of configuration groups of your own")
-
-    def complain(message: str) -> NoReturn:
-        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
-        unknown = next((text for text in given if text.startswith("-") and text.partition("=")[0] not in flags), "")
-        near = closest(unknown, flags) if unknown else None
-        raise ConfigError(f"{message}.", f"Did you mean {near}?" if near else "See --help.")
-
-    parser.error = complain  # type: ignore[method-assign]
-    return parser.parse_intermixed_args(given)
+    return parser.read(given)
 
 
 def _speed(text: str) -> float:

@@ -30,6 +30,8 @@ class Refused(ConfigError):
     """A configuration that can be read but not predicted: `findings` are its errors, none where the model of speed has
     nothing to say."""
 
+    exit_code = 1
+
     def __init__(self, message: str, findings: Iterable[Finding] = ()) -> None:
         super().__init__(message)
         self.findings = tuple(findings)

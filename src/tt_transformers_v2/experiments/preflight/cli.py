@@ -12,44 +12,35 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.markup import escape
 
 from ...backends.ttnn.availability import require_ttnn
-from ...hardware.composition import add_conf_dir, outputs_dir
-from ...hardware.errors import ConfigError, closest
+from ...hardware.command_names import command
+from ...hardware.composition import outputs_dir
+from ..command import CommandParser, run_command
 from ..results import SCHEMA_VERSION, environment, git_state, write_atomically
 from ..summary import console
 from .devices import AUTO, LARGEST_FIRST, ask_about, chosen_devices, run_all, table_lines
 from .text import section_lines
 
 EPILOG = """examples:
-  python scripts/preflight.py
-  python scripts/preflight.py --devices n150,t3k workload.prompt_length=2048
-  python scripts/preflight.py --devices n300 --model phi4 --verbose precision=accuracy
+  {preflight}
+  {preflight} --devices n150,t3k workload.prompt_length=2048
+  {preflight} --devices n300 --model phi4 --verbose precision=accuracy
 
-Overrides are those of scripts/run.py. The real ttnn checks every op; nothing runs, and no card is needed."""
+Overrides are those of `{run}`. The real ttnn checks every op; nothing runs, and no card is needed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    try:
-        return _main(list(sys.argv[1:] if arguments is None else arguments))
-    except ConfigError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return run_command(_main, arguments)
 
 
 def _main(given: list[str]) -> int:
     options = _options(given)
-    if options.config_dir:
-        add_conf_dir(Path(options.config_dir))
-    found = require_ttnn("scripts/preflight.py")
+    found = require_ttnn(command("preflight"))
     asked = ask_about(chosen_devices(options.devices), options.model, options.overrides)
     started = time.monotonic()
     rows = run_all(asked, _tell)
@@ -90,29 +81,18 @@ def _write(path: Path, rows: list[dict[str, Any]], overrides: list[str], seconds
 
 
 def _options(given: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python scripts/preflight.py",
+    parser = CommandParser(
+        "preflight",
         usage="%(prog)s [--devices all|NAME,NAME] [--model auto|NAME] [KEY=VALUE ...]",
         description="Asks the real ttnn, without a card, whether every device takes a model's ops.",
-        epilog=EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=100),
-        allow_abbrev=False,
+        epilog=EPILOG.format(preflight=command("preflight"), run=command("run")),
     )
+    parser.takes_overrides()
     add = parser.add_argument
-    add("overrides", nargs="*", metavar="OVERRIDE", help="a choice or a value, as scripts/run.py takes them")
     add("--devices", default="all", metavar="NAMES", help="devices, comma-separated; default all")
     add(
         "--model", default=AUTO, metavar="NAME", help=f"default auto: the first of {', '.join(LARGEST_FIRST)} that fits"
     )
     add("--verbose", action="store_true", help="the table of every op, for every device")
     add("--out", type=Path, metavar="FILE", help="where the JSON goes; default outputs/preflights/TIME.json")
-    add("--config-dir", metavar="DIR", help="a folder of configuration groups of your own")
-
-    def complain(message: str) -> NoReturn:
-        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
-        unknown = next((text for text in given if text.startswith("-") and text.partition("=")[0] not in flags), "")
-        near = closest(unknown, flags) if unknown else None
-        raise ConfigError(f"{message}.", f"Did you mean {near}?" if near else "See --help.")
-
-    parser.error = complain  # type: ignore[method-assign]
-    return parser.parse_intermixed_args(given)
+    return parser.read(given)

@@ -8,24 +8,25 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...hardware.command_names import command
 from ...hardware.composition import outputs_dir
 from ...hardware.errors import ConfigError
+from ..command import CommandParser, run_command, warn
 from .compare import TOLERANCE
 from .loading import BROKEN, Sweep, read_sweeps
 from .page import REPORT_FILE, write_page
-from .terminal import Parser, run, warn
 
 EPILOG = """examples:
-  python scripts/report.py outputs/sweeps/DIR             writes report.html into DIR
-  python scripts/report.py DIR DIR2 --out both.html       one report, with the sweep as a column
-  python scripts/report.py OLD NEW --compare --open       what got better and what got worse
+  {report} outputs/sweeps/DIR             writes report.html into DIR
+  {report} DIR DIR2 --out both.html       one report, with the sweep as a column
+  {report} OLD NEW --compare --open       what got better and what got worse
 
-A DIR is the folder of a sweep or of a single run; scripts/results.py ls lists them."""
+A DIR is the folder of a sweep or of a single run; `{results} ls` lists them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    return run(_main, arguments)
+    return run_command(_main, arguments)
 
 
 def _main(given: list[str]) -> None:
@@ -56,12 +57,10 @@ def _counted(sweeps: Sequence[Sweep]) -> str:
 
 
 def _options(given: list[str]) -> argparse.Namespace:
-    parser = Parser(
-        prog="python scripts/report.py",
+    parser = CommandParser(
+        "report",
         description="Writes a report that opens in any browser, offline: trade-offs, what each knob does, all jobs.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        epilog=EPILOG.format(report=command("report"), results=command("results")),
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="the folder of a sweep or run")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write; default: report.html in DIR, or in "
@@ -75,7 +74,7 @@ def _options(given: list[str]) -> argparse.Namespace:
         help="a change up to this is none (1)",
     )
     parser.add_argument("--open", action="store_true", help="open it in the browser")
-    return parser.parse_args(given)
+    return parser.read(given)
 
 
 def _percent(text: str) -> float:

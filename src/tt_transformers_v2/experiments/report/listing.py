@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...hardware.command_names import command
 from ...hardware.errors import ConfigError
 from ..results import RESULT_FILE
 from .data import held_overrides, swept_knobs
@@ -35,7 +36,9 @@ def entries(root: Path, most: int | None = None) -> list[Entry]:
     Raises ConfigError where there is no such folder.
     """
     if not root.is_dir():
-        raise ConfigError(f"{root} does not exist.", "Run scripts/run.py first, or name the folder of your results.")
+        raise ConfigError(
+            f"{root} does not exist.", f"Run `{command('run')}` first, or name the folder of your results."
+        )
     return [_entry(folder) for _, folder in sorted(_found(root), reverse=True)[:most]]
 
 

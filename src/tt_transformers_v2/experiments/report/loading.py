@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ...hardware.command_names import command
 from ...hardware.errors import ConfigError
 from ..results import RESULT_FILE, SCHEMA_VERSION
 
@@ -89,7 +90,7 @@ def read_sweep(folder: Path) -> Sweep:
     """
     if not folder.is_dir():
         what = "is a file, not the folder of a sweep" if folder.is_file() else "does not exist"
-        raise ConfigError(f"{folder} {what}.", "scripts/results.py ls lists what there is.")
+        raise ConfigError(f"{folder} {what}.", f"`{command('results')} ls` lists what there is.")
     own = folder / RESULT_FILE
     paths = [own] if own.is_file() else sorted(folder.glob(f"*/{RESULT_FILE}"), key=lambda p: job_order(p.parent.name))
     subtrees = _Subtrees()
@@ -272,6 +273,6 @@ def _distinct(values: Iterable[Any]) -> list[dict[str, Any]]:
 def _sweeps_below(folder: Path) -> str:
     below = sorted({path.parent.parent.name for path in folder.glob(f"*/*/{RESULT_FILE}")})
     if not below:
-        return "scripts/results.py ls lists what there is."
+        return f"`{command('results')} ls` lists what there is."
     more = f" and {len(below) - _MOST_LISTED} more" if len(below) > _MOST_LISTED else ""
     return f"Name a sweep in it: {', '.join(below[:_MOST_LISTED])}{more}."

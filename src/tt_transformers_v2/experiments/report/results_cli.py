@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...hardware.command_names import command
 from ...hardware.composition import outputs_dir
 from ...hardware.errors import ConfigError
+from ..command import CommandParser, run_command, warn
 from ..results import RESULT_FILE
 from . import compare, listing
 from .differences import as_text, split_common
@@ -22,21 +24,20 @@ from .loading import Job, read_sweep
 from .metrics import Metric
 from .pareto import pareto_front
 from .tables import job_json, metrics_of, print_changes, print_job, print_jobs, print_table, say
-from .terminal import Parser, run, warn
 
 EPILOG = """examples:
-  python scripts/results.py ls
-  python scripts/results.py show outputs/sweeps/DIR
-  python scripts/results.py show outputs/sweeps/DIR/3
-  python scripts/results.py diff DIR/0 DIR/3
-  python scripts/results.py best DIR --metric decode_tokens_per_s_per_user --where "kl_divergence<0.05"
+  {results} ls
+  {results} show outputs/sweeps/DIR
+  {results} show outputs/sweeps/DIR/3
+  {results} diff DIR/0 DIR/3
+  {results} best DIR --metric decode_tokens_per_s_per_user --where "kl_divergence<0.05"
 """
 _ACCURACY = ("kl_divergence", "top1", "pcc", "ttft_ms")  # the second figure of the front, the first that there is
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    return run(_main, arguments)
+    return run_command(_main, arguments)
 
 
 def _main(given: list[str]) -> None:
@@ -208,38 +209,36 @@ def _print_json(found: Any) -> None:
 
 
 def _options(given: list[str]) -> argparse.Namespace:
-    parser = Parser(
-        prog="python scripts/results.py",
+    parser = CommandParser(
+        "results",
         description="Finished experiments in the terminal.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        epilog=EPILOG.format(results=command("results")),
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, about: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+    def subcommand(name: str, about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about)
         added.add_argument("--json", action="store_true", help="as JSON on standard output")
         return added
 
-    ls = command("ls", "sweeps and runs, newest first")
+    ls = subcommand("ls", "sweeps and runs, newest first")
     ls.add_argument("root", nargs="?", type=Path, metavar="DIR", help="where to look; default: outputs")
     ls.add_argument("--newest", type=_count, default=20, metavar="N", help="how many (20); 0 for all")
-    show = command("show", "the table of a sweep, or all that one result says")
+    show = subcommand("show", "the table of a sweep, or all that one result says")
     show.add_argument("folder", type=Path, metavar="DIR", help="a sweep, a run, or one job of a sweep")
-    diff = command("diff", "two results: settings and figures; two sweeps: what moved, job by job")
+    diff = subcommand("diff", "two results: settings and figures; two sweeps: what moved, job by job")
     diff.add_argument("a", type=Path, metavar="A")
     diff.add_argument("b", type=Path, metavar="B")
     diff.add_argument(
         "--tolerance", type=float, default=compare.TOLERANCE, metavar="PERCENT", help="no change up to (1)"
     )
-    best = command("best", "the best jobs by a figure, and the Pareto front")
+    best = subcommand("best", "the best jobs by a figure, and the Pareto front")
     best.add_argument("folder", type=Path, metavar="DIR")
     best.add_argument("--metric", default="decode_tokens_per_s_per_user", metavar="NAME", help="%(default)s by default")
     best.add_argument("--against", metavar="NAME", help="the other figure of the front; default: one of accuracy")
     best.add_argument("--where", action="append", default=[], metavar="COND", help="such as kl_divergence<0.05; repeat")
     best.add_argument("--top", type=_count, default=5, metavar="N", help="how many besides the front (5)")
-    return parser.parse_args(given)
+    return parser.read(given)
 
 
 def _count(text: str) -> int:

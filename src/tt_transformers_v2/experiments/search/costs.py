@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...hardware.command_names import command
 from ...hardware.errors import ConfigError
 from ..configuration import Experiment
 from ..performance import predict
@@ -73,6 +74,6 @@ def worth_measuring(space: Space, costs: Costs) -> list[tuple[Place, Option]]:
     if not found:
         raise ConfigError(
             "nothing in search.space is predicted to be faster than its most accurate options.",
-            "Ask scripts/predict.py --what-if what bounds this workload, or choose another search.objective.",
+            f"Ask `{command('predict')} --what-if` what bounds this workload, or choose another search.objective.",
         )
     return found

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ...hardware.command_names import command
 from ...hardware.composition import use_only
 from ...hardware.errors import ConfigError
 from ..runner import blank_result
@@ -283,7 +284,7 @@ def _report(store: Store) -> None:
     from ..report import write_report
 
     if store.sweep["planned"] > _MOST_REPORTED:
-        print(f"no report of so many jobs; make one with scripts/report.py {store.folder}")
+        print(f"no report of so many jobs; make one with {command('report')} {store.folder}")
     else:
         print(f"report {write_report(store.folder)}")
 

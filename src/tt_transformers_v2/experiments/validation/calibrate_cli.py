@@ -9,18 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...hardware.command_names import command
 from ...hardware.errors import ConfigError
 from ...perf.measurements import read_points
+from ..command import CommandParser, run_command
 from ..results import write_atomically
 from .calibration_file import calibration_text, refitted_data
-from .cli import complaining
 from .measured import calibration_data
 from .refit import FREE, Refit, refit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line `arguments` (default: the process's own) and returns the exit code."""
-    return complaining(_calibrate, _parser().parse_args(arguments))
+    return run_command(lambda given: _calibrate(_parser().read(given)), arguments)
 
 
 def _calibrate(options: argparse.Namespace) -> None:
@@ -36,7 +37,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     print("\n".join(_report(base, found)))
     print(f"\nwrote {out}; compare it row by row with:")
     fitted = f" --fit '{','.join(found.models)}'"
-    print(f"  python scripts/validate_predictions.py --points {points} --calibration {out}{fitted}")
+    print(f"  {command('validate_predictions')} --points {points} --calibration {out}{fitted}")
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -71,9 +72,9 @@ def _kept_lines(kept: Mapping[str, str]) -> list[str]:
     return [f"  kept {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="calibrate.py",
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "calibrate",
         description="Refits the constants that measured rows can tell, and writes a complete calibration file.",
         epilog=f"Constants that can be fitted: {', '.join(FREE)}.",
     )

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ...hardware.errors import ConfigError
 from ...perf.measurements import read_points
+from ..command import CommandParser, run_command
 from ..results import write_atomically
 from .measured import load_calibration
 from .report import report_json, report_markdown, report_text
@@ -19,21 +17,7 @@ from .rows import validate
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line `arguments` (default: the process's own) and returns the exit code."""
-    return complaining(_validate, _parser().parse_args(arguments))
-
-
-def complaining(command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
-    """Runs `command`; a ConfigError ends in its message on standard error and 2."""
-    try:
-        command(options)
-        sys.stdout.flush()
-    except ConfigError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return run_command(lambda given: _validate(_parser().read(given)), arguments)
 
 
 def _validate(options: argparse.Namespace) -> None:
@@ -47,9 +31,9 @@ def _validate(options: argparse.Namespace) -> None:
         print(report_json(validation) if options.json else report_text(validation), end="")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="validate_predictions.py",
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "validate_predictions",
         description="Compares predictions with measured rows: every row, then the errors by class and workload.",
     )
     parser.add_argument("--points", required=True, metavar="FILE.csv", help="measured rows; see conf/measurements")

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command behind scripts/convert.py: reads one format, writes another, and says on stderr what to know."""
+"""From one format of settings to another, with findings on what does not carry over: what scripts/convert.py does."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from ..auto_config import AutoHardwareConfig
 from ..checks import Finding, Severity
+from ..command_names import command
 from ..composition import option, read_yaml
 from ..errors import ConfigError
 from ..model_overrides import ModelShape
@@ -62,29 +62,6 @@ class Source:
     place: str
 
 
-def main(arguments: Sequence[str], make_model: Callable[..., Model]) -> int:
-    """Runs one conversion; 0, or 2 after one or two lines on stderr.
-
-    `make_model` is ModelSpec.uniform; it is handed in because this room knows no models.
-    """
-    try:
-        args = _parser().parse_args(arguments)
-        source = Source(*args.source) if args.source else None
-        written = convert(
-            source, args.to, model_shape(args.model, make_model), mode=args.mode, device=args.device, lossy=args.lossy
-        )
-        if args.out is None:
-            print(written, end="" if written.endswith("\n") else "\n")
-        else:
-            _write_file(args.out, written)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for finding in written.findings:
-        print(f"{finding.severity} [{finding.id}] {finding}", file=sys.stderr)
-    return 0
-
-
 def convert(
     source: Source | None,
     to: str,
@@ -104,7 +81,7 @@ def convert(
     device = device or imported.values.get("device.device_type", "N150")
     if to == "yaml":
         if source is None:
-            raise ConfigError("--to yaml needs --from.", "The package's own settings are: scripts/run.py --cfg job.")
+            raise ConfigError("--to yaml needs --from.", f"The package's own settings are: {command('run')} --cfg job.")
         text = tuning_yaml(imported, f"{model.name}, device={device.lower()} precision={mode}")
         return Written(text, [*imported.findings, *_without_place(imported)])
     config = AutoHardwareConfig.from_device(device, mode, model)
@@ -200,13 +177,6 @@ def _text(place: str) -> str:
     return read_file(place) if is_file else place
 
 
-def _write_file(place: str, text: str) -> None:
-    try:
-        Path(place).write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
-    except (OSError, ValueError) as problem:
-        raise ConfigError(f"cannot write {shown(place)}: {getattr(problem, 'strerror', None) or problem}.") from None
-
-
 def _filled(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if value}
 
@@ -217,27 +187,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     return str(value) if isinstance(value, Named) else value
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}.", "See --help.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="convert.py", description="TTTv1's and the serving tools' settings to ours and back.")
-    parser.add_argument(
-        "--from",
-        dest="source",
-        nargs=2,
-        metavar=("FORMAT", "SOURCE"),
-        help=f"what to read, of {', '.join(READS)}: a file, - for stdin, or (all but tttv1-json) the text itself; "
-        "without it, the package's own settings",
-    )
-    parser.add_argument("--to", required=True, metavar="FORMAT", help=f"what to write: {', '.join(WRITES)}")
-    parser.add_argument("--model", required=True, help="an option of conf/model, or a model's name: llama8b")
-    parser.add_argument("--mode", help="performance, accuracy or custom (default: what the source says)")
-    parser.add_argument("--device", help="an option of conf/device (default: what the source says, else n150)")
-    parser.add_argument("--out", metavar="FILE", help="write there instead of printing")
-    parser.add_argument("--lossy", action="store_true", help="write the nearest setting where TTTv1 has no equal")
-    return parser

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tt_transformers_v2.experiments.convert_cli import main
 from tt_transformers_v2.hardware import AutoHardwareConfig
-from tt_transformers_v2.hardware.exchange.convert import main, model_shape
+from tt_transformers_v2.hardware.exchange.convert import model_shape
 from tt_transformers_v2.hardware.exchange.kernels import words
 from tt_transformers_v2.hardware.layer_overrides import apply_layers, layer_entry
 from tt_transformers_v2.models.spec import ModelSpec
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 LAYER_31 = str(ROOT / "tests/data/tttv1/llama_3_1_8b_performance.json")
 COMMANDS = [
     command
@@ -25,7 +26,7 @@ COMMANDS = [
 
 
 def run(*arguments):
-    return main(arguments, ModelSpec.uniform)
+    return main(arguments)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

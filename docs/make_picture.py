@@ -12,7 +12,7 @@ from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = ["scripts/run.py", "device=n150", "precision=performance"]
-COLUMNS = 112
+COLUMNS = 120
 
 
 def main() -> None:

@@ -1,57 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tour, the tutorial and the recipes, run as written but on few tokens; Python examples; links; the reference."""
 
+import html
 import importlib
 import importlib.util
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import tour
+
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-TOUR = re.findall(r"^    (python scripts/.*)$", README, flags=re.MULTILINE)
-TUTORIAL = re.findall(r"^    (python scripts/.*)$", (ROOT / "docs/tutorial.md").read_text(), flags=re.MULTILINE)
-COMMANDS = list(dict.fromkeys([*TOUR, *TUTORIAL]))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_of_the_tour_works(command, tmp_path):
-    if "task=preflight" in command and importlib.util.find_spec("ttnn") is None:
+def skip_without_ttnn(step):
+    if "task=preflight" in step.command and importlib.util.find_spec("ttnn") is None:
         pytest.skip("ttnn is not installed: there is no wheel for this machine")
-    text = tmp_path / "text.txt"
-    text.write_text("Some words of one's own. " * 40)
-    words = shlex.split(command.replace("DIR", str(ROOT / "tests/data/hf_llama")).replace("FILE", str(text)))
-    extra = ["workload.max_seconds=1", *([] if "workload.tokens=32" in words else ["workload.tokens=32"])]
-    if words[1] != "scripts/run.py":
-        done = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip()
-        return
-    extra.append(f"hydra.{'sweep' if '--multirun' in words else 'run'}.dir={tmp_path / 'out'}")
-    if "model=llama70b" in words:
-        extra += ["model.hidden_dim=512", "model.head_dim=8", "model.intermediate_dim=1024"]
-    if "text_file" in command:
-        words = [word for word in words if "text_file" not in word]  # the test folder has no tokenizer
-    if words[2] == "--help":
-        extra = []
-    if "task=search" in words:
-        words = [word for word in words if "max_kl" not in word]
-        extra += ["search.tokens=32", "search.verify_tokens=32", "search.window=16", "search.points=2"]
-        extra += ["search.space.wqkv=[]", "search.space.wo=[]", "search.space.ff1_ff3=[]"]
-        extra += ["search.space.ff2=[BFP8/HIFI2,BFP4/LOFI]", "search.max_minutes=0.2", "search.verify_numerics=fast"]
-    done = subprocess.run([sys.executable, *words[1:], *extra], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("step", tour.steps(), ids=str)
+def test_every_command_of_the_tour_works_and_prints_what_the_page_says(step, tmp_path):
+    skip_without_ttnn(step)
+    printed = tour.typed([sys.executable, *tour.words_of(step, tmp_path)], ROOT)
+    tour.assert_prints(step, printed)
 
 
 def test_the_tour_and_the_tutorial_are_found():
-    assert len(TOUR) >= 7
-    assert len(TUTORIAL) >= 6
+    assert len(tour.steps()) >= 16
+    assert sum(bool(step.prints) for step in tour.steps()) >= 6
+
+
+def test_the_picture_shows_the_figures_of_today(tmp_path):
+    """Its predicted lines, which depend on no machine, as the same command prints them now."""
+    svg = (ROOT / "docs/images/summary.svg").read_text(encoding="utf-8")
+    shown = " ".join(html.unescape(" ".join(re.findall(r"<text[^>]*>(.*?)</text>", svg))).split())
+    line = ["scripts/run.py", "device=n150", "precision=performance", "task=performance", f"hydra.run.dir={tmp_path}"]
+    done = tour.typed([sys.executable, *line], ROOT)
+    figures = re.findall(r"[\d.]+ tokens/s/user|[\d.]+ of [\d.]+ GiB|At most [\d]+ users", done)
+    assert len(figures) == 3
+    for figure in figures:
+        assert figure in shown, "run python docs/make_picture.py"
 
 
 def recipe(page, number):

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import tour
+
 ROOT = Path(__file__).resolve().parent.parent
 LINE = ("device=t3k", "precision=accuracy", "model=llama70b", "task=performance")
 
@@ -85,3 +87,28 @@ def test_every_installed_command_helps_from_any_folder(installed, tmp_path, name
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 3
     assert list(tmp_path.iterdir()) == []
+
+
+# The others are over in seconds; these run the same code from the checkout in test_documentation.py.
+LONG = ("task=preflight", "task=search", "run.py device=", "run.py precision", "LoFi,HiFi2")
+
+
+def tour_steps():
+    found = []
+    for step in tour.steps():
+        long = any(word in step.command for word in LONG)
+        found.append(pytest.param(step, marks=pytest.mark.slow if long else (), id=str(step)))
+    return found
+
+
+@pytest.mark.parametrize("step", tour_steps())
+def test_the_tour_works_with_the_installed_commands(installed, tmp_path, step):
+    if "task=preflight" in step.command:
+        pytest.importorskip("ttnn", reason="ttnn is not installed: there is no wheel for this machine")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if "results.py ls" in step.command:
+        tour.typed([str(installed / "tt-run"), "task=performance"], elsewhere)
+    printed = tour.typed(tour.installed_words(tour.words_of(step, tmp_path), installed), elsewhere)
+    tour.assert_prints(step, printed)
+    assert "scripts/" not in printed

@@ -80,6 +80,21 @@ def test_an_interrupt_keeps_what_is_finished_and_leaves_nothing_half(tmp_path, m
     assert left_over(tmp_path) == []
 
 
+def test_an_interrupt_between_a_result_and_its_row_loses_neither(tmp_path, monkeypatch, capsys):
+    added = tables.Tables.add
+
+    def interrupted(self, row):
+        if row["job"].startswith("002"):
+            raise KeyboardInterrupt
+        added(self, row)
+
+    monkeypatch.setattr(tables.Tables, "add", interrupted)
+    assert sweep(tmp_path / "s", "seed=range(0,6)") == 130
+    assert len(results(tmp_path / "s")) == 3
+    assert [row["status"] for row in rows(tmp_path / "s")] == ["ok"] * 3
+    assert "3 of 6 jobs done" in capsys.readouterr().out
+
+
 def test_failed_jobs_run_again_only_on_request(tmp_path, monkeypatch):
     with monkeypatch.context() as broken:
         real = worker.run

@@ -98,6 +98,8 @@ def _run(request: Request, launcher: Launcher, folder: Path) -> int:
         except KeyboardInterrupt:
             interrupted = True
     store.remove_leftovers()
+    if interrupted:
+        state = _recounted(store, progress)
     state.tables.finish()
     if request.sweep.parquet:
         state.tables.write_parquet()
@@ -107,6 +109,15 @@ def _run(request: Request, launcher: Launcher, folder: Path) -> int:
         print(f"interrupted; go on with --multirun sweep.resume={store.folder}", file=sys.stderr)
         return 130
     return 1 if progress.failed else 0
+
+
+def _recounted(store: Store, progress: Progress) -> _State:
+    """The results themselves: an interrupt may have fallen between a job's result and its row."""
+    state = _state(store, retry_failed=False, fresh=False)
+    progress.done, progress.failed = state.done, state.failed
+    for row in state.tables.rows():
+        progress.note_best(row)
+    return state
 
 
 def _resumed_folder(request: Request, default: Path) -> Path:

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that README and tutorial tell a newcomer to type, and what the pages say they print."""
+
+import os
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "docs/tutorial.md")
+# A command, indented; after it, perhaps, a block of what it prints.
+_COMMAND = re.compile(r"^    (python scripts/[^\n]*)\n(?:\n```text\n(.*?)```)?", flags=re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A line to type and, where the page shows it, what it `prints`: "…" stands for anything, alone for any lines."""
+
+    command: str
+    prints: str
+
+    def __str__(self) -> str:
+        return self.command
+
+
+def steps() -> list[Step]:
+    """Those of all pages, each command once, with what it prints where a page shows that."""
+    found: dict[str, Step] = {}
+    for page in PAGES:
+        for command, prints in _COMMAND.findall((ROOT / page).read_text(encoding="utf-8")):
+            if command not in found or prints:
+                found[command] = Step(command, prints)
+    return list(found.values())
+
+
+def words_of(step: Step, folder: Path) -> list[str]:
+    """The words after `python`, with files that exist for DIR and FILE, few tokens, and results put into `folder`.
+
+    A step that shows what it prints is left as it is written, but for the place of its results.
+    """
+    text = folder / "text.txt"
+    text.write_text("Some words of one's own. " * 40)
+    words = shlex.split(step.command.replace("DIR", str(ROOT / "tests/data/hf_llama")).replace("FILE", str(text)))[1:]
+    words = [str(ROOT / word) if word.startswith("tests/data/") else word for word in words]
+    if words[0] != "scripts/run.py" or words[1] == "--help":
+        return words
+    words.append(f"hydra.{'sweep' if '--multirun' in words else 'run'}.dir={folder / 'out'}")
+    if step.prints:
+        return words
+    words += ["workload.max_seconds=1", "workload.tokens=32"]
+    if "model=llama70b" in words:
+        words += ["model.hidden_dim=512", "model.head_dim=8", "model.intermediate_dim=1024"]
+    if any("text_file" in word for word in words):
+        words = [word for word in words if "text_file" not in word]  # the test folder has no tokenizer
+    if "task=search" in words:
+        words = [word for word in words if "max_kl" not in word]
+        words += ["search.tokens=32", "search.verify_tokens=32", "search.window=16", "search.points=2"]
+        words += ["search.space.wqkv=[]", "search.space.wo=[]", "search.space.ff1_ff3=[]"]
+        words += ["search.space.ff2=[BFP8/HIFI2,BFP4/LOFI]", "search.max_minutes=0.2", "search.verify_numerics=fast"]
+    return words
+
+
+def installed_words(words: list[str], commands: Path) -> list[str]:
+    """The same line with the installed command of that script, which lies in the folder `commands`."""
+    name = Path(words[0]).stem.replace("_", "-")
+    return [str(commands / f"tt-{name}"), *words[1:]]
+
+
+def typed(words: list[str], cwd: Path) -> str:
+    """Runs the words in `cwd` and returns what they print, on a terminal of 100 columns; fails where they fail."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"COLUMNS": "100"}
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    return done.stdout
+
+
+def assert_prints(step: Step, printed: str) -> None:
+    """Every part of the block between lines of "…" stands in `printed`, in that order; blanks may differ."""
+    rest = [_squeezed(line) for line in printed.splitlines()]
+    for part in re.split(r"^…\n", step.prints, flags=re.MULTILINE):
+        lines = [_squeezed(line) for line in part.splitlines()]
+        at = next((at for at in range(len(rest)) if _all_match(lines, rest[at:])), None)
+        assert at is not None, f"{step}: not printed, or not in this order:\n{part}\nbut:\n{printed}"
+        rest = rest[at + len(lines) :]
+
+
+def _squeezed(line: str) -> str:
+    return " ".join(line.split())
+
+
+def _all_match(lines: list[str], printed: list[str]) -> bool:
+    return len(lines) <= len(printed) and all(
+        re.fullmatch(re.escape(line).replace("…", ".*"), said) for line, said in zip(lines, printed, strict=False)
+    )

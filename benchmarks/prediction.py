@@ -31,7 +31,8 @@ except ModuleNotFoundError as error:
     from tt_transformers_v2.experiments.configuration import Experiment, resolve
 
 from tt_transformers_v2.hardware.composition import compose, conf_dir
-from tt_transformers_v2.hardware.schema import ComputeOverride, DataFormat, MathFidelity
+from tt_transformers_v2.hardware.enums import DataFormat, MathFidelity
+from tt_transformers_v2.hardware.schema import ComputeOverride
 from tt_transformers_v2.perf.prediction import predict
 
 CHOICES = [(device, model) for device in ("n150", "n300", "t3k", "p150") for model in ("llama8b", "llama3b")]

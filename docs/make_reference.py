@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/reference.md from the schema and the files of conf/: python docs/make_reference.py [--check]"""
+"""Writes docs/reference.md from the schema and conf/, and the table of docs/findings.md from the code that finds:
+python docs/make_reference.py [--check]"""
 
 from __future__ import annotations
 
@@ -15,11 +16,14 @@ from typing import Any
 
 from tt_transformers_v2.experiments.configuration import ExperimentConfig
 from tt_transformers_v2.hardware.building import nested_dataclass
+from tt_transformers_v2.hardware.checked import UNIONS, field_types
 from tt_transformers_v2.hardware.composition import compose_with_origins, conf_dir, groups
+from tt_transformers_v2.hardware.findings import declared
 from tt_transformers_v2.hardware.option_texts import about
-from tt_transformers_v2.hardware.schema import UNIONS, field_types
 
 TARGET = Path(__file__).resolve().parent / "reference.md"
+FINDINGS = TARGET.with_name("findings.md")
+BEGIN, END = "<!-- made by docs/make_reference.py -->\n", "<!-- end -->\n"
 HEAD = """# Reference: every option
 
 Made from the schema and `conf/` by `docs/make_reference.py`; a test compares. Choose an option of a group with
@@ -40,11 +44,20 @@ _COMMENT = re.compile(r"(?:^|\s)#\s?(.*)$")
 
 
 def main() -> int:
-    text = reference()
+    pages = {TARGET: reference(), FINDINGS: findings(FINDINGS.read_text(encoding="utf-8"))}
     if "--check" in sys.argv:
-        return 0 if TARGET.read_text(encoding="utf-8") == text else 1
-    TARGET.write_text(text, encoding="utf-8")
+        return int(any(path.read_text(encoding="utf-8") != text for path, text in pages.items()))
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
     return 0
+
+
+def findings(page: str) -> str:
+    """The page with its table made anew."""
+    head, rest = page.split(BEGIN)
+    rows = [f"| `{kind.id}` | {kind.severity} | {_cell(kind.when)} |\n" for kind in declared()]
+    table = "".join(["| id | severity | when |\n| --- | --- | --- |\n", *rows])
+    return f"{head}{BEGIN}{table}{END}{rest.partition(END)[2]}"
 
 
 def reference() -> str:

@@ -9,8 +9,8 @@ from tt_transformers_v2.experiments.configuration import ExperimentConfig, resol
 from tt_transformers_v2.experiments.overrides import check_overrides
 from tt_transformers_v2.hardware import ConfigError
 from tt_transformers_v2.hardware.building import nested_dataclass
+from tt_transformers_v2.hardware.checked import field_types
 from tt_transformers_v2.hardware.composition import compose, groups
-from tt_transformers_v2.hardware.schema import field_types
 
 
 def schema_paths(cls=ExperimentConfig, prefix=""):

@@ -19,7 +19,7 @@ from tt_transformers_v2.experiments.prediction.cli import main
 from tt_transformers_v2.experiments.prediction.knobs import NOISE
 from tt_transformers_v2.experiments.prediction.plot import draw
 from tt_transformers_v2.experiments.prediction.questions import ask
-from tt_transformers_v2.hardware.schema import MathFidelity
+from tt_transformers_v2.hardware.enums import MathFidelity
 
 ROOT = Path(__file__).resolve().parents[2]
 N150 = ["device=n150", "model=llama8b", "precision=accuracy"]

@@ -20,8 +20,8 @@ from tt_transformers_v2.experiments.validation.cli import main as validate_main
 from tt_transformers_v2.experiments.validation.least_squares import minimise, soft_l1, solve
 from tt_transformers_v2.experiments.validation.measured import calibration_data, load_calibration, predict_rows
 from tt_transformers_v2.experiments.validation.refit import DEFAULT_CONSTANTS, FREE, Refit, refit
+from tt_transformers_v2.hardware.enums import Arch
 from tt_transformers_v2.hardware.errors import ConfigError
-from tt_transformers_v2.hardware.schema import Arch
 from tt_transformers_v2.perf.calibration import Calibration
 from tt_transformers_v2.perf.measurements import MeasuredRow, read_points
 

@@ -6,9 +6,10 @@ import pytest
 from tt_transformers_v2.experiments.configuration import resolve, resolve_or_refuse
 from tt_transformers_v2.experiments.overrides import check_overrides
 from tt_transformers_v2.hardware import ConfigError
+from tt_transformers_v2.hardware.checked import field_types
 from tt_transformers_v2.hardware.composition import compose, groups
 from tt_transformers_v2.hardware.paths import get_value
-from tt_transformers_v2.hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, PrecisionConfig, field_types
+from tt_transformers_v2.hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, PrecisionConfig
 
 
 def experiment(*overrides):

@@ -15,10 +15,10 @@ import pytest
 
 from tt_transformers_v2.hardware import DevicePresets, PrecisionMode
 from tt_transformers_v2.hardware.composition import device_types, groups, read_yaml
+from tt_transformers_v2.hardware.enums import DataFormat
 from tt_transformers_v2.hardware.exchange.kernels import find, kernel_settings
 from tt_transformers_v2.hardware.layer_overrides import apply_layers, selected_layers
 from tt_transformers_v2.hardware.model_overrides import apply_rules, base_name, knobs, name_matches, rules
-from tt_transformers_v2.hardware.schema import DataFormat
 from tt_transformers_v2.models.spec import ModelSpec
 
 ROWS = list(csv.DictReader((Path(__file__).parent.parent / "data/fidelity_rules.csv").open(encoding="utf-8")))

@@ -7,16 +7,13 @@ from pathlib import Path
 
 import yaml
 
+from tt_transformers_v2.hardware.enums import Arch, DataFormat, DeviceType, MathFidelity
 from tt_transformers_v2.hardware.schema import (
-    Arch,
     ChipSpec,
     ComputeGroups,
     ComputeOverride,
-    DataFormat,
     DeviceConfig,
     DeviceSpec,
-    DeviceType,
-    MathFidelity,
     MemoryConfig,
     ParallelismConfig,
     PrecisionConfig,

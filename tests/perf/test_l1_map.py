@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from perf_cases import make_device, make_model
 
 from tt_transformers_v2.hardware.checks import check
+from tt_transformers_v2.hardware.enums import DataFormat, Placement
 from tt_transformers_v2.hardware.fitting import fit_to_model, kv_cache_bytes
-from tt_transformers_v2.hardware.schema import DataFormat, Placement
 from tt_transformers_v2.perf.l1 import l1_map
 
 BF16, BFP8 = 2048, 1088  # bytes per tile

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from perf_cases import make_device, make_model
 
 from tt_transformers_v2.hardware import ConfigError
-from tt_transformers_v2.hardware.schema import DataFormat, Placement
+from tt_transformers_v2.hardware.enums import DataFormat, Placement
 from tt_transformers_v2.perf import memory_fit
 from tt_transformers_v2.perf.footprint import activation_bytes_per_token
 

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from ..hardware.schema import DataFormat, DeviceConfig
+from ..hardware.enums import DataFormat
+from ..hardware.schema import DeviceConfig
 from ..models.decoding import DECODE, PREFILL
 from ..models.rope import apply_rope
 from ..numerics import quantize

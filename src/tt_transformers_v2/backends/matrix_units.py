@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ..hardware.schema import Arch, ComputeConfig
+from ..hardware.enums import Arch
+from ..hardware.schema import ComputeConfig
 from ..numerics import fast_matmul as fast
 from ..numerics import matrix_unit as exact
 from ..numerics import quantize

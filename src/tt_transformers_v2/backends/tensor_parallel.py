@@ -24,7 +24,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..hardware.schema import DataFormat, DeviceConfig
+from ..hardware.enums import DataFormat
+from ..hardware.schema import DeviceConfig
 from ..numerics.packer import pack_output
 from ..perf.ops import gathers_heads
 from .matrix_units import MatrixUnit

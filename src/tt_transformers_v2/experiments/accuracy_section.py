@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..hardware.schema import Checked
+from ..hardware.checked import Checked
 from ..models.weights import WeightSource
 from .accuracy import MODULES, Walk
 from .agreement import Agreement, Series, confidence_interval

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..hardware.building import nested_dataclass
+from ..hardware.checked import UNIONS, field_types
 from ..hardware.composition import compose, groups
 from ..hardware.errors import ConfigError
-from ..hardware.schema import UNIONS, field_types
 from .hydra_settings import settings
 from .overrides import OPTIONAL_GROUPS, annotation_of
 

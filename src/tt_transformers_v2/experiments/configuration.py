@@ -13,23 +13,16 @@ from typing import Any
 
 from ..backends.ttnn.programs import check_programs
 from ..hardware.building import build
-from ..hardware.checks import Finding, Severity, check
+from ..hardware.checked import Checked, field_types
+from ..hardware.checks import check
 from ..hardware.device_presets import device_config
+from ..hardware.enums import Named, PrecisionMode
 from ..hardware.errors import ConfigError
+from ..hardware.findings import Finding, Severity
 from ..hardware.fitting import fit_to_model
 from ..hardware.layer_overrides import LayerEntry, apply_layers, layer_entry, write_select
 from ..hardware.model_overrides import RuleEffect, apply_rules
-from ..hardware.schema import (
-    OP_GROUP_PARENTS,
-    ROOT_OP_GROUPS,
-    Checked,
-    DeviceConfig,
-    HardwareSections,
-    Named,
-    PrecisionConfig,
-    PrecisionMode,
-    field_types,
-)
+from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, DeviceConfig, HardwareSections, PrecisionConfig
 from ..hardware.typed import release_finer
 from ..models.spec import ModelSpec, RopeScaling
 from ..perf.calibration import Calibration

@@ -7,16 +7,23 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
-from ..hardware.checks import Finding, Severity
 from ..hardware.composition import device_types
 from ..hardware.device_presets import DevicePresets
+from ..hardware.enums import PrecisionMode
+from ..hardware.findings import Finding, Severity, declare, found
 from ..hardware.fitting import fit_to_model
 from ..hardware.model_overrides import RuleEffect, apply_rules, prefill_chunk
-from ..hardware.schema import DeviceConfig, PrecisionMode
+from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from ..perf.footprint import activation_bytes_per_token, prefill_tokens, weight_bytes
 from ..perf.memory import GIB, MemoryFit, dram_left, memory_fit
 
+declare(
+    "dram-overflow",
+    Severity.error,
+    "weights, KV cache, trace region and prefill exceed a chip's DRAM ([memory](memory.md)); says by how much and "
+    "where they fit",
+)
 SMALLEST_CHUNK = 1024
 LARGEST_CHUNK = 131072
 
@@ -31,9 +38,8 @@ def dram_findings(
         return []
     device = smallest_device(config, spec, mode=mode, batch=batch, context=context)
     return [
-        Finding(
+        found(
             "dram-overflow",
-            Severity.error,
             f"{spec.name} does not fit on {config.device_type}: each chip lacks {-fit.free / GIB:.2f} GiB.",
             f"It needs {fit.used / GIB:.2f} of {fit.available / GIB:.2f} GiB "
             f"(weights {sum(fit.weights.values()) / GIB:.2f}, KV cache {fit.kv_cache / GIB:.2f}, "

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..hardware.building import nested_dataclass, raise_all
+from ..hardware.checked import coerce, field_types
 from ..hardware.composition import groups, option, parse_override, plain_value
 from ..hardware.errors import ConfigError, did_you_mean
-from ..hardware.schema import coerce, field_types
 from ..hardware.typed import leaf_paths
 from .configuration import ExperimentConfig
 from .hydra_settings import check_setting

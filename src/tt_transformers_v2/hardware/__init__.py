@@ -3,22 +3,10 @@
 
 from .auto_config import AutoHardwareConfig
 from .device_presets import DevicePresets
+from .enums import Arch, DataFormat, DeviceType, MathFidelity, Placement, PrecisionMode
 from .errors import ConfigError
 from .model_overrides import ModelHardwareOverrides
-from .schema import (
-    Arch,
-    ComputeConfig,
-    DataFormat,
-    DeviceConfig,
-    DeviceSpec,
-    DeviceType,
-    MathFidelity,
-    MemoryConfig,
-    ParallelismConfig,
-    Placement,
-    PrecisionConfig,
-    PrecisionMode,
-)
+from .schema import ComputeConfig, DeviceConfig, DeviceSpec, MemoryConfig, ParallelismConfig, PrecisionConfig
 
 __all__ = [
     "Arch",

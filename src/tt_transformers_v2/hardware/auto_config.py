@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .building import raise_all
+from .checked import field_types
 from .device_presets import DevicePresets, build_device_config, composed_preset, precision_mode
+from .enums import DeviceType, PrecisionMode
 from .errors import ConfigError, did_you_mean
 from .layer_overrides import apply_layers, layer_entry
 from .model_overrides import ModelShape, apply_rules
@@ -16,12 +18,9 @@ from .schema import (
     ROOT_OP_GROUPS,
     ComputeConfig,
     DeviceConfig,
-    DeviceType,
     MemoryConfig,
     ParallelismConfig,
     PrecisionConfig,
-    PrecisionMode,
-    field_types,
 )
 from .typed import leaf_paths, release_finer, set_path
 

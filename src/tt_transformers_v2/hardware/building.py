@@ -8,8 +8,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from .checked import UNIONS, coerce, field_types
 from .errors import ConfigError, did_you_mean
-from .schema import UNIONS, coerce, field_types
 
 T = TypeVar("T")
 

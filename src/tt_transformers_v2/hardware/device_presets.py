@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .building import build
+from .checked import field_types
 from .composition import compose, device_types, option
+from .enums import DeviceType, PrecisionMode
 from .errors import ConfigError, did_you_mean
-from .schema import DeviceConfig, DeviceType, HardwareSections, PrecisionConfig, PrecisionMode, field_types
+from .schema import DeviceConfig, HardwareSections, PrecisionConfig
 
 
 def device_type(device: str | DeviceType) -> DeviceType:

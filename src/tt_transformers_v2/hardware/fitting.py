@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable
 from typing import Protocol
 
+from .enums import Placement
 from .model_overrides import RuleEffect
-from .schema import DeviceConfig, Placement
+from .schema import DeviceConfig
 
 
 class DecoderShape(Protocol):

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .checked import coerce, field_types
 from .errors import ConfigError, did_you_mean
 from .paths import GLOBAL_TENSOR_GROUPS, get_value, set_value, unset_finer
-from .schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, ComputeConfig, DeviceConfig, PrecisionConfig, coerce, field_types
+from .schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, ComputeConfig, DeviceConfig, PrecisionConfig
 from .typed import governed_by, leaf_paths
 
 _PART = re.compile(r"(-?\d+)(?:\.\.(-?\d+)(?::(\d+))?)?$")

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .composition import read_yaml
+from .enums import PrecisionMode
 from .errors import ConfigError, did_you_mean
 from .exchange.kernels import kernel_settings
 from .layer_overrides import LayerEntry, layer_entry
 from .paths import get_value, set_value, unset_finer
-from .schema import DeviceConfig, PrecisionMode
+from .schema import DeviceConfig
 from .typed import governed_by
 
 RULE_SETS = ("tttv1", "tttv2", "none")

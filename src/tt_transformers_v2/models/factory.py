@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..hardware.auto_config import AutoHardwareConfig
+from ..hardware.enums import DeviceType, PrecisionMode
 from ..hardware.errors import ConfigError
-from ..hardware.schema import DeviceConfig, DeviceType, PrecisionMode
+from ..hardware.schema import DeviceConfig
 from .decoder import forward
 from .spec import ModelSpec
 from .weights import SyntheticWeights, WeightSource

@@ -14,8 +14,9 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ..hardware.enums import DeviceType
 from ..hardware.errors import ConfigError
-from ..hardware.schema import DeviceConfig, DeviceType
+from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .calibration import ArchCalibration
 from .measurements import MeasuredRow

@@ -14,7 +14,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..hardware.schema import DataFormat, DeviceConfig, MathFidelity, Placement
+from ..hardware.enums import DataFormat, MathFidelity, Placement
+from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .ops import (
     DECODE,

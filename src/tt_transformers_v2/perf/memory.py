@@ -23,8 +23,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..hardware.enums import Placement
 from ..hardware.fitting import kv_cache_bytes
-from ..hardware.schema import DeviceConfig, Placement
+from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .footprint import KV_BLOCK, activation_bytes_per_token, kv_block_bytes, prefill_tokens, weight_bytes
 from .l1 import L1Map, MemoryLine, l1_map

@@ -17,7 +17,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..hardware.schema import DataFormat, DeviceConfig, Placement
+from ..hardware.enums import DataFormat, Placement
+from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .calibration import Calibration
 from .ops import (

@@ -13,7 +13,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..hardware.schema import Arch, DeviceConfig
+from ..hardware.enums import Arch
+from ..hardware.schema import DeviceConfig
 from .calibration import ArchCalibration
 from .collectives import all_gather_us, all_reduce_us
 from .ops import DECODE, TILE, Op

@@ -11,8 +11,9 @@ import pytest
 from ttnn_field_walk import fields_walked
 
 from tt_transformers_v2.backends.ttnn.ops import DECODE, PREFILL
+from tt_transformers_v2.hardware.checked import field_types
 from tt_transformers_v2.hardware.device_presets import DevicePresets
-from tt_transformers_v2.hardware.schema import OP_GROUP_PARENTS, ComputeGroups, field_types
+from tt_transformers_v2.hardware.schema import OP_GROUP_PARENTS, ComputeGroups
 
 PHASES = (PREFILL, DECODE)
 Walked = dict[str, dict[str, dict[str, Any]]]  # field -> phase -> "ops" that change and what "refused" to go on

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tt_transformers_v2.hardware.schema import DataFormat
+from tt_transformers_v2.hardware.enums import DataFormat
 
 Rows = list[dict[str, Any]]
 TILES = 32 * 32  # of each matrix of numbers, also of the ragged one, which is padded

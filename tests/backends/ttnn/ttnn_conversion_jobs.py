@@ -9,7 +9,8 @@ from typing import Any
 from tt_transformers_v2.backends.ttnn import conversions
 from tt_transformers_v2.backends.ttnn.child import Job
 from tt_transformers_v2.backends.ttnn.session import open_mesh
-from tt_transformers_v2.hardware.schema import DataFormat, DispatchCoreType, MemoryConfig
+from tt_transformers_v2.hardware.enums import DataFormat, DispatchCoreType
+from tt_transformers_v2.hardware.schema import MemoryConfig
 
 
 def opened(payload: dict[str, Any], job: Job) -> dict[str, Any]:

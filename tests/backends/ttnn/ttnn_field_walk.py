@@ -19,19 +19,18 @@ from tt_transformers_v2.backends.ttnn.failures import own_words
 from tt_transformers_v2.backends.ttnn.ops import DECODE, PREFILL
 from tt_transformers_v2.backends.ttnn.preflight_job import Question, ask
 from tt_transformers_v2.backends.ttnn.session import open_mesh
+from tt_transformers_v2.hardware.checked import UNIONS, field_types
 from tt_transformers_v2.hardware.device_presets import DevicePresets
+from tt_transformers_v2.hardware.enums import DataFormat
 from tt_transformers_v2.hardware.errors import ConfigError
 from tt_transformers_v2.hardware.schema import (
     OP_GROUP_PARENTS,
     ROOT_OP_GROUPS,
-    UNIONS,
     ComputeConfig,
     ComputeOverride,
-    DataFormat,
     DeviceConfig,
     MemoryConfig,
     PrecisionConfig,
-    field_types,
 )
 from tt_transformers_v2.models.spec import ModelSpec
 

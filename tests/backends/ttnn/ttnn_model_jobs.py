@@ -22,7 +22,7 @@ from tt_transformers_v2.experiments.configuration import Experiment, resolve
 from tt_transformers_v2.experiments.overrides import check_overrides
 from tt_transformers_v2.hardware.composition import compose
 from tt_transformers_v2.hardware.device_presets import DevicePresets
-from tt_transformers_v2.hardware.schema import DataFormat, Placement
+from tt_transformers_v2.hardware.enums import DataFormat, Placement
 from tt_transformers_v2.models.attention import MultiHeadAttention
 from tt_transformers_v2.models.open_model import open_weights
 from tt_transformers_v2.models.spec import ModelSpec

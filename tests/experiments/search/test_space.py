@@ -6,8 +6,8 @@ from tt_transformers_v2.experiments.performance import predict
 from tt_transformers_v2.experiments.search.costs import measure_costs, step_us, worth_measuring
 from tt_transformers_v2.experiments.search.settings import Objective
 from tt_transformers_v2.experiments.search.space import Place, configured, read_option, read_space, with_assignment
+from tt_transformers_v2.hardware.enums import DataFormat, MathFidelity
 from tt_transformers_v2.hardware.errors import ConfigError
-from tt_transformers_v2.hardware.schema import DataFormat, MathFidelity
 
 SPACE = {"ff1_ff3": ["BF16/HIFI2", "BFP8/HIFI2", "BFP4/LOFI"], "wo": ["BF16/HIFI2", "BFP4/LOFI"]}
 

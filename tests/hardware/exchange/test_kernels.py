@@ -5,9 +5,10 @@ import sys
 import pytest
 
 from tt_transformers_v2.hardware import ComputeConfig, ConfigError
+from tt_transformers_v2.hardware.checked import field_types
 from tt_transformers_v2.hardware.exchange import kernel_settings, setting_name
 from tt_transformers_v2.hardware.exchange.kernels import find, nearest_setting, words
-from tt_transformers_v2.hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, PrecisionConfig, field_types
+from tt_transformers_v2.hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, PrecisionConfig
 
 # value: fidelity, approximation, fp32 destination, L1 accumulation, as tt_transformers sets them
 TABLE = {

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...hardware.schema import DeviceConfig, Placement
+from ...hardware.enums import Placement
+from ...hardware.schema import DeviceConfig
 from .asking import Row
 from .preflight_job import Question
 from .programs import PROGRAMS, typed_keys

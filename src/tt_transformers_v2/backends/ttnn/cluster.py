@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 
 from ...hardware.composition import read_yaml
+from ...hardware.enums import Arch
 from ...hardware.errors import ConfigError, did_you_mean
-from ...hardware.schema import Arch, DeviceSpec
+from ...hardware.schema import DeviceSpec
 
 Place = tuple[int, int]  # row, column of a chip
 

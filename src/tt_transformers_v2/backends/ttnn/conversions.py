@@ -12,18 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ...hardware.checked import enum_member
+from ...hardware.enums import DataFormat, DispatchCoreType, MathFidelity, Placement
 from ...hardware.errors import ConfigError
-from ...hardware.schema import (
-    ComputeConfig,
-    DataFormat,
-    DeviceConfig,
-    DeviceSpec,
-    DispatchCoreType,
-    MathFidelity,
-    MemoryConfig,
-    Placement,
-    enum_member,
-)
+from ...hardware.schema import ComputeConfig, DeviceConfig, DeviceSpec, MemoryConfig
 from .plans import TILE, DramShardedPlan, MulticastPlan, Plan, SdpaPlan, core_rectangle
 
 THROTTLE_LEVELS = ("NO_THROTTLE", "LEVEL_1", "LEVEL_2", "LEVEL_3", "LEVEL_4", "LEVEL_5")  # ttnn.ThrottleLevel

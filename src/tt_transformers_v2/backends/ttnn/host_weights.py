@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ...hardware.enums import DataFormat, Placement
 from ...hardware.errors import ConfigError
-from ...hardware.schema import DataFormat, DeviceConfig, Placement
+from ...hardware.schema import DeviceConfig
 from ...models.spec import ModelSpec
 from ...models.weights import WeightSource
 from . import arrange

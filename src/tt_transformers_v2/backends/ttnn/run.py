@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from ...hardware.schema import DataFormat, DeviceConfig, Placement
+from ...hardware.enums import DataFormat, Placement
+from ...hardware.schema import DeviceConfig
 from ...models.spec import ModelSpec
 from .recorder import Recorder
 from .split import Split

@@ -7,7 +7,8 @@ import dataclasses
 import math
 from typing import Any
 
-from ...hardware.schema import DeviceConfig, Placement
+from ...hardware.enums import Placement
+from ...hardware.schema import DeviceConfig
 from . import conversions as to_ttnn
 from . import plans
 from .plans import Plan

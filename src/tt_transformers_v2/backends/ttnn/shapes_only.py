@@ -6,8 +6,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ...hardware.enums import DataFormat, Placement
 from ...hardware.errors import ConfigError
-from ...hardware.schema import DataFormat, DeviceConfig, Placement
+from ...hardware.schema import DeviceConfig
 from ...models.spec import ModelSpec
 from . import conversions as to_ttnn
 from .split import Split

@@ -6,17 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ...hardware.enums import Arch, DataFormat, MathFidelity, Named
 from ...hardware.errors import ConfigError
-from ...hardware.schema import (
-    OP_GROUP_PARENTS,
-    ROOT_OP_GROUPS,
-    TENSOR_GROUP_PARENTS,
-    Arch,
-    DataFormat,
-    DeviceConfig,
-    MathFidelity,
-    Named,
-)
+from ...hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, TENSOR_GROUP_PARENTS, DeviceConfig
 from ..configuration import Experiment, Sampling
 from .questions import Answer, Refused, ask_for_figures, changed
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...hardware.enums import MathFidelity
 from ...hardware.errors import ConfigError
-from ...hardware.schema import DeviceConfig, MathFidelity
+from ...hardware.schema import DeviceConfig
 from ...perf.ops import DECODE, PREFILL
 from ...perf.timing import KINDS
 from ..drawing import Box, Disc, Drawing, Line, Words, require_matplotlib

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...hardware.checks import Finding
 from ...hardware.composition import compose, option
 from ...hardware.errors import ConfigError
+from ...hardware.findings import Finding
 from ...perf.measurements import MeasuredRow
 from ...perf.prediction import Prediction
 from ..configuration import Experiment, resolve

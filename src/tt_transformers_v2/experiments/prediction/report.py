@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...hardware.checks import Finding
-from ...hardware.schema import DataFormat, DeviceConfig
+from ...hardware.enums import DataFormat
+from ...hardware.findings import Finding
+from ...hardware.schema import DeviceConfig
 from ...perf.ops import DECODE, Op, layer_kinds
 from ...perf.prediction import Prediction
 from ...perf.roofline import OpLine

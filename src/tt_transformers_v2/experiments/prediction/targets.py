@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ...hardware.composition import groups
+from ...hardware.enums import Arch
 from ...hardware.errors import ConfigError
-from ...hardware.schema import Arch
 from ..configuration import Experiment
 from .knobs import Knob, format_knobs, runtime_knobs, split_knobs
 from .questions import Answer, Refused, ask_for_figures, changed, override_key

@@ -6,16 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ...hardware.checked import field_types
 from ...hardware.errors import ConfigError
 from ...hardware.exchange import read_decoder_json, write_decoder_json
-from ...hardware.schema import (
-    OP_GROUP_PARENTS,
-    ROOT_OP_GROUPS,
-    TENSOR_GROUP_PARENTS,
-    DeviceConfig,
-    PrecisionConfig,
-    field_types,
-)
+from ...hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, TENSOR_GROUP_PARENTS, DeviceConfig, PrecisionConfig
 from ..configuration import Experiment, plain
 from ..results import write_atomically
 from .space import Assignment, entries

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...hardware.auto_config import AutoHardwareConfig
+from ...hardware.enums import PrecisionMode
 from ...hardware.errors import ConfigError
-from ...hardware.schema import PrecisionMode
 from ..configuration import Experiment, Task
 from .costs import step_us
 from .front import spread, walk

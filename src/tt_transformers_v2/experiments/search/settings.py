@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ...hardware.checked import Checked
+from ...hardware.enums import Named
 from ...hardware.errors import ConfigError
-from ...hardware.schema import Checked, Named
 
 
 class Objective(Named):

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...hardware.checked import enum_member
+from ...hardware.enums import DataFormat, MathFidelity
 from ...hardware.errors import ConfigError, did_you_mean
 from ...hardware.exchange.kernels import kernel_settings, words
 from ...hardware.layer_overrides import LayerEntry, apply_layers, write_select
 from ...hardware.paths import set_value
-from ...hardware.schema import DataFormat, DeviceConfig, MathFidelity, enum_member
+from ...hardware.schema import DeviceConfig
 from ..configuration import Experiment
 
 # Site -> (tensor group whose format it sets, op group whose kernel it sets). The finest groups that weights have: a

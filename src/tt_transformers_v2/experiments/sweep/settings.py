@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...hardware.schema import Checked, Named
+from ...hardware.checked import Checked
+from ...hardware.enums import Named
 
 
 class OnInvalid(Named):

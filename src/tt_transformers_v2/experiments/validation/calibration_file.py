@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from ...hardware.schema import Arch
+from ...hardware.enums import Arch
 from ...perf.confidence import PHASES, ConfidenceRules
 from .refit import FREE, Refit
 

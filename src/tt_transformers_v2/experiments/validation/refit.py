@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
+from ...hardware.enums import Arch
 from ...hardware.errors import ConfigError, did_you_mean
-from ...hardware.schema import Arch
 from ...perf.calibration import ArchCalibration, Calibration
 from ...perf.confidence import PHASES
 from ...perf.measurements import MeasuredRow

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import mean, median
 
 from ...hardware.composition import read_yaml
-from ...hardware.schema import Arch
+from ...hardware.enums import Arch
 from ...perf.calibration import Calibration
 from ...perf.confidence import CALIBRATED, EXTRAPOLATED, UNSUPPORTED, Confidence
 from ...perf.measurements import MeasuredRow

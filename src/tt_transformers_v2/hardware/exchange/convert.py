@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..auto_config import AutoHardwareConfig
-from ..checks import Finding, Severity
 from ..command_names import command
 from ..composition import option, read_yaml
+from ..enums import Named
 from ..errors import ConfigError
+from ..findings import Finding, Severity
 from ..model_overrides import ModelShape
-from ..schema import DeviceConfig, Named
+from ..schema import DeviceConfig
 from ..typed import set_path
 from .imported import Imported, Written
 from .kernels import shown

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..checks import Finding
+from ..findings import Finding
 from ..layer_overrides import LayerEntry, apply_layers
 from ..paths import set_value, unset_finer
 from ..schema import DeviceConfig

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..composition import read_yaml
+from ..enums import DataFormat, MathFidelity
 from ..errors import ConfigError, did_you_mean
-from ..schema import ComputeConfig, DataFormat, MathFidelity
+from ..schema import ComputeConfig
 
 Kind = Literal["tensors", "formats", "ops", "fidelities"]
 

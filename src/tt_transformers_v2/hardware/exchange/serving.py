@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 from ..composition import device_types, read_yaml
 from ..device_presets import precision_mode
+from ..enums import PrecisionMode
 from ..errors import ConfigError, did_you_mean
-from ..schema import DeviceConfig, PrecisionMode
+from ..schema import DeviceConfig
 from .imported import Imported, Written
 from .kernels import shown
 from .untrusted import check_text, known_key, mapping, parse_json, parse_yaml

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from ..checks import Finding
 from ..device_presets import precision_mode
+from ..enums import DataFormat, PrecisionMode
 from ..errors import ConfigError, did_you_mean
+from ..findings import Finding
 from ..layer_overrides import LayerEntry, write_select
-from ..schema import DataFormat, PrecisionMode
 from . import tttv1_findings as findings
 from .imported import Imported
 from .kernels import Word, find, shown, words

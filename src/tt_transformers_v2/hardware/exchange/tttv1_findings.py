@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..checks import Finding, Severity
+from ..enums import DataFormat, MathFidelity
+from ..findings import Finding, Severity
 from ..layer_overrides import write_select
-from ..schema import DataFormat, MathFidelity
 from .kernels import Word, words
 
 # TTTv1's word for "no format of its own": BF16 in attention and the residual, BFP8 inside the MLP.

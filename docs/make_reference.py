@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tt_transformers_v2.experiments.configuration import ExperimentConfig
+import tt_transformers_v2.experiments.configuration  # noqa: F401 - declares every finding
+from tt_transformers_v2.experiments.settings import ExperimentConfig
 from tt_transformers_v2.hardware.building import nested_dataclass
 from tt_transformers_v2.hardware.checked import UNIONS, field_types
 from tt_transformers_v2.hardware.composition import compose_with_origins, conf_dir, groups

@@ -110,7 +110,9 @@ def test_set_up_finds_an_interpreter_and_the_makefile_names_both_commands():
     assert found.returncode == 0, found.stderr
     version = subprocess.run([found.stdout.strip(), "--version"], capture_output=True, text=True, check=True).stdout
     assert re.match(r"Python 3\.1[012]\.", version)
-    assert {"run", "test"} <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert {"run", "test", "wheel", "audit"} <= set(
+        re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    )
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 

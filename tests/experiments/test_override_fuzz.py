@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tt_transformers_v2.experiments.configuration import ExperimentConfig, resolve
+from tt_transformers_v2.experiments.configuration import resolve
 from tt_transformers_v2.experiments.overrides import check_overrides
+from tt_transformers_v2.experiments.settings import ExperimentConfig
 from tt_transformers_v2.hardware import ConfigError
 from tt_transformers_v2.hardware.building import nested_dataclass
 from tt_transformers_v2.hardware.checked import field_types

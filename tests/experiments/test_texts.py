@@ -6,9 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tt_transformers_v2.experiments.configuration import Part, resolve
+from tt_transformers_v2.experiments.configuration import resolve
 from tt_transformers_v2.experiments.overrides import check_overrides
 from tt_transformers_v2.experiments.runner import evaluation_tokens
+from tt_transformers_v2.experiments.settings import Part
 from tt_transformers_v2.experiments.text import TextTooShort, disjoint_windows, text_windows, windows_of_texts
 from tt_transformers_v2.hardware.composition import compose
 from tt_transformers_v2.hardware.errors import ConfigError

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every finding, triggered."""
 
+from pathlib import Path
+
 import pytest
 
 from tt_transformers_v2.experiments.configuration import resolve
@@ -43,7 +45,9 @@ def test_each_finding_is_found_with_a_reason_and_a_fix(id, overrides):
     assert found[id].fix
 
 
-def test_every_declared_finding_is_tested():
+def test_every_declared_finding_is_tested_and_on_its_page():
+    page = (Path(__file__).resolve().parents[2] / "docs/findings.md").read_text(encoding="utf-8")
+    assert all(f"| `{kind.id}` | {kind.severity} | " in page for kind in declared())
     assert {kind.id for kind in declared()} == {case[0] for case in CASES}
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tt_transformers_v2.experiments.configuration import ModelConfig, model_spec
+from tt_transformers_v2.experiments.configuration import model_spec
+from tt_transformers_v2.experiments.settings import ModelConfig
 from tt_transformers_v2.hardware import ConfigError
 from tt_transformers_v2.hardware.building import build
 from tt_transformers_v2.hardware.composition import compose, groups, option, read_yaml

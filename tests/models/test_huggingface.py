@@ -194,8 +194,13 @@ def test_pickles_are_refused(folder: Path) -> None:
         SafetensorsWeights(folder)
 
 
+def own_copy(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file that is written again: some versions of safetensors leave them in the mapped file."""
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
+
+
 def test_missing_and_misshapen_tensors_are_named(folder: Path) -> None:
-    stored = load_file(folder / "model.safetensors")
+    stored = own_copy(folder / "model.safetensors")
     name = "model.layers.1.mlp.up_proj.weight"
     for broken, said in (
         ({key: value for key, value in stored.items() if key != name}, f"no safetensors file holds '{name}'"),
@@ -228,7 +233,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 def test_fingerprint_sees_one_changed_number_in_small_files(folder: Path) -> None:
     before = SafetensorsWeights(folder).fingerprint
     assert SafetensorsWeights(DATA / "hf_llama_linear").fingerprint == before
-    stored = load_file(folder / "model.safetensors")
+    stored = own_copy(folder / "model.safetensors")
     stored["model.norm.weight"][5] += 1
     save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
     assert SafetensorsWeights(folder).fingerprint != before

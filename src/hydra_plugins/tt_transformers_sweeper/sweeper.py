@@ -23,6 +23,7 @@ class TTTransformersSweeper(Sweeper):
     """Plans, checks and freezes every job, then runs them by the `launcher` group of the configuration."""
 
     def setup(self, *, hydra_context: Any, task_function: Callable[..., Any], config: DictConfig) -> None:
+        """Keeps what Hydra hands over before `sweep`: its context, the configuration and the main function."""
         self.hydra_context = hydra_context
         self.config = config
         self.task_function = task_function

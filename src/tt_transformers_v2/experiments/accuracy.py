@@ -42,6 +42,7 @@ class Phases:
     chunk: int | None = None
 
     def of(self, length: int) -> list[Segment]:
+        """The segments of a window of `length` tokens, what is decoded in one. Raises ConfigError for sizes below 1."""
         prompt = length if self.prefill_tokens is None else min(self.prefill_tokens, length)
         chunk = self.chunk if self.chunk is not None and self.chunk < prompt else None
         return segments(length, prefill=prompt, chunk=chunk, block=length)

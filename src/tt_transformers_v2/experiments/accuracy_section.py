@@ -32,6 +32,7 @@ class Bars(Checked):
 
     @classmethod
     def of(cls, experiment: Experiment) -> Bars:
+        """The bars that the experiment's `accuracy` section sets."""
         asked = experiment.config.accuracy
         return cls(asked.module_bar, asked.layer_bar, asked.model_bar)
 

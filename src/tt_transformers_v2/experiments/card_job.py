@@ -35,8 +35,9 @@ from ..models.weights import WeightSource
 from ..perf.ops import padded_prompt
 from . import accuracy
 from .accuracy_section import Bars, metrics
-from .configuration import Experiment, Task, resolve
+from .configuration import Experiment, resolve
 from .runner import evaluation_tokens
+from .settings import Task
 from .text import EvaluationTokens
 
 RUNS, STEPS = 5, 64  # timed prompts and timed decode steps
@@ -62,6 +63,7 @@ class Measurement:
     job: Job
 
     def result(self, recorder: Recorder) -> dict[str, Any]:
+        """`accuracy` and `measured` as `measure` returns them, every op run through `recorder`. Raises ConfigError."""
         config, task = self.experiment.config, self.experiment.config.task
         source, tokenizer = open_weights(
             self.experiment.spec, path=config.model.path, package=config.model.package, seed=config.seed

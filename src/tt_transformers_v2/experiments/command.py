@@ -30,6 +30,7 @@ class CommandParser(argparse.ArgumentParser):
         self._composes = False
 
     def error(self, message: str) -> NoReturn:
+        """Raises ConfigError with argparse's `message` and the option that was probably meant."""
         unknown = next((word for word in message.split() if word.startswith("-")), "").partition("=")[0]
         flags = flags_of(self)
         near = closest(unknown, flags) if unknown and unknown not in flags else None

@@ -91,6 +91,7 @@ class Drawing:
     items: list[Line | Box | Disc | Words] = field(default_factory=list)
 
     def add(self, *items: Line | Box | Disc | Words) -> None:
+        """Puts items on the page, over those that are there."""
         self.items += items
 
     def svg(self) -> str:

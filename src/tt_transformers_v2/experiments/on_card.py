@@ -18,8 +18,9 @@ from ..backends.ttnn.stand_in import cache_home
 from ..hardware.composition import device_types
 from ..hardware.device_presets import DevicePresets
 from ..hardware.errors import ConfigError
-from .configuration import Experiment, Sampling, Task
+from .configuration import Experiment
 from .performance import performance_section
+from .settings import Sampling, Task
 
 Progress = Callable[[str, int, int | None], None]
 

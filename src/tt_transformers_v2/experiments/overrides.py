@@ -17,8 +17,8 @@ from ..hardware.checked import coerce, field_types
 from ..hardware.composition import groups, option, parse_override, plain_value
 from ..hardware.errors import ConfigError, did_you_mean
 from ..hardware.typed import leaf_paths
-from .configuration import ExperimentConfig
 from .hydra_settings import check_setting
+from .settings import ExperimentConfig
 
 OPTIONAL_GROUPS = ("experiment", "tuning")
 

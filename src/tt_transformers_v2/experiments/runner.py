@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..hardware.errors import ConfigError
-from .configuration import SEARCHING, BackendName, Experiment, Part, Task, hash_of, plain
+from .configuration import Experiment, hash_of, plain
 from .numerics_choice import choose_numerics
 from .results import SCHEMA_VERSION, environment, git_state, write_result
+from .settings import SEARCHING, BackendName, Part, Task
 from .summary import GIB, ProgressLine
 
 if TYPE_CHECKING:

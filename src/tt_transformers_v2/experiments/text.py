@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..hardware.errors import ConfigError, did_you_mean
 from ..models.tokenizer import Tokenizer
-from .configuration import Part
+from .settings import Part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +44,7 @@ class EvaluationTokens:
 
     @property
     def count(self) -> int:
+        """Tokens in all windows together."""
         return sum(len(window) for window in self.windows)
 
 

@@ -44,14 +44,6 @@ WEIGHT_OPS = (
     ("wo", "o_prefill"),
     ("lm_head", "lm_head"),
 )
-# The lowest fidelity that reads every mantissa bit of a format, and the highest that reads any more of it.
-LOWEST_FIDELITY = {
-    DataFormat.BFP4: MathFidelity.LoFi,
-    DataFormat.BFP8: MathFidelity.HiFi2,
-    DataFormat.BF16: MathFidelity.HiFi2,
-}
-
-
 _checks: list[Check] = []
 
 
@@ -229,7 +221,7 @@ def _fidelity_of_format(asked: Asked) -> Iterator[Finding]:
             if label and tensor == "lm_head":
                 continue
             data, fidelity = config.precision.of(tensor), config.compute_for(op).math_fidelity
-            lowest = LOWEST_FIDELITY[data]
+            lowest = data.lowest_fidelity
             if fidelity.phases < lowest.phases:
                 yield found(
                     "fidelity-below-format",

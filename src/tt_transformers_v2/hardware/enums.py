@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+from typing import NamedTuple
 
 
 class Named(str, enum.Enum):
@@ -52,6 +53,8 @@ class DispatchCoreType(Named):
 
 
 class PrecisionMode(Named):
+    """The preset that a configuration starts from; in `custom`, rules about precision and fidelity change nothing."""
+
     ACCURACY = "accuracy"
     PERFORMANCE = "performance"
     CUSTOM = "custom"
@@ -74,11 +77,26 @@ class MathFidelity(Named):
 
     @property
     def phases(self) -> int:
+        """How often the matrix unit multiplies a pair of tiles, 1 to 4 times."""
         return {"LoFi": 1, "HiFi2": 2, "HiFi3": 3, "HiFi4": 4}[self.value]
 
 
+class _Format(NamedTuple):
+    ttnn_name: str
+    tile_bytes: int
+    lowest_fidelity: MathFidelity
+
+
+# Bytes of a tile: ttnn's tile formats, shared exponents included.
+_FORMATS = {
+    "BFP4": _Format("bfloat4_b", 576, MathFidelity.LoFi),
+    "BFP8": _Format("bfloat8_b", 1088, MathFidelity.HiFi2),
+    "BF16": _Format("bfloat16", 2048, MathFidelity.HiFi2),
+}
+
+
 class DataFormat(Named):
-    """Tensor formats as TTTv1 and the seed design name them; `ttnn_name` is ttnn's own."""
+    """Tensor formats as TTTv1 and the seed design name them, narrow ones first."""
 
     BFP4 = "BFP4"
     BFP8 = "BFP8"
@@ -86,18 +104,27 @@ class DataFormat(Named):
 
     @property
     def ttnn_name(self) -> str:
-        return {"BFP4": "bfloat4_b", "BFP8": "bfloat8_b", "BF16": "bfloat16"}[self.value]
+        """The name of the ttnn.DataType, such as bfloat8_b."""
+        return _FORMATS[self.value].ttnn_name
 
     @property
     def tile_bytes(self) -> int:
-        """Bytes of one 32x32 tile (ttnn tile formats: shared exponents included)."""
-        return {"BFP4": 576, "BFP8": 1088, "BF16": 2048}[self.value]
+        """Bytes of one 32x32 tile."""
+        return _FORMATS[self.value].tile_bytes
+
+    @property
+    def lowest_fidelity(self) -> MathFidelity:
+        """The lowest fidelity that reads every mantissa bit of weights in this format."""
+        return _FORMATS[self.value].lowest_fidelity
 
     @property
     def bytes_per_element(self) -> float:
+        """Bytes of an element, with its part of the shared exponents."""
         return self.tile_bytes / 1024
 
 
 class Placement(Named):
+    """The memory that a tensor lies in: a chip's DRAM, or the L1 of its cores."""
+
     DRAM = "DRAM"
     L1 = "L1"

@@ -9,6 +9,8 @@ from .enums import Named
 
 
 class Severity(Named):
+    """What a finding does: an error stops a run, a warning is printed and stored, a hint is stored only."""
+
     error = "error"
     warning = "warning"
     hint = "hint"

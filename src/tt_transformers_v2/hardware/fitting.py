@@ -19,15 +19,29 @@ class DecoderShape(Protocol):
     """What the adjustments look at in a model specification."""
 
     @property
-    def num_layers(self) -> int: ...
+    def num_layers(self) -> int:
+        """Decoder layers."""
+        ...
+
     @property
-    def num_heads(self) -> int: ...
+    def num_heads(self) -> int:
+        """Query heads of a layer."""
+        ...
+
     @property
-    def num_kv_heads(self) -> int: ...
+    def num_kv_heads(self) -> int:
+        """Key and value heads of a layer."""
+        ...
+
     @property
-    def head_dim(self) -> int: ...
+    def head_dim(self) -> int:
+        """Elements of one head."""
+        ...
+
     @property
-    def max_context(self) -> int: ...
+    def max_context(self) -> int:
+        """The longest context in tokens."""
+        ...
 
 
 def head_split(config: DeviceConfig) -> int:

@@ -39,6 +39,7 @@ class LayerEntry:
         return {**_leaves("precision", self.precision), **_leaves("compute", self.compute)}
 
     def to_dict(self) -> dict[str, Any]:
+        """The entry as plain mappings, which `layer_entry` reads; without its origin."""
         return {"select": self.select, "precision": dict(self.precision), "compute": _plain(self.compute)}
 
 

@@ -29,11 +29,19 @@ class ModelShape(Protocol):
     """What the rules look at in a model specification."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The model's own name, which rules match by shell patterns."""
+        ...
+
     @property
-    def family(self) -> str: ...
+    def family(self) -> str:
+        """The family it belongs to, such as llama-3.1."""
+        ...
+
     @property
-    def num_parameters(self) -> int: ...
+    def num_parameters(self) -> int:
+        """Parameters of the whole model."""
+        ...
 
 
 @dataclass(frozen=True)

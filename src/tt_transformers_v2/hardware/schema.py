@@ -171,6 +171,7 @@ class ParallelismConfig(Checked):
 
     @property
     def chips(self) -> int:
+        """Chips that the three kinds of parallelism need together."""
         return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
 
 
@@ -246,6 +247,7 @@ class DeviceSpec(Checked):
 
     @property
     def chips(self) -> int:
+        """Chips of the mesh."""
         rows, columns = self.mesh_shape
         return rows * columns
 
@@ -319,6 +321,7 @@ class DeviceConfig(Checked):
 
     @property
     def spec(self) -> DeviceSpec:
+        """The system's description. Raises ConfigError where the configuration was made without one."""
         if self.system is None:
             raise ConfigError(
                 "this DeviceConfig has no system description.", "Make it with AutoHardwareConfig.from_device."

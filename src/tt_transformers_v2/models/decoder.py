@@ -42,7 +42,9 @@ class Ops(Protocol):
         """Rows of `table` [vocab, hidden] for `tokens` int64 [batch, tokens]."""
         ...
 
-    def linear(self, x: Tensor, weight: Weight, bias: Tensor | None, op_group: str) -> Tensor: ...
+    def linear(self, x: Tensor, weight: Weight, bias: Tensor | None, op_group: str) -> Tensor:
+        """x [..., in] @ weight [in, out] + bias [out]."""
+        ...
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """Over the last dimension."""

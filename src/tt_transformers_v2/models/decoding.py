@@ -26,7 +26,9 @@ PREFILL, DECODE = "prefill", "decode"
 class PhasedOps(Ops, Protocol):
     """Ops that know the phases and can go on from a cache: those of backends on this machine."""
 
-    def at_layer(self, layer: int) -> PhasedOps: ...
+    def at_layer(self, layer: int) -> PhasedOps:
+        """The same backend with the settings of one layer, in the same phase."""
+        ...
 
     def in_phase(self, phase: str) -> PhasedOps:
         """The same with the settings of "prefill" or "decode"."""

@@ -126,10 +126,12 @@ class ModelSpec:
 
     @property
     def name(self) -> str:
+        """The name that model rules look at; "unnamed" where there is none."""
         return str(self._metadata.get("name", "")) or "unnamed"
 
     @property
     def family(self) -> str:
+        """The family that model rules look at; "" where there is none."""
         return str(self._metadata.get("family", ""))
 
     def matrices(self) -> dict[str, tuple[int, int]]:
@@ -144,6 +146,7 @@ class ModelSpec:
 
     @property
     def layer_parameters(self) -> int:
+        """Parameters of one layer: its matrices, norms and biases."""
         matrices = sum(math.prod(shape) for shape in self.matrices().values())
         norms = 2 * self.hidden_dim + (2 * self.head_dim if self.qk_norm else 0)
         bias = (self.num_heads + 2 * self.num_kv_heads) * self.head_dim if self.qkv_bias else 0

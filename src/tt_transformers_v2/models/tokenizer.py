@@ -35,6 +35,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
+        """How many ids there are, special ones included."""
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> list[int]:

@@ -4,6 +4,7 @@
 from .calibration import Calibration
 from .memory import MemoryFit, memory_fit
 from .prediction import Prediction, predict
-from .roofline import Performance, predict_performance
+from .roofline import predict_performance
+from .speed import Performance
 
 __all__ = ["Calibration", "MemoryFit", "Performance", "Prediction", "memory_fit", "predict", "predict_performance"]

@@ -51,6 +51,7 @@ class Beyond:
     covered: Any = None
 
     def band(self, phase: str) -> float:
+        """Percent for `phase`, which is one of PHASES."""
         return self.decode if phase == "decode" else self.prefill
 
 

@@ -84,6 +84,7 @@ class LiveActivations(NamedTuple):
 
     @property
     def most(self) -> int:
+        """Bytes at the fullest moment: attention and MLP follow one another, the residual stream stays."""
         return self.residual + max(self.attention, self.mlp)
 
 

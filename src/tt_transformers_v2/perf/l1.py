@@ -49,10 +49,12 @@ class L1Map:
 
     @property
     def activations(self) -> int:
+        """Bytes at the fullest moment of a layer."""
         return LiveActivations(self.residual, self.attention, self.mlp).most
 
     @property
     def used(self) -> int:
+        """Bytes of all tensors together, without circular buffers."""
         return self.activations + self.kv_cache + self.weights
 
     @property
@@ -62,6 +64,7 @@ class L1Map:
 
     @property
     def over(self) -> bool:
+        """Whether the tensors alone need more than the allocator may hand out."""
         return self.left < 0
 
     def lines(self) -> list[MemoryLine]:

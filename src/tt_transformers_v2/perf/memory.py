@@ -67,6 +67,7 @@ class MemoryFit:
 
     @property
     def used(self) -> int:
+        """Bytes of DRAM for weights, KV cache and trace region together."""
         return sum(self.weights.values()) + self.kv_cache + self.trace_region
 
     @property
@@ -76,6 +77,7 @@ class MemoryFit:
 
     @property
     def reserve(self) -> int:
+        """Bytes of DRAM that are kept back, prefill's activations among them."""
         return self.dram_size - self.available
 
     @property

@@ -14,7 +14,8 @@ from .calibration import Calibration
 from .confidence import UNSUPPORTED, Asked, Confidence, ConfidenceRules, confidences, nearest
 from .measurements import MeasuredRow, packaged_points
 from .memory import MemoryFit, memory_fit
-from .roofline import Performance, predict_performance
+from .roofline import predict_performance
+from .speed import Performance
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,12 @@ class Prediction:
 
     @property
     def supported(self) -> bool:
+        """Whether there are figures at all."""
         return self.decode.kind != UNSUPPORTED
 
     @property
     def speed(self) -> Performance:
+        """The predicted figures. Raises ConfigError with the reasons where the class is unsupported."""
         if self.performance is None:
             raise ConfigError("no prediction: " + " ".join(self.decode.reasons))
         return self.performance

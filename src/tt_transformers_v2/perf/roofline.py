@@ -12,10 +12,7 @@ The bound of the whole is the one whose ops take the largest share of the time.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..hardware.enums import DataFormat, Placement
 from ..hardware.schema import DeviceConfig
@@ -26,7 +23,6 @@ from .ops import (
     GROUPS,
     PREFILL,
     TILE,
-    Op,
     Shapes,
     all_reduce_op,
     decode_attention_op,
@@ -41,105 +37,8 @@ from .ops import (
     prefill_attention_op,
     require_positive,
 )
-from .timing import KINDS, OpTime, Timer, timer
-
-
-@dataclass(frozen=True, slots=True)
-class OpLine:
-    """A row of the per-op table: an op's time, how often it runs, and its share of the whole (0 to 1)."""
-
-    time: OpTime
-    count: int
-    share: float
-
-    @property
-    def op(self) -> Op:
-        return self.time.op
-
-    @property
-    def us(self) -> float:
-        """Per execution."""
-        return self.time.us
-
-    @property
-    def total_us(self) -> float:
-        return self.time.us * self.count
-
-    @property
-    def parts(self) -> dict[str, float]:
-        return self.time.parts
-
-    @property
-    def bound(self) -> str:
-        return self.time.bound
-
-    @property
-    def dram_share(self) -> float:
-        """Of the chip's nominal bandwidth."""
-        return self.time.dram_share
-
-    @property
-    def flop_share(self) -> float:
-        """Of the nominal rate of the cores used."""
-        return self.time.flop_share
-
-
-Counted = tuple[OpTime, int]
-
-
-@dataclass(frozen=True)
-class Performance:
-    """A prediction of speed.
-
-    decode_us: a decode step. ttft_ms: one user's prompt, sampling of its first token included. tokens_per_s: over
-        all users of all groups. ops, shares, bound: of a decode step; prefill_ops and so on: of a prompt.
-    notes: what the form does not cover in this configuration.
-    """
-
-    decode_us: float
-    ttft_ms: float
-    users: int
-    basis: str
-    decode_times: tuple[Counted, ...]
-    prefill_times: tuple[Counted, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def decode_ms(self) -> float:
-        """Milliseconds per decode step."""
-        return self.decode_us / 1e3
-
-    @property
-    def decode_tokens_per_s_per_user(self) -> float:
-        return 1e6 / self.decode_us
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self.users * 1e6 / self.decode_us
-
-    @functools.cached_property
-    def ops(self) -> tuple[OpLine, ...]:
-        return _lines(self.decode_times)
-
-    @functools.cached_property
-    def prefill_ops(self) -> tuple[OpLine, ...]:
-        return _lines(self.prefill_times)
-
-    @property
-    def shares(self) -> dict[str, float]:
-        return _shares(self.ops)
-
-    @property
-    def prefill_shares(self) -> dict[str, float]:
-        return _shares(self.prefill_ops)
-
-    @property
-    def bound(self) -> str:
-        return _bound_of_whole(self.ops)
-
-    @property
-    def prefill_bound(self) -> str:
-        return _bound_of_whole(self.prefill_ops)
+from .speed import Counted, Performance
+from .timing import OpTime, Timer, timer
 
 
 def predict_performance(
@@ -373,28 +272,6 @@ def _shapes(key: tuple[object, ...], spec: ModelSpec, tp: int) -> Shapes:
 
 
 _SHAPES: dict[tuple[object, int], Shapes] = {}
-
-
-def _lines(times: Sequence[Counted]) -> tuple[OpLine, ...]:
-    whole = sum(time.us * count for time, count in times)
-    return tuple(OpLine(time, count, time.us * count / whole) for time, count in times)
-
-
-def _shares(lines: tuple[OpLine, ...]) -> dict[str, float]:
-    """Share of the time by kind; sums to 1."""
-    shares = dict.fromkeys(KINDS, 0.0)
-    whole = sum(line.total_us for line in lines)
-    for line in lines:
-        for kind, us in line.parts.items():
-            shares[kind] += us * line.count / whole
-    return shares
-
-
-def _bound_of_whole(lines: tuple[OpLine, ...]) -> str:
-    by_bound: dict[str, float] = {}
-    for line in lines:
-        by_bound[line.bound] = by_bound.get(line.bound, 0.0) + line.share
-    return max(by_bound, key=lambda bound: by_bound[bound])
 
 
 def _notes(hw: DeviceConfig, spec: ModelSpec) -> tuple[str, ...]:

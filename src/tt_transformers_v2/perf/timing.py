@@ -61,6 +61,7 @@ class ChipFigures(NamedTuple):
 
     @classmethod
     def of(cls, hw: DeviceConfig) -> ChipFigures:
+        """The figures of one chip under `hw`. Raises ConfigError for a device that cannot dispatch as asked."""
         system, chip, parallel = hw.spec, hw.spec.chip, hw.parallelism
         tp = parallel.tensor_parallel_size
         columns, rows = system.grid
@@ -81,6 +82,7 @@ class ChipFigures(NamedTuple):
 
     @property
     def cores(self) -> int:
+        """Cores that a program may use."""
         return self.columns * self.grid_rows
 
 
@@ -105,6 +107,7 @@ class Timer:
         return max(1, min(self.chip.banks * self.constants.readers_per_bank, self.chip.cores))
 
     def dram_us(self, nbytes: float, sharded: bool) -> float:
+        """Microseconds to read `nbytes` at the calibrated share of the bandwidth, of sharded or interleaved tensors."""
         c = self.constants
         return nbytes / (self.chip.bandwidth * 1e3 * (c.dram_efficiency if sharded else c.dram_efficiency_interleaved))
 
@@ -131,6 +134,7 @@ class Timer:
         return self._timed(Op(name=name, kind="overhead", compute_group=group, rows=rows), {"overhead": us}, 0)
 
     def layer_overhead_us(self) -> float:
+        """Microseconds of a decode layer that no op accounts for: norms, reshapes, gaps; more on a 2-D split."""
         c = self.constants
         return c.layer_overhead_us + (c.layer_overhead_2d_us if self.chip.two_d else 0.0)
 

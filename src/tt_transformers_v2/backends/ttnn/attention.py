@@ -44,6 +44,7 @@ class AttentionOnMesh:
         self._model: TtnnModel | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Attention over x float32 [batch, tokens, hidden], like x. Raises ConfigError where memory is too small."""
         rows = math.ceil(x.shape[1] / TILE) * TILE
         padded = functional.pad(x, (0, 0, 0, rows - x.shape[1]))
         with memory_named(str(self.config.device_type)):

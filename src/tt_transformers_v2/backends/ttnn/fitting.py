@@ -22,6 +22,7 @@ class Fitting:
 
     @property
     def smaller(self) -> int:
+        """How many plans a smaller one has replaced, counted once for each op."""
         return sum(first != found for (_, first), found in self.fitted.items())
 
     def run(self, name: str, call: Callable[[Any], Any], plan: Plan | None = None, *, fixed: bool = False) -> Any:

@@ -18,6 +18,8 @@ class Heads(Settings):
     """What models.decoder.attention_block asks of its ops between the two projections."""
 
     def split_heads(self, qkv: Any, spec: ModelSpec) -> tuple[Any, Any, Any]:
+        """bfloat16 q, k and v of a chip's qkv [1, 1, rows, width]: [1, heads, tokens, head_dim] in prefill, in decode
+        [1, users, heads, head_dim] with each user on a core of its own."""
         import ttnn
 
         heads = {"num_heads": self.run.split.q_heads(spec), "num_kv_heads": self.run.split.kv_heads(spec)}
@@ -40,6 +42,7 @@ class Heads(Settings):
         return q, k, v
 
     def merge_heads(self, attended: Any) -> Any:
+        """[1, 1, rows, width] of what attention gave, width being that of the chip's query heads."""
         import ttnn
 
         if self.run.phase == PREFILL:
@@ -61,6 +64,7 @@ class Heads(Settings):
         return ttnn.reshape(flat, [1, 1, users, width], [1, 1, math.ceil(users / TILE) * TILE, width])
 
     def rope(self, x: Any, cos: Any, sin: Any) -> Any:
+        """x as `split_heads` gave it, rotated by the tables of the run's positions."""
         import ttnn
 
         if self.run.phase == DECODE and not x.is_sharded():  # a norm of the heads leaves them interleaved
@@ -74,6 +78,10 @@ class Heads(Settings):
         )
 
     def attention(self, q: Any, k: Any, v: Any, window: int | None) -> Any:
+        """Writes k and v to the layer's cache; returns causal attention over the positions so far, shaped like q.
+
+        Raises ConfigError for a prompt in several chunks whose cache has no pages.
+        """
         precision, memory = self.config.precision, self.config.memory
         keys, values = self.run.weights.cache(self.layer, precision.kv_cache, memory.kv_cache_placement)
         attend = self._attend_one if self.run.phase == DECODE else self._attend_prompt

@@ -55,6 +55,7 @@ class GlobalHandles:
     """A weight source that reads nothing."""
 
     def tensor(self, name: str, layer: int | None = None) -> Handle:
+        """The handle of a tensor; `layer` is None for those of the whole model."""
         return Handle(name, layer)
 
 
@@ -103,9 +104,11 @@ class HostWeights:
 
     @property
     def spec(self) -> ModelSpec:
+        """The shape of the model that the weights belong to."""
         return self.source.spec
 
     def matrix(self, handle: Handle, data_format: DataFormat, config: DeviceConfig) -> Any:
+        """A chip's part of a matrix, placed as config.memory says; for the LM head a list of its columns in parts."""
         inputs, outputs = self.split.matrices(self.spec)[handle.name]
         if handle.name != "lm_head":
             return self._matrix(handle, None, inputs, outputs, data_format, config)
@@ -125,6 +128,10 @@ class HostWeights:
         return self._once((handle, axes), lambda: self._norm(handle, axes))
 
     def table(self, handle: Handle, data_format: DataFormat) -> Any:
+        """The embedding's rows, of which each chip has its columns.
+
+        Raises ConfigError for formats other than BF16 and where the hidden size does not divide over the chips.
+        """
         if data_format is not DataFormat.BF16:
             raise ConfigError(f"ttnn looks rows up in bfloat16 only, not {data_format.ttnn_name}.", "Use BF16.")
         chips = self.split.chips
@@ -260,6 +267,10 @@ class HostWeights:
     def from_torch(
         self, values: Tensor, data_format: DataFormat, *, row_major: bool, axes: tuple[int | None, int | None]
     ) -> Any:
+        """A tensor in ttnn's format, not yet on the mesh.
+
+        `axes` are the dimensions split over the heads' axis and over the hidden one, None where every chip gets all.
+        """
         import ttnn
 
         return ttnn.from_torch(

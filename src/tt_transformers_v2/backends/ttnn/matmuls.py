@@ -20,6 +20,11 @@ class Matmuls(Collectives):
     """`linear` of models.decoder.Ops."""
 
     def linear(self, x: Any, weight: Any, bias: Any | None, op_group: str) -> Any:
+        """x [1, 1, rows, in] @ weight [in, out] + bias; of a weight in parts the columns stand side by side.
+
+        On a 2-D mesh, partial products are summed over the hidden axis. Raises ConfigError for a user's blocks that do
+        not divide the inner width.
+        """
         parts = weight if isinstance(weight, list) else [weight]
         products = [self._matmul(x, part, op_group) for part in parts]
         import ttnn

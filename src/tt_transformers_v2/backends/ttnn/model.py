@@ -180,6 +180,7 @@ class Decoder:
 
     @property
     def traced(self) -> bool:
+        """Whether `record` has left a trace, which `step` then replays."""
         return self._trace is not None
 
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:

@@ -16,6 +16,7 @@ class Norms(Collectives):
     """`rms_norm` of models.decoder.Ops."""
 
     def rms_norm(self, x: Any, weight: Any, eps: float) -> Any:
+        """x / rms(x) * weight over the last dimension, all of it where chips share the hidden size."""
         import ttnn
 
         kernel, split = self._kernel("norm"), self.run.split

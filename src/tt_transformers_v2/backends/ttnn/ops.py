@@ -23,12 +23,15 @@ class TtnnOps(Matmuls, Norms, Heads):
     name = "ttnn"
 
     def at_layer(self, layer: int) -> TtnnOps:
+        """The same run with the settings and the KV cache of one layer."""
         return TtnnOps(self.run, self.config.for_layer(layer), layer)
 
     def matrix(self, weight: Any, tensor_group: str, op_group: str) -> Any:
+        """The weight on the mesh in the format of `tensor_group`; for the LM head a list of its columns in parts."""
         return self.run.weights.matrix(weight, self.config.precision.of(tensor_group), self.config)
 
     def vector(self, weight: Any) -> Any:
+        """A norm's weight or a bias on the mesh; rotary tables are there already and come back as they are."""
         return self.run.weights.vector(weight, fractured=self.run.fractured)
 
     def embed(self, tokens: Any, table: Any) -> Any:
@@ -48,11 +51,13 @@ class TtnnOps(Matmuls, Norms, Heads):
         return self._gather("embedding", rows, self.run.split.heads_axis)
 
     def reduce(self, x: Any, half: str) -> Any:
+        """x [1, 1, rows, width] summed over the heads' axis; in prefill on a 1-D mesh a chip keeps its columns only."""
         if self.run.split.heads == 1:
             return x
         return self._sum(half, x, self.run.split.heads_axis, scatter=self.run.fractured)
 
     def gated(self, gate: Any, up: Any) -> Any:
+        """silu(gate) * up, in the format of the MLP's activations."""
         import ttnn
 
         return self.do(
@@ -67,6 +72,7 @@ class TtnnOps(Matmuls, Norms, Heads):
         )
 
     def add(self, x: Any, y: Any) -> Any:
+        """x + y, in the format of the attention path's activations."""
         import ttnn
 
         return self.do(

@@ -23,6 +23,7 @@ class Direct:
     """Runs every op with the plan it comes with, on a card."""
 
     def run(self, name: str, call: Call, plan: Plan | None = None, *, fixed: bool = False) -> Any:
+        """What `call` returns with `plan` as it is; errors of ttnn pass."""
         return call(plan)
 
 

@@ -20,13 +20,17 @@ DECODE, PREFILL = "decode", "prefill"
 class Weights(Protocol):
     """Tensors on the chips, by handle: whatever the decoder's weights give is handed back here."""
 
-    def matrix(self, handle: Any, data_format: DataFormat, config: DeviceConfig) -> Any: ...
+    def matrix(self, handle: Any, data_format: DataFormat, config: DeviceConfig) -> Any:
+        """A chip's part of a matrix, placed as config.memory says; for the LM head a list of its columns in parts."""
+        ...
 
     def vector(self, handle: Any, *, fractured: bool) -> Any:
         """A norm's weight or a bias; `fractured`: of the hidden size, each chip gets the part it holds in prefill."""
         ...
 
-    def table(self, handle: Any, data_format: DataFormat) -> Any: ...
+    def table(self, handle: Any, data_format: DataFormat) -> Any:
+        """The embedding's rows, of which each chip has its columns. Raises ConfigError for other formats than BF16."""
+        ...
 
     def cache(self, layer: int, data_format: DataFormat, placement: Placement) -> tuple[Any, Any]:
         """Keys and values of a layer's users."""

@@ -26,6 +26,7 @@ class Settings:
         self.run, self.config, self.layer = run, config, layer
 
     def do(self, name: str, call: Any, plan: Plan | None = None, *, fixed: bool = False) -> Any:
+        """What the run's recorder makes of `call`. `fixed`: the user chose the plan, so no other may be tried."""
         return self.run.recorder.run(name, call, plan, fixed=fixed)
 
     def _kernel(self, op_group: str) -> Any:

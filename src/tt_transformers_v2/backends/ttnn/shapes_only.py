@@ -76,11 +76,13 @@ class ShapesOnly:
         return made[0], made[1]
 
     def tokens(self, count: int) -> Any:
+        """A uint32 tensor [1, 1, 1, count] in DRAM, in the place of `count` token ids."""
         import ttnn
 
         return ttnn.empty([1, 1, 1, count], ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT, self.mesh, ttnn.DRAM_MEMORY_CONFIG)
 
     def integers(self, shape: list[int]) -> Any:
+        """An int32 tensor of `shape` in DRAM, in the place of positions or a page table."""
         import ttnn
 
         return ttnn.empty(shape, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT, self.mesh, ttnn.DRAM_MEMORY_CONFIG)

@@ -32,10 +32,12 @@ class Split:
 
     @property
     def hidden_axis(self) -> int:
+        """The mesh axis, 0 or 1, along which the hidden size is split."""
         return 1 - self.heads_axis
 
     @property
     def chips(self) -> int:
+        """Chips of one data-parallel group."""
         return self.heads * self.hidden
 
     @classmethod
@@ -70,6 +72,7 @@ class Split:
             raise ConfigError(f"hidden size {spec.hidden_dim} is no whole tiles on each of {self.hidden} chips.")
 
     def q_heads(self, spec: ModelSpec) -> int:
+        """Query heads of a chip."""
         return spec.num_heads // self.heads
 
     def kv_heads(self, spec: ModelSpec) -> int:
@@ -77,6 +80,7 @@ class Split:
         return max(1, spec.num_kv_heads // self.heads)
 
     def hidden_dim(self, spec: ModelSpec) -> int:
+        """Elements of the hidden size that a chip holds."""
         return spec.hidden_dim // self.hidden
 
     def width(self, elements: int) -> int:

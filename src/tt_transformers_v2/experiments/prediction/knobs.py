@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from ...hardware.enums import Arch, DataFormat, MathFidelity, Named
 from ...hardware.errors import ConfigError
 from ...hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, TENSOR_GROUP_PARENTS, DeviceConfig
-from ..configuration import Experiment, Sampling
+from ..configuration import Experiment
+from ..settings import Sampling
 from .questions import Answer, Refused, ask_for_figures, changed
 
 # Percent. Published figures of one configuration repeat to about 5 %; a smaller gain than this is no claim.

@@ -55,6 +55,7 @@ class BatchLimit:
 
     @property
     def users(self) -> int:
+        """What both allow, in all groups together."""
         return min(self.in_dram, self.of_device)
 
 

@@ -61,6 +61,7 @@ class Answer:
 
     @property
     def tokens_per_s_per_user(self) -> float:
+        """Decode speed as one user sees it."""
         return self.prediction.speed.decode_tokens_per_s_per_user
 
     @property
@@ -75,6 +76,7 @@ class Answer:
 
     @property
     def ttft_ms(self) -> float:
+        """Milliseconds from the prompt to its first token."""
         return self.prediction.speed.ttft_ms
 
 

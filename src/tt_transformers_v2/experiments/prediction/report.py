@@ -13,7 +13,7 @@ from ...hardware.findings import Finding
 from ...hardware.schema import DeviceConfig
 from ...perf.ops import DECODE, Op, layer_kinds
 from ...perf.prediction import Prediction
-from ...perf.roofline import OpLine
+from ...perf.speed import OpLine
 from ...perf.timing import OpTime
 from ..configuration import Experiment, plain
 from ..performance import performance_section
@@ -36,10 +36,12 @@ class OpRow:
 
     @property
     def op(self) -> Op:
+        """The op as one of those counted here runs it."""
         return self.time.op
 
     @property
     def total_ms(self) -> float:
+        """Milliseconds of all executions in one decode step or prompt."""
         return self.time.us * self.count / 1e3
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,6 +139,7 @@ def refusal_json(experiment: Experiment, overrides: Sequence[str], refused: Refu
 
 
 def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Findings as plain JSON types: id, severity, what, why and fix of each."""
     return [plain(dataclasses.asdict(finding)) for finding in findings]
 
 

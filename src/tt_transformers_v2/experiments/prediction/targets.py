@@ -42,6 +42,7 @@ class Option:
 
     @property
     def device(self) -> str:
+        """The device type as it is printed, such as N150."""
         return str(self.answer.experiment.hardware.device_type)
 
     @property

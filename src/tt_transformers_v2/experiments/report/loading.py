@@ -37,10 +37,12 @@ class Job:
 
     @property
     def finished(self) -> bool:
+        """Whether it ended without an error, so that its result has figures."""
         return self.status == "ok"
 
     @property
     def config(self) -> dict[str, Any] | None:
+        """The configuration that it ran, every value filled in; None where its result has none."""
         return self.result.get("config")
 
     @property

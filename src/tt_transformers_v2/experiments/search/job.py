@@ -12,7 +12,8 @@ from typing import Any
 from ...hardware.auto_config import AutoHardwareConfig
 from ...hardware.enums import PrecisionMode
 from ...hardware.errors import ConfigError
-from ..configuration import Experiment, Task
+from ..configuration import Experiment
+from ..settings import Task
 from .costs import step_us
 from .front import spread, walk
 from .pictures import write_pictures

@@ -27,6 +27,7 @@ def key_of(parts: Mapping[str, Any]) -> str:
 
 
 def name_of(place: Place, option: Option) -> str:
+    """What a figure is kept under: the layer, the site in it and the option tried there, with slashes between."""
     return f"{place.layer}/{place.site}/{option}"
 
 
@@ -50,6 +51,7 @@ class Measured:
         return len(self._found)
 
     def get(self, name: str) -> Divergence | None:
+        """The divergence kept under `name`, None where it has not been measured."""
         return self._found.get(name)
 
     def add(self, name: str, divergence: Divergence) -> None:

@@ -17,8 +17,9 @@ from ...models.kept import KeptWeights
 from ...models.open_model import open_weights
 from ...perf.memory import GIB
 from ..code_version import code_version
-from ..configuration import BackendName, Experiment
+from ..configuration import Experiment
 from ..performance import predict
+from ..settings import BackendName
 from .costs import Costs, measure_costs, step_us, worth_measuring
 from .measured import Measured, key_of
 from .replay import Replay

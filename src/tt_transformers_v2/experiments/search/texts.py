@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ...hardware.errors import ConfigError
 from ...models.tokenizer import Tokenizer
-from ..configuration import Experiment, Part
+from ..configuration import Experiment
+from ..settings import Part
 from ..text import TextTooShort, disjoint_windows
 
 

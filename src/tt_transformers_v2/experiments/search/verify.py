@@ -48,6 +48,7 @@ class Runs:
         self.seconds: list[float] = []
 
     def of(self, experiment: Experiment) -> Divergence:
+        """The divergence of a whole run, made where it is not known. Raises ConfigError when it cannot be kept."""
         found = self._known.get(_name(experiment))
         if found is None:
             run, started = self._replay(), time.monotonic()
@@ -86,6 +87,7 @@ class Front:
         return found
 
     def verify(self, count: int) -> Point:
+        """The point after `count` steps, run on the search's text and on unseen text."""
         experiment = self.experiment(count)
         chosen = assignment_after(self.subject.space.base(), self.steps, count)
         return Point(
@@ -93,6 +95,7 @@ class Front:
         )
 
     def preset(self, name: str, experiment: Experiment) -> Preset:
+        """A configuration from outside the walk, run on the same two texts."""
         return Preset(name, experiment, self.seen.of(experiment), self._unseen.of(experiment))
 
     def expected_kl(self, count: int) -> float:

@@ -48,6 +48,7 @@ class Sections:
         self._texts = json.loads(self._path.read_text(encoding="utf-8"))
 
     def save_text(self) -> str:
+        """The sections by digest as JSON, which `load` reads."""
         return json.dumps(self._texts)
 
     def pack(self, tree: dict[str, Any]) -> dict[str, Any]:

@@ -56,9 +56,13 @@ class Sampler(Protocol):
 
     total: int
 
-    def numbers(self) -> Iterator[int]: ...
+    def numbers(self) -> Iterator[int]:
+        """Yields the number of a job each time another may start; may end before `total` of them."""
+        ...
 
-    def tell(self, number: int, row: dict[str, Any]) -> None: ...
+    def tell(self, number: int, row: dict[str, Any]) -> None:
+        """Takes in the row of a job that has ended, in this run of the sweep or in an earlier one."""
+        ...
 
 
 class Grid:

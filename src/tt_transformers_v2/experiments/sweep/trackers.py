@@ -22,11 +22,15 @@ _NEEDS = {TrackerName.mlflow: ("mlflow", "mlflow"), TrackerName.tensorboard: ("t
 
 
 class Tracker(Protocol):
+    """Is told of every job that ends, one call after the other."""
+
     def tell(self, row: Mapping[str, Any], folder: Path) -> None:
         """A job has ended: its row of the table, and the folder with its result.json."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Is called once, after the last job or when the sweep stops early."""
+        ...
 
 
 def check_trackers(settings: SweepConfig) -> None:

@@ -51,6 +51,7 @@ class Task:
 
     @property
     def number(self) -> int:
+        """Its place in the plan, by which samplers and summaries know it."""
         return int(self.record["number"])
 
 
@@ -65,6 +66,7 @@ class Summary:
 
     @property
     def failed(self) -> bool:
+        """Whether there is no result without an error."""
         return bool(self.row["status"] != "ok")
 
 

@@ -89,6 +89,7 @@ class SpeedUp:
 
     @property
     def deviation(self) -> float:
+        """By how much the predicted ratio is above the measured one; negative where it is below."""
         return self.predicted - self.measured
 
 
@@ -104,6 +105,7 @@ class Validation:
 
     @property
     def flagged(self) -> int:
+        """Rows with a flag, which the summary leaves out."""
         return sum(bool(line.row.flag) for line in self.rows)
 
     @property

@@ -50,9 +50,14 @@ class Model(ModelShape, Protocol):
     """What a conversion looks at in a model; models.spec.ModelSpec has it."""
 
     @property
-    def num_layers(self) -> int: ...
+    def num_layers(self) -> int:
+        """Decoder layers, which per-layer settings are counted against."""
+        ...
+
     @property
-    def max_context(self) -> int: ...
+    def max_context(self) -> int:
+        """The longest context in tokens."""
+        ...
 
 
 @dataclass(frozen=True)

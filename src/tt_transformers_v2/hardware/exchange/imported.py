@@ -56,6 +56,7 @@ class Written(str):
     findings: tuple[Finding, ...]
 
     def __new__(cls, text: str, findings: Iterable[Finding] = ()) -> Written:
+        """A string that is `text` and carries `findings`."""
         written = super().__new__(cls, text)
         written.findings = tuple(findings)
         return written

@@ -79,7 +79,9 @@ class ServedModel(Protocol):
     """What a server entry says of a model."""
 
     @property
-    def max_context(self) -> int: ...
+    def max_context(self) -> int:
+        """The longest context in tokens."""
+        ...
 
 
 def write_vllm(config: DeviceConfig, *, mode: str | PrecisionMode | None = None) -> Written:

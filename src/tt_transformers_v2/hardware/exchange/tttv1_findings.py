@@ -45,9 +45,11 @@ class Stated:
     kernels: tuple[tuple[Word, Word], ...] = ()
 
     def format_of(self, group: str) -> DataFormat | None:
+        """The format of a tensor group, None where nothing is said of it."""
         return next((word.ours for name, word in self.formats if name.ours == group), None)
 
     def fidelity_of(self, op: str) -> MathFidelity | None:
+        """The math fidelity of an op group, None where nothing is said of it."""
         return next((dict(word.ours)["math_fidelity"] for name, word in self.kernels if name.ours == op), None)
 
 

@@ -28,7 +28,9 @@ class Launcher(Protocol):
     Closing the iterator stops what is still running. `started` is told of every task that is handed out.
     """
 
-    def run(self, tasks: Iterator[Task], started: Callable[[Task], None]) -> Iterator[Summary]: ...
+    def run(self, tasks: Iterator[Task], started: Callable[[Task], None]) -> Iterator[Summary]:
+        """Takes tasks as there is room for them and yields a summary for each."""
+        ...
 
 
 def open_launcher(config: LauncherConfig) -> Launcher:

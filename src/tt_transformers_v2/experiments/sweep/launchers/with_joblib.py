@@ -85,4 +85,5 @@ def _end_with(parent: int) -> None:
 
 
 def open_launcher(config: LauncherConfig) -> Joblib:
+    """A launcher with `config.workers` processes, started with its first task."""
     return Joblib(config.workers)

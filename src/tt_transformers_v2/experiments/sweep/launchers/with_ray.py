@@ -59,4 +59,5 @@ class Ray:
 
 
 def open_launcher(config: LauncherConfig) -> Ray:
+    """A launcher on the cluster at `config.address`; without one, on a cluster of this machine's own."""
     return Ray(config)

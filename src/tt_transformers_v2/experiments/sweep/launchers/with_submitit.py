@@ -112,6 +112,7 @@ def _environment(workers: int) -> Iterator[None]:
 
 
 def open_launcher(config: LauncherConfig) -> Submitit:
+    """A launcher for Slurm or for this machine, as `config` says. Raises ConfigError where there is no Slurm."""
     import shutil
 
     if config.name is LauncherName.submitit_slurm and shutil.which("sbatch") is None:

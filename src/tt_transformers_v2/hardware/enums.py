@@ -67,6 +67,15 @@ class Arch(Named):
     blackhole = "blackhole"
 
 
+class Topology(Named):
+    """How a system's chips are cabled: not at all, one after another, in a circle, or in two dimensions."""
+
+    none = "none"
+    line = "line"
+    ring = "ring"
+    mesh = "mesh"
+
+
 class MathFidelity(Named):
     """ttnn.MathFidelity; the number of matrix-unit phases is `phases`."""
 

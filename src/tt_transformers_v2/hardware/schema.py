@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .checked import Checked, field_types
-from .enums import Arch, DataFormat, DeviceType, DispatchCoreType, MathFidelity, Placement, PrecisionMode
+from .enums import Arch, DataFormat, DeviceType, DispatchCoreType, MathFidelity, Placement, PrecisionMode, Topology
 from .errors import ConfigError, did_you_mean
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Placement",
     "PrecisionConfig",
     "PrecisionMode",
+    "Topology",
 ]
 
 
@@ -237,7 +238,7 @@ class DeviceSpec(Checked):
     compute_grid_eth: list[int] | None = None
     dispatch_core_type: DispatchCoreType = DispatchCoreType.WORKER
     ethernet_links: int = 1
-    topology: str = "none"
+    topology: Topology = Topology.none
     max_prefill_chunk_size: int = 4096
     max_batch_size: int = 32
     trace_region_size: int = 50_000_000

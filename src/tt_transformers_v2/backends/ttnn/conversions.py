@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...hardware.checked import enum_member
-from ...hardware.enums import DataFormat, DispatchCoreType, MathFidelity, Placement
+from ...hardware.enums import DataFormat, DispatchCoreType, MathFidelity, Placement, Topology
 from ...hardware.errors import ConfigError
 from ...hardware.schema import ComputeConfig, DeviceConfig, DeviceSpec, MemoryConfig
 from .plans import TILE, DramShardedPlan, MulticastPlan, Plan, SdpaPlan, core_rectangle
 
 THROTTLE_LEVELS = ("NO_THROTTLE", "LEVEL_1", "LEVEL_2", "LEVEL_3", "LEVEL_4", "LEVEL_5")  # ttnn.ThrottleLevel
-FABRICS = {"line": "FABRIC_1D", "ring": "FABRIC_1D_RING", "mesh": "FABRIC_2D"}  # topology -> ttnn.FabricConfig
+# ttnn.FabricConfig
+FABRICS = {Topology.line: "FABRIC_1D", Topology.ring: "FABRIC_1D_RING", Topology.mesh: "FABRIC_2D"}
 
 # Formats
 
@@ -307,16 +308,23 @@ def dispatch_core_type(dispatch_core_config: Any) -> DispatchCoreType:
 
 
 def fabric_config(spec: DeviceSpec) -> Any | None:
-    """The member of ttnn.FabricConfig for a system's topology, or None for a single chip."""
+    """The member of ttnn.FabricConfig for a system's topology, or None for a single chip.
+
+    Raises ConfigError where several chips are cabled in no way.
+    """
     import ttnn
 
-    return None if spec.chips == 1 else getattr(ttnn.FabricConfig, FABRICS.get(spec.topology, FABRICS["line"]))
+    if spec.chips == 1:
+        return None
+    if spec.topology is Topology.none:
+        raise ConfigError(f"device.topology is none for {spec.chips} chips.", f"Choose {', '.join(FABRICS)}.")
+    return getattr(ttnn.FabricConfig, FABRICS[spec.topology])
 
 
-def topology(fabric_config: Any | None) -> str:
+def topology(fabric_config: Any | None) -> Topology:
     """The inverse of `fabric_config`: a DeviceSpec.topology."""
     if fabric_config is None:
-        return "none"
+        return Topology.none
     for known, name in FABRICS.items():
         if fabric_config.name == name:
             return known

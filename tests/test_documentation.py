@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,35 @@ def test_every_command_of_the_tour_works_and_prints_what_the_page_says(step, tmp
     skip_without_ttnn(step)
     printed = tour.typed([sys.executable, *tour.words_of(step, tmp_path)], ROOT)
     tour.assert_prints(step, printed)
+
+
+@pytest.mark.parametrize("step", tour.steps("docs/configuration.md", "docs/index.md"), ids=str)
+def test_the_commands_of_other_pages_work(step, tmp_path):
+    tour.typed([sys.executable, *tour.words_of(step, tmp_path)], ROOT)
+
+
+def test_the_commands_of_the_report_page_work(tmp_path):
+    """On two small sweeps in place of DIR, OLD and so on."""
+    run = [sys.executable, "scripts/run.py", "--multirun", "device=n150,t3k", "task=performance"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder, model in ((first, "llama1b"), (second, "llama3b")):
+        tour.typed([*run, f"model={model}", f"hydra.sweep.dir={folder}"], ROOT)
+    names = {
+        "outputs/sweeps/DIR": first,
+        "DIR": first,
+        "OLD": first,
+        "A": first,
+        "DIR2": second,
+        "NEW": second,
+        "B": second,
+    }
+    steps = tour.steps("docs/report.md")
+    assert len(steps) >= 7
+    for step in steps:
+        words = [str(names.get(word, word)) for word in shlex.split(step.command, comments=True)[1:]]
+        words[0] = str(ROOT / words[0])
+        words = [word.replace("kl_divergence<0.05", "ttft_ms<1000") for word in words if word != "--open"]
+        tour.typed([sys.executable, *words], tmp_path)
 
 
 def test_the_tour_and_the_tutorial_are_found():

@@ -5,13 +5,17 @@ import os
 import re
 import shlex
 import subprocess
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/tutorial.md")
-# A command, indented; after it, perhaps, a block of what it prints.
-_COMMAND = re.compile(r"^    (python scripts/[^\n]*)\n(?:\n```text\n(.*?)```)?", flags=re.MULTILINE | re.DOTALL)
+# A command, indented; after it, perhaps, a block of what it prints: fenced, or indented too.
+_COMMAND = re.compile(
+    r"^    (python scripts/[^\n]*)\n(?:\n```text\n(.*?)```|\n((?!    python )(?:    [^\n]*\n)+))?",
+    flags=re.MULTILINE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,12 @@ class Step:
         return self.command
 
 
-def steps() -> list[Step]:
-    """Those of all pages, each command once, with what it prints where a page shows that."""
+def steps(*pages: str) -> list[Step]:
+    """Those of the pages, by default README and tutorial: each command once, with what it prints where shown."""
     found: dict[str, Step] = {}
-    for page in PAGES:
-        for command, prints in _COMMAND.findall((ROOT / page).read_text(encoding="utf-8")):
+    for page in pages or PAGES:
+        for command, fenced, indented in _COMMAND.findall((ROOT / page).read_text(encoding="utf-8")):
+            prints = fenced or textwrap.dedent(indented)
             if command not in found or prints:
                 found[command] = Step(command, prints)
     return list(found.values())
@@ -44,13 +49,15 @@ def words_of(step: Step, folder: Path) -> list[str]:
     text.write_text("Some words of one's own. " * 40)
     words = shlex.split(step.command.replace("DIR", str(ROOT / "tests/data/hf_llama")).replace("FILE", str(text)))[1:]
     words = [str(ROOT / word) if word.startswith("tests/data/") else word for word in words]
+    if words[0] == "scripts/preflight.py":
+        return [*words, "--out", str(folder / "preflight.json")]
     if words[0] != "scripts/run.py" or words[1] == "--help":
         return words
     words.append(f"hydra.{'sweep' if '--multirun' in words else 'run'}.dir={folder / 'out'}")
     if step.prints:
         return words
     words += ["workload.max_seconds=1", "workload.tokens=32"]
-    if "model=llama70b" in words:
+    if {"model=llama70b", "model=llama8b"} & set(words) and not any(word.startswith("task=") for word in words):
         words += ["model.hidden_dim=512", "model.head_dim=8", "model.intermediate_dim=1024"]
     if any("text_file" in word for word in words):
         words = [word for word in words if "text_file" not in word]  # the test folder has no tokenizer
@@ -68,11 +75,11 @@ def installed_words(words: list[str], commands: Path) -> list[str]:
     return [str(commands / f"tt-{name}"), *words[1:]]
 
 
-def typed(words: list[str], cwd: Path) -> str:
-    """Runs the words in `cwd` and returns what they print, on a terminal of 100 columns; fails where they fail."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"COLUMNS": "100"}
+def typed(words: list[str], cwd: Path, code: int = 0, columns: int = 100) -> str:
+    """Runs the words in `cwd` and returns what they print, on a terminal that wide; they must end with `code`."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"COLUMNS": str(columns)}
     done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     assert done.stdout.strip()
     return done.stdout
 

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import tour
 from tt_transformers_v2.experiments import drawing
 from tt_transformers_v2.experiments.prediction import cli as predict_cli
 from tt_transformers_v2.experiments.prediction import targets
@@ -337,22 +338,22 @@ def test_a_search_takes_about_a_second(said):
     assert time.process_time() - started < 5
 
 
-COMMANDS = re.findall(
-    r"^    (python scripts/predict\.py.*)$", (ROOT / "docs/predict.md").read_text(encoding="utf-8"), flags=re.MULTILINE
-)
+STEPS = tour.steps("docs/predict.md", "docs/predictions.md")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_documented_commands_work(said, command, tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", STEPS, ids=str)
+def test_the_documented_commands_work_and_print_what_the_page_says(said, step, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, _, *arguments = shlex.split(command)
+    monkeypatch.setenv("COLUMNS", "100")
+    _, _, *arguments = shlex.split(step.command)
     if any(text.endswith(".png") for text in arguments):
         pytest.importorskip("matplotlib")
     code, out, err = said(*arguments)
-    fits = "device=n150 model=llama70b" not in command
+    fits = "device=n150 model=llama70b" not in step.command
     assert code == (0 if fits else 1), err
     assert bool(out) == fits
+    tour.assert_prints(step, out + err)
 
 
 def test_the_documented_commands_are_found():
-    assert len(COMMANDS) >= 7
+    assert len(STEPS) >= 8

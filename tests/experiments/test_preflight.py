@@ -6,11 +6,13 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tour
 from tt_transformers_v2 import cli
 from tt_transformers_v2.backends.ttnn import availability
 from tt_transformers_v2.backends.ttnn.availability import Availability
@@ -18,6 +20,7 @@ from tt_transformers_v2.experiments.preflight import cli as preflight_cli
 from tt_transformers_v2.experiments.preflight.text import aligned, program_text, section_lines
 from tt_transformers_v2.experiments.results import table_rows
 
+ROOT = Path(__file__).resolve().parents[2]
 WIDTH = 120
 
 needs_ttnn = pytest.mark.skipif(
@@ -185,3 +188,13 @@ def test_programs_are_named_in_short() -> None:
     assert program_text(prefill) == "8x4 k4 s1x8 2x16"
     assert program_text(sdpa) == "8x8 auto"
     assert program_text(None) == ""
+
+
+@needs_ttnn
+@pytest.mark.slow
+@pytest.mark.parametrize("step", tour.steps("docs/preflight.md"), ids=str)
+def test_the_documented_commands_print_what_the_page_says(step: tour.Step, tmp_path: Path) -> None:
+    words = tour.words_of(step, tmp_path)
+    refused = "runtime.programs.lm_head" in step.command
+    printed = tour.typed([sys.executable, *words], ROOT, code=1 if refused else 0)
+    tour.assert_prints(step, printed)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Refits constants to measured rows: python scripts/calibrate.py --points FILE.csv --out FILE.yaml."""
 
+# Completion by TAB: Hydra's shell function asks only scripts that mention @hydra.main.
 import sys
 from pathlib import Path
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Explains a configuration: python scripts/explain.py [GROUP=OPTION …] [KEY=VALUE …] [--against …]."""
 
+# Completion by TAB: Hydra's shell function asks only scripts that mention @hydra.main.
 import sys
 from pathlib import Path
 

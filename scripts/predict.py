@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predicts speed and memory without a card: python scripts/predict.py [GROUP=OPTION …] [KEY=VALUE …] [options]."""
 
+# Completion by TAB: Hydra's shell function asks only scripts that mention @hydra.main.
 import sys
 from pathlib import Path
 

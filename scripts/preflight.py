@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks the real ttnn about every op: python scripts/preflight.py [--devices …] [--model …] [KEY=VALUE …]."""
 
+# Completion by TAB: Hydra's shell function asks only scripts that mention @hydra.main.
 import sys
 from pathlib import Path
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finished experiments: python scripts/results.py ls|show|diff|best …"""
 
+# Completion by TAB: Hydra's shell function asks only scripts that mention @hydra.main.
 import sys
 from pathlib import Path
 

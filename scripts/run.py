@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs experiments: python scripts/run.py [GROUP=OPTION …] [KEY=VALUE …] [--multirun]. See --help."""
 
+# Completion by TAB: Hydra's shell function asks only scripts that mention @hydra.main.
 import sys
 from pathlib import Path
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions against measured rows: python scripts/validate_predictions.py --points FILE.csv."""
 
+# Completion by TAB: Hydra's shell function asks only scripts that mention @hydra.main.
 import sys
 from pathlib import Path
 

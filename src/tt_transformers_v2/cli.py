@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .experiments.command import complain, flags_of, run_command
-from .hardware.composition import add_conf_dir, conf_dir, in_one_line, outputs_dir, register_resolvers
+from .hardware.composition import add_conf_dir, conf_dir, hydra_base, in_one_line, outputs_dir, register_resolvers
 from .hardware.errors import ConfigError, closest
 
 PACKAGE_NAME = "tt-transformers-v2"
@@ -120,7 +120,7 @@ def _run_hydra(arguments: list[str]) -> int:
     program, sys.argv = sys.argv, [sys.argv[0], *arguments]
     handlers = list(logging.getLogger().handlers)
     try:
-        hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(_job)()
+        hydra.main(config_path=str(conf_dir()), config_name="config", **hydra_base())(_job)()
         return 0
     except SystemExit as ended:  # how our sweeper passes its exit code through Hydra
         return ended.code if isinstance(ended.code, int) else 1

@@ -231,11 +231,18 @@ def _hydras_tree(overrides: Sequence[str]) -> dict[str, Any]:
     register_resolvers()
     *added, main = conf_dirs()
     search = [f"hydra.searchpath={json.dumps([f'file://{folder}' for folder in added])}"] if added else []
-    with _own_hydra(), initialize_config_dir(config_dir=str(main), version_base="1.3"):
+    with _own_hydra(), initialize_config_dir(config_dir=str(main), **hydra_base()):
         composed = hydra_compose("config", overrides=[*overrides, *search])
     plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def hydra_base() -> dict[str, Any]:
+    """The defaults of Hydra that conf/ was written for: those of 1.3, which later ones take for granted and warn of."""
+    import hydra
+
+    return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
 @contextmanager

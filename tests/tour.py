@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/tutorial.md")
 # A command, indented; after it, perhaps, a block of what it prints: fenced, or indented too.
 _COMMAND = re.compile(
-    r"^    (python scripts/[^\n]*)\n(?:\n```text\n(.*?)```|\n((?!    python )(?:    [^\n]*\n)+))?",
+    r"^    (python scripts/[^\n]*)\n(?:\n```text\n(.*?)```|\n((?:    (?!python |# )[^\n]*\n)+)(?=\n))?",
     flags=re.MULTILINE | re.DOTALL,
 )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .experiments.command import complain, flags_of, run_command
-from .hardware.composition import add_conf_dir, conf_dir, hydra_base, in_one_line, outputs_dir, register_resolvers
+from .hardware.composition import conf_dir, hydra_base, in_one_line, outputs_dir, register_resolvers
 from .hardware.errors import ConfigError, closest
 
 PACKAGE_NAME = "tt-transformers-v2"
@@ -44,7 +44,7 @@ def _main(given: list[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
     from .experiments import completion
-    from .experiments.hydra_settings import check_flags, check_own_files
+    from .experiments.hydra_settings import check_flags, use_own_folder
     from .experiments.overrides import check_overrides
 
     parser = get_args_parser()
@@ -57,8 +57,7 @@ def _main(given: list[str]) -> int:
     options = _parse_flags(parser, given)
     check_flags(options)
     if options.config_dir:
-        add_conf_dir(Path(options.config_dir))
-        check_own_files(Path(options.config_dir))
+        use_own_folder(Path(options.config_dir))
     multirun = bool(options.multirun)
     checked = check_overrides(options.overrides, multirun=multirun)
     if not multirun:

@@ -56,6 +56,17 @@ def test_paths_are_completed(tmp_path, monkeypatch):
     assert after("tt-run model.path=/no/such/folder/x") == []
 
 
+def test_options_of_ones_own_are_offered(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "zebra.yaml").write_text("name: zebra\n")
+    code = (
+        "from tt_transformers_v2.experiments.completion import candidates; "
+        f"print(candidates('tt-run --config-dir {tmp_path} model=z', []))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['model=zebra']\n"
+
+
 def offered(word=""):
     """Every key that completion leads to, section after section."""
     for found in after(f"tt-run {word}"):

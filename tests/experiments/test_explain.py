@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tt_transformers_v2.experiments.explain import differences, explain, main
+from tt_transformers_v2.hardware import composition
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,3 +65,18 @@ def test_the_command_loads_no_torch():
     command = [sys.executable, "-c", code, "device=T3000", "precision=accuracy", "model=llama3_3_70b"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
     assert done.stdout.strip().endswith("0 []"), done.stdout[-500:] + done.stderr
+
+
+def test_a_folder_of_ones_own_can_be_named_and_may_not_reach_for_hydra(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(composition, "_added_dirs", [])
+    own = tmp_path / "own"
+    (own / "model").mkdir(parents=True)
+    (own / "model" / "mine.yaml").write_text("defaults: [llama1b]\nname: mine\n")
+    try:
+        assert main(["--config-dir", str(own), "model=mine"]) == 0
+        assert "model.name                             mine" in capsys.readouterr().out
+        (own / "model" / "bad.yaml").write_text("# @package hydra.job\nname: x\n")
+        assert main(["--config-dir", str(own), "model=mine"]) == 2
+        assert "reaches for Hydra's settings" in capsys.readouterr().err
+    finally:
+        composition._forget_listings()

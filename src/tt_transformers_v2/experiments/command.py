@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO, cast
 
 from ..hardware.command_names import command as command_name
-from ..hardware.composition import add_conf_dir
 from ..hardware.errors import ConfigError, closest
 from . import completion
+from .hydra_settings import use_own_folder
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -53,7 +53,7 @@ class CommandParser(argparse.ArgumentParser):
             raise SystemExit(0)
         options = self.parse_intermixed_args(given) if self._composes else self.parse_args(given)
         if self._composes and options.config_dir:
-            add_conf_dir(Path(options.config_dir))
+            use_own_folder(Path(options.config_dir))
         return options
 
 

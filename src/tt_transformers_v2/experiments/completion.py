@@ -7,15 +7,18 @@ every value a key can take, completes the last of several values, and loads no c
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import itertools
 import os
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..hardware.building import nested_dataclass
 from ..hardware.checked import UNIONS, field_types
-from ..hardware.composition import compose, groups
+from ..hardware.composition import add_conf_dir, compose, groups
 from ..hardware.errors import ConfigError
 from .hydra_settings import settings
 from .overrides import OPTIONAL_GROUPS, annotation_of
@@ -61,6 +64,7 @@ def _script(question: str, shell: str) -> None:
 def candidates(line: str, flags: Sequence[str], *, overrides: bool = True) -> list[str]:
     """Words that can stand at the end of the command line `line`, sorted; the command itself is its first word."""
     words = line.split()
+    _add_own_folder(words)
     word = words[-1] if words and not line[-1].isspace() else ""
     if word.startswith("-"):
         found = list(flags)
@@ -71,6 +75,14 @@ def candidates(line: str, flags: Sequence[str], *, overrides: bool = True) -> li
     else:
         found = _keys(word)
     return sorted({each for each in found if each.startswith(word)})
+
+
+def _add_own_folder(words: Sequence[str]) -> None:
+    """The options of a folder that --config-dir names on the line are offered too."""
+    for flag, folder in itertools.pairwise(words):
+        if flag in ("--config-dir", "-cd"):
+            with contextlib.suppress(ConfigError):
+                add_conf_dir(Path(folder))
 
 
 def _keys(word: str) -> list[str]:

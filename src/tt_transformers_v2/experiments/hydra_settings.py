@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..hardware.building import raise_all
-from ..hardware.composition import conf_dir
+from ..hardware.composition import add_conf_dir, conf_dir
 from ..hardware.errors import ConfigError, did_you_mean
 from ..hardware.fast_composition import read_yaml_file
 
@@ -80,6 +80,12 @@ def check_flags(options: argparse.Namespace) -> None:
         if getattr(options, name, None):
             flag = "--" + name.replace("_", "-")
             raise ConfigError(f"{flag} would replace conf/config.yaml.", "Add options of your own by --config-dir DIR.")
+
+
+def use_own_folder(folder: Path) -> None:
+    """Adds a folder of configuration groups that a user named. Raises ConfigError as `check_own_files` does."""
+    add_conf_dir(folder)
+    check_own_files(folder)
 
 
 def check_own_files(folder: Path) -> None:

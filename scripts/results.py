@@ -4,15 +4,8 @@
 
 # Completion by TAB: Hydra's shell function asks only scripts that mention @hydra.main.
 import sys
-from pathlib import Path
 
-try:
-    from tt_transformers_v2.experiments.report.results_cli import main
-except ModuleNotFoundError as error:
-    if error.name != "tt_transformers_v2":
-        raise
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
-    from tt_transformers_v2.experiments.report.results_cli import main
+from _launch import launch
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(launch("tt_transformers_v2.experiments.report.results_cli"))

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -290,3 +291,26 @@ def test_a_prediction_loads_no_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip().endswith("0 []"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("script", ["run", "explain", "predict", "preflight"])
+def test_a_python_without_the_dependencies_is_told_what_to_do(script):
+    """-S leaves out installed packages."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", str(ROOT / "scripts" / f"{script}.py"), "device=n150"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: \w+ is not installed for \S+\. Run `make setup` and use .*\n", done.stderr)
+
+
+def test_the_scripts_run_the_checkout_they_belong_to(tmp_path):
+    """Not another one that happens to be installed."""
+    for name in ("scripts", "src", "conf"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "conf" / "model" / "only_here.yaml").write_text((ROOT / "conf/model/llama1b.yaml").read_text())
+    command = [sys.executable, str(tmp_path / "scripts" / "explain.py"), "model=only_here"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

@@ -41,6 +41,8 @@ def after(line):
         ("tt-run hydra/s", ["hydra/sweeper="]),
         ("tt-run hydra/sweeper=b", ["hydra/sweeper=basic"]),
         ("tt-run nothing.like.it", []),
+        ("tt-run --config-dir de", []),
+        ("tt-predict --plot ", []),
         ("tt-run nothing=", []),
     ],
 )

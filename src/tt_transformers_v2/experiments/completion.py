@@ -26,6 +26,7 @@ from .overrides import OPTIONAL_GROUPS, annotation_of
 FLAGS = ("-sc", "--shell-completion")
 # As Hydra has it: a value that begins like this is a path.
 _PATHS = ("/", "./", "../", "~/")
+_BEFORE_A_PATH = ("--config-dir", "-cd", "--out", "--plot")
 _SHELLS = {"bash": " ", "zsh": " ", "fish": "\n"}  # and what separates candidates
 
 
@@ -66,10 +67,11 @@ def candidates(line: str, flags: Sequence[str], *, overrides: bool = True) -> li
     words = line.split()
     _add_own_folder(words)
     word = words[-1] if words and not line[-1].isspace() else ""
+    before = words[-1:] if not word else words[-2:-1]
     if word.startswith("-"):
         found = list(flags)
-    elif not overrides:
-        found = []
+    elif not overrides or (before and before[0] in _BEFORE_A_PATH):
+        found = []  # the shell then completes files
     elif "=" in word:
         found = _values(word, words)
     else:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the worked example of docs/search.md anew: python docs/make_search_example.py (about 20 minutes on two cores).
+"""Makes the worked example of docs/search.md anew: python docs/make_search_example.py (about 10 minutes on two cores).
 
 With the folder of a finished search as argument, only writes it down.
 """

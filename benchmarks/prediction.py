@@ -23,14 +23,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 try:
-    from tt_transformers_v2.experiments.configuration import Experiment, resolve
+    from tt_transformers_v2.config.resolve import Experiment, resolve
 except ModuleNotFoundError as error:
     if error.name != "tt_transformers_v2":
         raise
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
-    from tt_transformers_v2.experiments.configuration import Experiment, resolve
+    from tt_transformers_v2.config.resolve import Experiment, resolve
 
-from tt_transformers_v2.hardware.composition import compose, conf_dir
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.conf_folders import conf_dir
 from tt_transformers_v2.hardware.enums import DataFormat, MathFidelity
 from tt_transformers_v2.hardware.schema import ComputeOverride
 from tt_transformers_v2.perf.prediction import predict

@@ -15,10 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tt_transformers_v2.experiments.configuration import resolve
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.performance import performance_section
-from tt_transformers_v2.hardware.composition import compose
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve
+from tt_transformers_v2.run.performance import performance_section
 
 ROOT = Path(__file__).resolve().parent.parent
 JOB = ("task=performance", "model=llama1b")

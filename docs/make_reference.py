@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import tt_transformers_v2.experiments.configuration  # noqa: F401 - declares every finding
-from tt_transformers_v2.experiments.settings import ExperimentConfig
-from tt_transformers_v2.hardware.building import nested_dataclass
-from tt_transformers_v2.hardware.checked import UNIONS, field_types
-from tt_transformers_v2.hardware.composition import compose_with_origins, conf_dir, groups
-from tt_transformers_v2.hardware.findings import declared
-from tt_transformers_v2.hardware.option_texts import about
+import tt_transformers_v2.config.resolve  # noqa: F401 - declares every finding
+from tt_transformers_v2.common.checked import UNIONS, field_types
+from tt_transformers_v2.config.building import nested_dataclass
+from tt_transformers_v2.config.composition import compose_with_origins
+from tt_transformers_v2.config.conf_folders import conf_dir
+from tt_transformers_v2.config.experiment_schema import ExperimentConfig
+from tt_transformers_v2.config.findings import declared
+from tt_transformers_v2.config.groups import groups
+from tt_transformers_v2.config.option_texts import about
 
 TARGET = Path(__file__).resolve().parent / "reference.md"
 FINDINGS = TARGET.with_name("findings.md")

@@ -8,4 +8,4 @@ import sys
 from _launch import launch
 
 if __name__ == "__main__":
-    sys.exit(launch("tt_transformers_v2.cli"))
+    sys.exit(launch("tt_transformers_v2.commands.run"))

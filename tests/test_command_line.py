@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tt_transformers_v2.hardware.composition import groups
+from tt_transformers_v2.config.groups import groups
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = "workload.tokens=48"
@@ -195,8 +195,8 @@ def test_a_broken_checkpoint_is_named(tmp_path):
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
-    from tt_transformers_v2.experiments.results import write_result
     from tt_transformers_v2.hardware import ConfigError
+    from tt_transformers_v2.run.result_files import write_result
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

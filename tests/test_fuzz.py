@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tt_transformers_v2 import cli
-from tt_transformers_v2.experiments.configuration import resolve_or_refuse
-from tt_transformers_v2.experiments.hydra_settings import check_own_files
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.report.loading import read_sweep
-from tt_transformers_v2.hardware import composition
-from tt_transformers_v2.hardware.errors import ConfigError
-from tt_transformers_v2.hardware.exchange import read_decoder_json
+from tt_transformers_v2.commands import run as cli
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config import composition
+from tt_transformers_v2.config.exchange import read_decoder_json
+from tt_transformers_v2.config.hydra_settings import check_own_files
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve_or_refuse
 from tt_transformers_v2.models.gguf_weights import read_gguf
 from tt_transformers_v2.models.open_model import open_weights, read_spec
+from tt_transformers_v2.report.loading import read_sweep
 
 pytestmark = pytest.mark.slow
 

@@ -10,21 +10,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .experiments.prediction.questions import predict_overrides as predict
-    from .models.attention import MultiHeadAttention
-    from .models.factory import Model, ModelFactory
+    from .api.attention import MultiHeadAttention
+    from .api.model_factory import Model, ModelFactory
     from .models.spec import ModelSpec
+    from .predict.questions import predict_overrides as predict
 
 __version__ = "0.1.0"
 __all__ = ["Model", "ModelFactory", "ModelSpec", "MultiHeadAttention", "__version__", "predict"]
 
 # Name here -> module and name there.
 _HOMES = {
-    "Model": (".models.factory", "Model"),
-    "ModelFactory": (".models.factory", "ModelFactory"),
+    "Model": (".api.model_factory", "Model"),
+    "ModelFactory": (".api.model_factory", "ModelFactory"),
     "ModelSpec": (".models.spec", "ModelSpec"),
-    "MultiHeadAttention": (".models.attention", "MultiHeadAttention"),
-    "predict": (".experiments.prediction.questions", "predict_overrides"),
+    "MultiHeadAttention": (".api.attention", "MultiHeadAttention"),
+    "predict": (".predict.questions", "predict_overrides"),
 }
 
 

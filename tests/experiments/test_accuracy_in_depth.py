@@ -7,24 +7,24 @@ import math
 import pytest
 import torch
 
-from tt_transformers_v2.backends.emulated import EmulatedOps
-from tt_transformers_v2.backends.prepared import PreparedWeights
+from tt_transformers_v2.accuracy.accuracy_result import Bars, metrics
+from tt_transformers_v2.accuracy.agreement import confidence_interval
+from tt_transformers_v2.accuracy.evaluation_text import NAMED, EvaluationTokens, named_text
+from tt_transformers_v2.accuracy.state_reuse import References
+from tt_transformers_v2.accuracy.walk import Phases, measure
+from tt_transformers_v2.backends.emulated.emulated_ops import EmulatedOps
+from tt_transformers_v2.backends.emulated.prepared_weights import PreparedWeights
 from tt_transformers_v2.backends.reference import ReferenceOps
-from tt_transformers_v2.experiments.accuracy import Phases, measure
-from tt_transformers_v2.experiments.accuracy_section import Bars, metrics
-from tt_transformers_v2.experiments.agreement import confidence_interval
-from tt_transformers_v2.experiments.configuration import resolve
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.reuse import References
-from tt_transformers_v2.experiments.runner import run
-from tt_transformers_v2.experiments.text import NAMED, EvaluationTokens, named_text
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.layers import apply_layers, layer_entry
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve
 from tt_transformers_v2.hardware import AutoHardwareConfig
-from tt_transformers_v2.hardware.composition import compose
-from tt_transformers_v2.hardware.errors import ConfigError
-from tt_transformers_v2.hardware.layer_overrides import apply_layers, layer_entry
-from tt_transformers_v2.models.kept import KeptWeights
+from tt_transformers_v2.models.kept_weights import KeptWeights
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import SyntheticWeights
+from tt_transformers_v2.run.runner import run
 
 SPEC = ModelSpec.uniform(96, 64, 3, 4, 96, num_kv_heads=2, name="tiny")
 

@@ -3,10 +3,10 @@
 
 import pytest
 
-from tt_transformers_v2.experiments.configuration import resolve
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.runner import run
-from tt_transformers_v2.hardware.composition import compose
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve
+from tt_transformers_v2.run.runner import run
 
 
 def accuracy(folder, *overrides):

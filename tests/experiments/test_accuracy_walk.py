@@ -6,19 +6,19 @@ import dataclasses
 import pytest
 import torch
 
-from tt_transformers_v2.backends.emulated import EmulatedOps
+from tt_transformers_v2.accuracy.agreement import Agreement
+from tt_transformers_v2.accuracy.evaluation_text import EvaluationTokens
+from tt_transformers_v2.accuracy.walk import Phases, measure
+from tt_transformers_v2.backends.emulated.emulated_ops import EmulatedOps
 from tt_transformers_v2.backends.reference import ReferenceOps
-from tt_transformers_v2.experiments.accuracy import Phases, measure
-from tt_transformers_v2.experiments.agreement import Agreement
-from tt_transformers_v2.experiments.configuration import resolve
-from tt_transformers_v2.experiments.on_card import _refuse_unmeasured
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.text import EvaluationTokens
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve
 from tt_transformers_v2.hardware import AutoHardwareConfig
-from tt_transformers_v2.hardware.composition import compose
-from tt_transformers_v2.hardware.errors import ConfigError
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import SyntheticWeights
+from tt_transformers_v2.run.on_card import _refuse_unmeasured
 
 SPEC = ModelSpec.uniform(96, 64, 2, 4, 96, num_kv_heads=2, name="tiny")
 

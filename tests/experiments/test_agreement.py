@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from tt_transformers_v2.experiments.agreement import Agreement, pcc
+from tt_transformers_v2.accuracy.agreement import Agreement, pcc
 
 
 def test_equal_logits_agree_fully():

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tt_transformers_v2.experiments import completion
-from tt_transformers_v2.experiments.overrides import check_overrides
+from tt_transformers_v2.commands import completion
+from tt_transformers_v2.config.groups import groups
+from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.hardware import ConfigError
-from tt_transformers_v2.hardware.composition import groups
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ["--help", "--multirun"]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tt_transformers_v2.experiments.convert_cli import main
+from tt_transformers_v2.commands.convert import main
+from tt_transformers_v2.config.exchange.conversion import model_shape
+from tt_transformers_v2.config.kernel_words import words
+from tt_transformers_v2.config.layers import apply_layers, layer_entry
 from tt_transformers_v2.hardware import AutoHardwareConfig
-from tt_transformers_v2.hardware.exchange.convert import model_shape
-from tt_transformers_v2.hardware.exchange.kernels import words
-from tt_transformers_v2.hardware.layer_overrides import apply_layers, layer_entry
 from tt_transformers_v2.models.spec import ModelSpec
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tt_transformers_v2.experiments.explain import differences, explain, main
-from tt_transformers_v2.hardware import composition
+from tt_transformers_v2.commands.explain import differences, explain, main
+from tt_transformers_v2.config import composition
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tt_transformers_v2.experiments.hydra_settings import check_own_files
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.hydra_settings import check_own_files
+from tt_transformers_v2.config.overrides import check_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,10 +7,12 @@ import functools
 
 import pytest
 
-from tt_transformers_v2.experiments.configuration import resolve
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.hardware.composition import compose, groups, read_yaml
-from tt_transformers_v2.hardware.model_overrides import base_name
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.conf_folders import read_yaml
+from tt_transformers_v2.config.groups import groups
+from tt_transformers_v2.config.model_rules import base_name
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve
 from tt_transformers_v2.perf import memory_fit
 from tt_transformers_v2.perf.memory import RESERVE, UNNAMED
 

@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from tt_transformers_v2.backends.ttnn.availability import Availability, look_around
-from tt_transformers_v2.backends.ttnn.failures import TtnnFailure
-from tt_transformers_v2.experiments import on_card
-from tt_transformers_v2.experiments.configuration import Experiment, resolve
-from tt_transformers_v2.experiments.on_card import beside_prediction, device_of, machine_device, sections
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.performance import performance_section
-from tt_transformers_v2.experiments.runner import run
-from tt_transformers_v2.experiments.summary import print_summary
-from tt_transformers_v2.hardware.composition import compose
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.backends.ttnn.process.availability import Availability, look_around
+from tt_transformers_v2.backends.ttnn.process.failures import TtnnFailure
+from tt_transformers_v2.commands.summary import print_summary
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import Experiment, resolve
+from tt_transformers_v2.run import on_card
+from tt_transformers_v2.run.on_card import beside_prediction, device_of, machine_device, sections
+from tt_transformers_v2.run.performance import performance_section
+from tt_transformers_v2.run.runner import run
 
 ROOT = Path(__file__).parents[2]
 WITH_CARD = Availability("0.81.1", Path("ttnn"), (Path("/dev/tenstorrent/0"),), None, None)
@@ -64,7 +64,7 @@ def experiment_of(*overrides: str) -> Experiment:
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine that seems to have a card."""
-    monkeypatch.setattr("tt_transformers_v2.backends.ttnn.availability.look_around", lambda: WITH_CARD)
+    monkeypatch.setattr("tt_transformers_v2.backends.ttnn.process.availability.look_around", lambda: WITH_CARD)
     machine_device.cache_clear()
     yield
     machine_device.cache_clear()
@@ -72,7 +72,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def no_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tt_transformers_v2.backends.ttnn.availability.look_around", lambda: WITHOUT)
+    monkeypatch.setattr("tt_transformers_v2.backends.ttnn.process.availability.look_around", lambda: WITHOUT)
     machine_device.cache_clear()
 
 

@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tt_transformers_v2.experiments.configuration import resolve
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.settings import ExperimentConfig
+from tt_transformers_v2.common.checked import field_types
+from tt_transformers_v2.config.building import nested_dataclass
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.experiment_schema import ExperimentConfig
+from tt_transformers_v2.config.groups import groups
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve
 from tt_transformers_v2.hardware import ConfigError
-from tt_transformers_v2.hardware.building import nested_dataclass
-from tt_transformers_v2.hardware.checked import field_types
-from tt_transformers_v2.hardware.composition import compose, groups
 
 
 def schema_paths(cls=ExperimentConfig, prefix=""):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from tt_transformers_v2.experiments.overrides import check_overrides, typed_paths
+from tt_transformers_v2.config.overrides import check_overrides, typed_paths
 from tt_transformers_v2.hardware import ConfigError
 
 

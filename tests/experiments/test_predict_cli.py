@@ -13,14 +13,14 @@ from xml.etree import ElementTree
 import pytest
 
 import tour
-from tt_transformers_v2.experiments import drawing
-from tt_transformers_v2.experiments.prediction import cli as predict_cli
-from tt_transformers_v2.experiments.prediction import targets
-from tt_transformers_v2.experiments.prediction.cli import main
-from tt_transformers_v2.experiments.prediction.knobs import NOISE
-from tt_transformers_v2.experiments.prediction.plot import draw
-from tt_transformers_v2.experiments.prediction.questions import ask
+from tt_transformers_v2.commands import predict as predict_cli
+from tt_transformers_v2.commands.predict import main
+from tt_transformers_v2.common import drawing
 from tt_transformers_v2.hardware.enums import MathFidelity
+from tt_transformers_v2.predict import targets
+from tt_transformers_v2.predict.knobs import NOISE
+from tt_transformers_v2.predict.questions import ask
+from tt_transformers_v2.predict.roofline_picture import draw
 
 ROOT = Path(__file__).resolve().parents[2]
 N150 = ["device=n150", "model=llama8b", "precision=accuracy"]

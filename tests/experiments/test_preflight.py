@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 import tour
-from tt_transformers_v2 import cli
-from tt_transformers_v2.backends.ttnn import availability
-from tt_transformers_v2.backends.ttnn.availability import Availability
-from tt_transformers_v2.experiments.preflight import cli as preflight_cli
-from tt_transformers_v2.experiments.preflight.text import aligned, program_text, section_lines
-from tt_transformers_v2.experiments.results import table_rows
+from tt_transformers_v2.backends.ttnn.process import availability
+from tt_transformers_v2.backends.ttnn.process.availability import Availability
+from tt_transformers_v2.commands import preflight as preflight_cli
+from tt_transformers_v2.commands import run as cli
+from tt_transformers_v2.preflight.preflight_text import aligned, program_text, section_lines
+from tt_transformers_v2.run.result_files import table_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH = 120

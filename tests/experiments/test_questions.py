@@ -4,11 +4,12 @@
 import pytest
 
 import tt_transformers_v2
-from tt_transformers_v2.experiments.configuration import resolve
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.performance import predict
-from tt_transformers_v2.experiments.prediction import targets
-from tt_transformers_v2.experiments.prediction.knobs import (
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve
+from tt_transformers_v2.hardware import ConfigError
+from tt_transformers_v2.predict import targets
+from tt_transformers_v2.predict.knobs import (
     FITTING,
     NOISE,
     WEIGHTS,
@@ -18,8 +19,9 @@ from tt_transformers_v2.experiments.prediction.knobs import (
     split_knobs,
     what_if,
 )
-from tt_transformers_v2.experiments.prediction.limits import batch_limit, context_limits
-from tt_transformers_v2.experiments.prediction.questions import (
+from tt_transformers_v2.predict.limits import batch_limit, context_limits
+from tt_transformers_v2.predict.prediction_rows import op_rows
+from tt_transformers_v2.predict.questions import (
     Refused,
     ask,
     changed,
@@ -27,9 +29,7 @@ from tt_transformers_v2.experiments.prediction.questions import (
     resolve_overrides,
     typed_overrides,
 )
-from tt_transformers_v2.experiments.prediction.report import op_rows
-from tt_transformers_v2.hardware import ConfigError
-from tt_transformers_v2.hardware.composition import compose
+from tt_transformers_v2.run.performance import predict
 
 N150 = ["device=n150", "model=llama8b", "precision=accuracy"]
 T3K = ["device=t3k", "model=llama8b", "precision=accuracy"]

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from tt_transformers_v2.accuracy import reference_store
+from tt_transformers_v2.accuracy import state_reuse as reuse
+from tt_transformers_v2.accuracy.reference_store import ReferenceStore
+from tt_transformers_v2.accuracy.state_reuse import References
 from tt_transformers_v2.backends.reference import ReferenceOps
-from tt_transformers_v2.experiments import reference_store, reuse
-from tt_transformers_v2.experiments.configuration import resolve
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.reference_store import ReferenceStore
-from tt_transformers_v2.experiments.reuse import References
-from tt_transformers_v2.experiments.runner import run
-from tt_transformers_v2.hardware import composition
+from tt_transformers_v2.config import composition
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve
+from tt_transformers_v2.run.runner import run
 
 LLAMA = Path(__file__).resolve().parents[1] / "data" / "hf_llama"
 OUTPUTS = {

@@ -14,14 +14,14 @@ import pytest
 import yaml
 from measured_rows import PUBLISHED, ROOT, write
 
-from tt_transformers_v2.experiments.validation.calibrate_cli import main
-from tt_transformers_v2.experiments.validation.calibration_file import calibration_text, refitted_data
-from tt_transformers_v2.experiments.validation.cli import main as validate_main
-from tt_transformers_v2.experiments.validation.least_squares import minimise, soft_l1, solve
-from tt_transformers_v2.experiments.validation.measured import calibration_data, load_calibration, predict_rows
-from tt_transformers_v2.experiments.validation.refit import DEFAULT_CONSTANTS, FREE, Refit, refit
+from tt_transformers_v2.calibrate.calibration_file import calibration_text, refitted_data
+from tt_transformers_v2.calibrate.least_squares import minimise, soft_l1, solve
+from tt_transformers_v2.calibrate.measured_rows import calibration_data, load_calibration, predict_rows
+from tt_transformers_v2.calibrate.refit import DEFAULT_CONSTANTS, FREE, Refit, refit
+from tt_transformers_v2.commands.calibrate import main
+from tt_transformers_v2.commands.validate_predictions import main as validate_main
+from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.hardware.enums import Arch
-from tt_transformers_v2.hardware.errors import ConfigError
 from tt_transformers_v2.perf.calibration import Calibration
 from tt_transformers_v2.perf.measurements import MeasuredRow, read_points
 

@@ -3,12 +3,13 @@ import json
 
 import pytest
 
-from tt_transformers_v2.experiments.configuration import resolve, resolve_or_refuse
-from tt_transformers_v2.experiments.overrides import check_overrides
+from tt_transformers_v2.common.checked import field_types
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.groups import groups
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve, resolve_or_refuse
+from tt_transformers_v2.config.value_paths import get_value
 from tt_transformers_v2.hardware import ConfigError
-from tt_transformers_v2.hardware.checked import field_types
-from tt_transformers_v2.hardware.composition import compose, groups
-from tt_transformers_v2.hardware.paths import get_value
 from tt_transformers_v2.hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, PrecisionConfig
 
 

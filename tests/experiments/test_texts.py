@@ -6,13 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tt_transformers_v2.experiments.configuration import resolve
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.runner import evaluation_tokens
-from tt_transformers_v2.experiments.settings import Part
-from tt_transformers_v2.experiments.text import TextTooShort, disjoint_windows, text_windows, windows_of_texts
-from tt_transformers_v2.hardware.composition import compose
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.accuracy.evaluation_text import TextTooShort, disjoint_windows, text_windows, windows_of_texts
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.experiment_schema import Part
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve
+from tt_transformers_v2.run.runner import evaluation_tokens
 
 
 class Words:

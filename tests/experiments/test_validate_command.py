@@ -10,7 +10,7 @@ import sys
 import pytest
 from measured_rows import PUBLISHED, ROOT, row, write
 
-from tt_transformers_v2.experiments.validation.cli import main
+from tt_transformers_v2.commands.validate_predictions import main
 from tt_transformers_v2.perf.measurements import OPTIONAL, REQUIRED, read_points
 
 

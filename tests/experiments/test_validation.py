@@ -8,8 +8,7 @@ import dataclasses
 import pytest
 from measured_rows import PUBLISHED, ROOT, SOURCE, row
 
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.validation.measured import (
+from tt_transformers_v2.calibrate.measured_rows import (
     OTHER_RELEASE,
     OTHER_RELEASE_BAND,
     load_calibration,
@@ -17,9 +16,10 @@ from tt_transformers_v2.experiments.validation.measured import (
     resolve_rows,
     row_overrides,
 )
-from tt_transformers_v2.experiments.validation.report import report_markdown, report_text
-from tt_transformers_v2.experiments.validation.rows import Validation, validate
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.calibrate.validation import Validation, validate
+from tt_transformers_v2.calibrate.validation_report import report_markdown, report_text
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.perf.measurements import MeasuredRow, read_points
 
 CFG = "cfg:ff13=bfp4,ff2=bf16,wqkv=bfp8,wo=bfp4,kv=bfp8,act=mixed"

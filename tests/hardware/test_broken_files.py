@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tt_transformers_v2.config.yaml_files import read_yaml_file
 from tt_transformers_v2.hardware import ConfigError
-from tt_transformers_v2.hardware.fast_composition import read_yaml_file
 
 ROOT = Path(__file__).resolve().parents[2]
 GLOBAL = b"# @package _global_\n"

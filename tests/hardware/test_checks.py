@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tt_transformers_v2.experiments.configuration import resolve
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.hardware.composition import compose
-from tt_transformers_v2.hardware.findings import Severity, declare, declared, found
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.findings import Severity, declare, declared, found
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve
 
 CASES = [
     ("parallelism-mesh", ["device=t3k", "model=llama8b", "parallelism.tensor_parallel_size=4"]),

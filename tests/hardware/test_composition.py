@@ -5,16 +5,12 @@ import itertools
 
 import pytest
 
+from tt_transformers_v2.config.composition import _composed_by_hydra, compose, compose_with_origins
+from tt_transformers_v2.config.conf_folders import conf_dirs
+from tt_transformers_v2.config.groups import groups, option
+from tt_transformers_v2.config.quick_composition import NotCovered, compose_choices
+from tt_transformers_v2.config.yaml_files import parse_yaml
 from tt_transformers_v2.hardware import ConfigError
-from tt_transformers_v2.hardware.composition import (
-    _composed_by_hydra,
-    compose,
-    compose_with_origins,
-    conf_dirs,
-    groups,
-    option,
-)
-from tt_transformers_v2.hardware.fast_composition import NotCovered, compose_choices, parse_yaml
 
 SINGLE = [f"{group}={name}" for group, names in groups().items() for name in names]
 PAIRS = [*itertools.product(("device=t3k", "device=p100"), (f"precision={name}" for name in groups()["precision"]))]

@@ -3,8 +3,11 @@ import shutil
 
 import pytest
 
-from tt_transformers_v2.hardware import AutoHardwareConfig, ConfigError, DeviceType, composition
-from tt_transformers_v2.hardware.composition import aliases, compose, conf_dir, groups, option, read_yaml
+from tt_transformers_v2.config import composition
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.conf_folders import conf_dir, read_yaml
+from tt_transformers_v2.config.groups import aliases, groups, option
+from tt_transformers_v2.hardware import AutoHardwareConfig, ConfigError, DeviceType
 
 DEVICES = groups()["device"]
 FIGURES = (

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
+from tt_transformers_v2.config.adjustments import fit_to_model
+from tt_transformers_v2.config.model_rules import RULE_SETS, apply_rules, prefill_chunk, rules
 from tt_transformers_v2.hardware import AutoHardwareConfig, ModelHardwareOverrides
-from tt_transformers_v2.hardware.fitting import fit_to_model
-from tt_transformers_v2.hardware.model_overrides import RULE_SETS, apply_rules, prefill_chunk, rules
 from tt_transformers_v2.models.spec import ModelSpec
 
 LLAMA_70B = ModelSpec.uniform(

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tt_transformers_v2.experiments.configuration import model_spec
-from tt_transformers_v2.experiments.settings import ModelConfig
+from tt_transformers_v2.config.building import build
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.conf_folders import read_yaml
+from tt_transformers_v2.config.experiment_schema import ModelConfig
+from tt_transformers_v2.config.groups import groups, option
+from tt_transformers_v2.config.model_rules import chunk_unsupported, name_matches, prefill_chunk, trace_region
+from tt_transformers_v2.config.resolve import model_spec
 from tt_transformers_v2.hardware import ConfigError
-from tt_transformers_v2.hardware.building import build
-from tt_transformers_v2.hardware.composition import compose, groups, option, read_yaml
-from tt_transformers_v2.hardware.model_overrides import chunk_unsupported, name_matches, prefill_chunk, trace_region
 
 MODELS = tuple(name for name in groups()["model"] if name != "hf")
 with (Path(__file__).parents[1] / "data/models_of_tt_metal.csv").open(encoding="utf-8") as stream:

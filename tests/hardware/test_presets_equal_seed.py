@@ -3,8 +3,8 @@
 
 import pytest
 
+from tt_transformers_v2.config.conf_folders import conf_dir
 from tt_transformers_v2.hardware import DevicePresets, DeviceType, PrecisionMode
-from tt_transformers_v2.hardware.composition import conf_dir
 
 ACCURACY = dict.fromkeys(("mlp_weights", "attention_weights", "kv_cache"), "BF16")
 PERFORMANCE = {"mlp_weights": "BFP4", "attention_weights": "BFP8", "kv_cache": "BFP8"}

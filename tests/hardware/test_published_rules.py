@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tt_transformers_v2.config.conf_folders import read_yaml
+from tt_transformers_v2.config.groups import device_types, groups
+from tt_transformers_v2.config.kernel_words import find, kernel_settings
+from tt_transformers_v2.config.layers import apply_layers, selected_layers
+from tt_transformers_v2.config.model_rules import apply_rules, base_name, knobs, name_matches, rules
 from tt_transformers_v2.hardware import DevicePresets, PrecisionMode
-from tt_transformers_v2.hardware.composition import device_types, groups, read_yaml
 from tt_transformers_v2.hardware.enums import DataFormat
-from tt_transformers_v2.hardware.exchange.kernels import find, kernel_settings
-from tt_transformers_v2.hardware.layer_overrides import apply_layers, selected_layers
-from tt_transformers_v2.hardware.model_overrides import apply_rules, base_name, knobs, name_matches, rules
 from tt_transformers_v2.models.spec import ModelSpec
 
 ROWS = list(csv.DictReader((Path(__file__).parent.parent / "data/fidelity_rules.csv").open(encoding="utf-8")))

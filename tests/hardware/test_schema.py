@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
+from tt_transformers_v2.config.building import build
+from tt_transformers_v2.config.precedence import governed_by, leaf_paths, release_finer
 from tt_transformers_v2.hardware import AutoHardwareConfig, ComputeConfig, ConfigError, DevicePresets, PrecisionConfig
-from tt_transformers_v2.hardware.building import build
 from tt_transformers_v2.hardware.schema import ComputeGroups
-from tt_transformers_v2.hardware.typed import governed_by, leaf_paths, release_finer
 
 
 def test_defaults_are_the_seeds():

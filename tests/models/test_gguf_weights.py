@@ -16,14 +16,8 @@ from hypothesis import strategies as st
 from plain_decoder import logits
 from tiny_gguf import TINY, write_gguf
 
-from tt_transformers_v2.hardware.errors import ConfigError
-from tt_transformers_v2.models.gguf_weights import (
-    GgufWeights,
-    _llama3_divisors,
-    gguf_spec,
-    packaged_gguf,
-    read_gguf,
-)
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.models.gguf_weights import GgufWeights, _llama3_divisors, gguf_spec, packaged_gguf, read_gguf
 from tt_transformers_v2.models.huggingface import SafetensorsWeights
 from tt_transformers_v2.models.rope import inverse_frequencies
 from tt_transformers_v2.models.spec import ModelSpec, RopeScaling

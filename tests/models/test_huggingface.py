@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from plain_decoder import logits
 from safetensors.torch import load_file, save_file
 
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.models.huggingface import SafetensorsWeights, huggingface_spec
 from tt_transformers_v2.models.spec import ModelSpec, RopeScaling
 from tt_transformers_v2.models.weights import GLOBAL_TENSORS, tensor_names, tensor_shape

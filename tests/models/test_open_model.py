@@ -12,7 +12,7 @@ from tiny_gguf import TINY, write_gguf
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models
 
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.models.huggingface import huggingface_spec
 from tt_transformers_v2.models.open_model import open_weights
 

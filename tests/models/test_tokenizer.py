@@ -12,7 +12,7 @@ from tiny_gguf import write_gguf
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers
 
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.models import tokenizer as module
 from tt_transformers_v2.models.gguf_weights import packaged_gguf
 from tt_transformers_v2.models.tokenizer import Tokenizer, folder_tokenizer, gguf_tokenizer

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import (
     GLOBAL_TENSORS,

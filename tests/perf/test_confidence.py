@@ -9,7 +9,7 @@ import dataclasses
 import pytest
 from perf_cases import CALIBRATION, calibration_data, make_device, make_model
 
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.perf import Calibration, predict
 from tt_transformers_v2.perf.confidence import ConfidenceRules, same_model
 

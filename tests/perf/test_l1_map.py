@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from perf_cases import make_device, make_model
 
-from tt_transformers_v2.hardware.checks import check
+from tt_transformers_v2.config.adjustments import fit_to_model
+from tt_transformers_v2.config.checks import check
 from tt_transformers_v2.hardware.enums import DataFormat, Placement
-from tt_transformers_v2.hardware.fitting import fit_to_model, kv_cache_bytes
+from tt_transformers_v2.perf.footprint import kv_cache_bytes
 from tt_transformers_v2.perf.l1 import l1_map
 
 BF16, BFP8 = 2048, 1088  # bytes per tile

@@ -2,7 +2,7 @@
 import pytest
 from perf_cases import ROOT
 
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.perf.measurements import read_points
 
 HEADER = "model,device,tp,dp,batch,seq,mode,ttft_ms,tsu,source"

@@ -10,8 +10,8 @@ import sys
 import pytest
 from perf_cases import CALIBRATION, calibration_data
 
+from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.hardware.enums import Arch
-from tt_transformers_v2.hardware.errors import ConfigError
 from tt_transformers_v2.perf import Calibration
 
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from perf_cases import CALIBRATION, make_device, make_model
 
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.layers import apply_layers, layer_entry
 from tt_transformers_v2.hardware.enums import Arch, DataFormat, MathFidelity
-from tt_transformers_v2.hardware.errors import ConfigError
-from tt_transformers_v2.hardware.layer_overrides import apply_layers, layer_entry
 from tt_transformers_v2.perf import Calibration, Performance, predict_performance
-from tt_transformers_v2.perf.collectives import all_reduce_us
+from tt_transformers_v2.perf.collective_times import all_reduce_us
 from tt_transformers_v2.perf.memory import weight_bytes
 from tt_transformers_v2.perf.ops import padded_prompt
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sweeper that Hydra finds by its place; the work is done in tt_transformers_v2.experiments.sweep."""
+"""The sweeper that Hydra finds by its place; the work is done in tt_transformers_v2.sweep."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ class TTTransformersSweeper(Sweeper):
         """
         from pathlib import Path
 
-        from tt_transformers_v2.experiments.sweep.engine import run_sweep
-        from tt_transformers_v2.hardware.errors import ConfigError
+        from tt_transformers_v2.common.errors import ConfigError
+        from tt_transformers_v2.report import write_report
+        from tt_transformers_v2.sweep.engine import run_sweep
 
         assert self.config is not None
         launcher = self.config.hydra.launcher
@@ -48,6 +49,6 @@ class TTTransformersSweeper(Sweeper):
                 "this sweeper runs the experiments of tt_transformers_v2, not a function of your own.",
                 "Add hydra/sweeper=basic.",
             )
-        code = run_sweep(arguments, Path(str(self.config.hydra.sweep.dir)))
+        code = run_sweep(arguments, Path(str(self.config.hydra.sweep.dir)), write_report)
         if code:
             sys.exit(code)

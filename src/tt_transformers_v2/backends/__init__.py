@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..hardware.errors import ConfigError, did_you_mean
+from ..common.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from ..hardware.schema import DeviceConfig
@@ -19,7 +19,7 @@ def open_backend(name: str, hardware: DeviceConfig, numerics: str = "fast") -> O
 
         return ReferenceOps()
     if name == "emulated":
-        from .emulated import EmulatedOps
+        from .emulated.emulated_ops import EmulatedOps
 
         return EmulatedOps(hardware, numerics)
     if name == "ttnn":

@@ -1,12 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a hardware configuration is, and how one is made. Imports neither torch nor ttnn."""
+"""What a device and a hardware configuration are. Imports neither torch nor ttnn.
 
-from .auto_config import AutoHardwareConfig
-from .device_presets import DevicePresets
+The seed design's entry points are found here too, though they are made of the configuration rooms above: they are
+loaded when first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ..common.errors import ConfigError
 from .enums import Arch, DataFormat, DeviceType, MathFidelity, Placement, PrecisionMode
-from .errors import ConfigError
-from .model_overrides import ModelHardwareOverrides
 from .schema import ComputeConfig, DeviceConfig, DeviceSpec, MemoryConfig, ParallelismConfig, PrecisionConfig
+
+if TYPE_CHECKING:
+    from ..config.auto_config import AutoHardwareConfig
+    from ..config.device_presets import DevicePresets
+    from ..config.model_rules import ModelHardwareOverrides
 
 __all__ = [
     "Arch",
@@ -26,3 +37,15 @@ __all__ = [
     "PrecisionConfig",
     "PrecisionMode",
 ]
+
+_HOMES = {
+    "AutoHardwareConfig": "..config.auto_config",
+    "DevicePresets": "..config.device_presets",
+    "ModelHardwareOverrides": "..config.model_rules",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

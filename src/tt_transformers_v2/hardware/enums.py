@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 
 class Named(str, enum.Enum):
@@ -16,33 +16,34 @@ class Named(str, enum.Enum):
     __repr__ = __str__
 
 
-class DeviceType(Named):
-    """Systems by the name users type; the value is what Tenstorrent's documents print.
+class DeviceType(str):
+    """A kind of system by the name that Tenstorrent's documents print, and text in every respect.
 
-    The members below are the seed design's. Any other `device_type` that a file of the device group states becomes a
-    member when it is first asked for, so that adding a device is adding a file.
+    Which kinds there are is data: each file of the device group states its own. Those of the seed design have names
+    here (`DeviceType.N150`); any other is `DeviceType("P150x8")`. config.device_presets refuses unknown ones.
     """
 
-    N150 = "N150"
-    N300 = "N300"
-    T3K = "T3K"
-    TG = "TG"
-    P100 = "P100"
-    P150 = "P150"
-    P300 = "P300"
-    P150x4 = "P150x4"
+    __slots__ = ()
 
-    @classmethod
-    def _missing_(cls, value: object) -> DeviceType | None:
-        from .composition import device_types
+    N150: ClassVar[DeviceType]
+    N300: ClassVar[DeviceType]
+    T3K: ClassVar[DeviceType]
+    TG: ClassVar[DeviceType]
+    P100: ClassVar[DeviceType]
+    P150: ClassVar[DeviceType]
+    P300: ClassVar[DeviceType]
+    P150x4: ClassVar[DeviceType]
 
-        if not isinstance(value, str) or value not in device_types():
-            return None
-        member = str.__new__(cls, str(value))
-        member._name_ = member._value_ = str(value)
-        cls._member_map_[str(value)] = cls._value2member_map_[str(value)] = member
-        cls._member_names_.append(str(value))
-        return member
+    @property
+    def value(self) -> str:
+        """The name, as an enum's member would have it."""
+        return str(self)
+
+    name = value
+
+
+for _name in DeviceType.__annotations__:
+    setattr(DeviceType, _name, DeviceType(_name))
 
 
 class DispatchCoreType(Named):

@@ -12,9 +12,18 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from .checked import Checked, field_types
-from .enums import Arch, DataFormat, DeviceType, DispatchCoreType, MathFidelity, Placement, PrecisionMode, Topology
-from .errors import ConfigError, did_you_mean
+from ..common.checked import Checked, field_types
+from ..common.errors import ConfigError, did_you_mean
+from .enums import (
+    Arch,
+    DataFormat,
+    DeviceType,
+    DispatchCoreType,
+    MathFidelity,
+    Placement,
+    PrecisionMode,
+    Topology,
+)
 
 __all__ = [
     "OP_GROUP_PARENTS",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ..hardware.errors import ConfigError
+from ..common.errors import ConfigError
 from .decoder import LayerWeights, Ops, Tap, decoder_layer, final_hidden, no_tap
 from .kv_cache import KVCache
 from .spec import ModelSpec

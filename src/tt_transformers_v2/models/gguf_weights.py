@@ -22,7 +22,7 @@ import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 from gguf.quants import dequantize
 
-from ..hardware.errors import ConfigError
+from ..common.errors import ConfigError
 from .spec import ModelSpec, RopeScaling
 from .weights import ROWS_AT_A_TIME, naming, sampled_fingerprint, tensor_names, tensor_shape
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from ..hardware.errors import ConfigError
+from ..common.errors import ConfigError
 from .spec import ModelSpec, RopeScaling
 from .weights import GLOBAL_TENSORS, naming, sampled_fingerprint, tensor_names, tensor_shape
 

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..hardware.errors import ConfigError
+from ..common.errors import ConfigError
 from .gguf_weights import GgufWeights, gguf_spec, packaged_gguf
 from .huggingface import SafetensorsWeights, huggingface_spec
 from .spec import ModelSpec

@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from ..hardware.errors import ConfigError, did_you_mean
+from ..common.errors import ConfigError, did_you_mean
 from .spec import ModelSpec, RopeScaling
 
 _KINDS = ("llama3", "linear", "yarn", "longrope")

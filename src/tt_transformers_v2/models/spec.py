@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..hardware.errors import ConfigError, did_you_mean
+from ..common.errors import ConfigError, did_you_mean
 
 ROPE_SCALINGS = ("llama3", "linear", "yarn", "longrope")
 _COUNTS = (

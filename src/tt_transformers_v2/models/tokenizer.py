@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
-from ..hardware.errors import ConfigError
+from ..common.errors import ConfigError
 from .gguf_weights import read_gguf
 
 # Llama 3's own split: contractions, words with a leading sign, up to three digits, signs, line ends, spaces.

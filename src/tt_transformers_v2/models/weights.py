@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..hardware.errors import ConfigError, did_you_mean
+from ..common.errors import ConfigError, did_you_mean
 from .spec import ModelSpec
 
 if TYPE_CHECKING:

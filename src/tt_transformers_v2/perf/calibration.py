@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..common.errors import ConfigError, did_you_mean
 from ..hardware.enums import Arch
-from ..hardware.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..hardware.enums import DeviceType
-from ..hardware.errors import ConfigError
+from ..common.errors import ConfigError
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .calibration import ArchCalibration
@@ -176,11 +175,10 @@ def nearest(rows: Iterable[MeasuredRow], asked: Asked, mode: str = "") -> Measur
     parallel = asked.hw.parallelism
 
     def distance(row: MeasuredRow) -> tuple[float, ...]:
-        other = DeviceType(row.device)
         return (
             bool(row.flag),
             not same_model(row.model, asked.spec.name),
-            other is not asked.hw.device_type,
+            row.device != asked.hw.device_type,
             abs(math.log2(row.tensor_parallel / parallel.tensor_parallel_size)),
             abs(math.log2(row.seq / asked.prompt_length)) + abs(math.log2(row.batch / asked.batch)),
             row.mode != mode,

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..hardware.enums import DataFormat, MathFidelity, Placement
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
+from ..planning.split import head_split
 from .ops import (
     DECODE,
     GROUPS,
@@ -31,6 +32,44 @@ from .ops import (
 )
 
 KV_BLOCK = 32  # tokens per page of the paged KV cache (tt_transformers' short-context default)
+
+
+class DecoderShape(Protocol):
+    """What the adjustments look at in a model specification."""
+
+    @property
+    def num_layers(self) -> int:
+        """Decoder layers."""
+        ...
+
+    @property
+    def num_heads(self) -> int:
+        """Query heads of a layer."""
+        ...
+
+    @property
+    def num_kv_heads(self) -> int:
+        """Key and value heads of a layer."""
+        ...
+
+    @property
+    def head_dim(self) -> int:
+        """Elements of one head."""
+        ...
+
+    @property
+    def max_context(self) -> int:
+        """The longest context in tokens."""
+        ...
+
+
+def kv_cache_bytes(config: DeviceConfig, model: DecoderShape, batch: int, context: int) -> int:
+    """Bytes of KV cache on one chip for `batch` users of `context` tokens each; whole tiles, heads split over chips."""
+    heads = math.ceil(model.num_kv_heads / head_split(config))
+    users = math.ceil(batch / config.parallelism.data_parallel_size)
+    tiles = math.ceil(context / 32) * math.ceil(model.head_dim / 32)
+    layers = math.ceil(model.num_layers / config.parallelism.pipeline_parallel_size)
+    return 2 * layers * users * heads * tiles * config.precision.kv_cache.tile_bytes
 
 
 def weight_bytes(hw: DeviceConfig, spec: ModelSpec) -> dict[str, int]:

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..hardware.enums import DataFormat, Placement
-from ..hardware.fitting import kv_cache_bytes
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
-from .footprint import LiveActivations, activation_formats, live_activations, matrix_bytes
+from .footprint import LiveActivations, activation_formats, kv_cache_bytes, live_activations, matrix_bytes
 from .ops import TILE
 
 

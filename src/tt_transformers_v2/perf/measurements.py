@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..hardware.errors import ConfigError, did_you_mean
+from ..common.errors import ConfigError, did_you_mean
 
 REQUIRED = ("model", "device", "tp", "dp", "batch", "seq", "mode", "ttft_ms", "tsu", "source")
 OPTIONAL = ("ts", "target_tsu", "flag")

@@ -23,11 +23,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..common.units import GIB
 from ..hardware.enums import Placement
-from ..hardware.fitting import kv_cache_bytes
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
-from .footprint import KV_BLOCK, activation_bytes_per_token, kv_block_bytes, prefill_tokens, weight_bytes
+from .footprint import (
+    KV_BLOCK,
+    activation_bytes_per_token,
+    kv_block_bytes,
+    kv_cache_bytes,
+    prefill_tokens,
+    weight_bytes,
+)
 from .l1 import L1Map, MemoryLine, l1_map
 from .ops import TILE, require_positive
 
@@ -36,7 +43,7 @@ RESERVE = 0.05
 # Share kept back besides prefill activations at least. When Llama-3.1-8B's cache ran out of DRAM on an n150 (tt-metal
 # issue 21904), 0.7 to 1.9 % was taken by what is not counted here; the 65536 tokens that PERF.md shows leave 2.8 %.
 UNNAMED = 0.02
-GIB, KIB = 1 << 30, 1 << 10
+KIB = 1 << 10
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from ..common.errors import ConfigError
 from ..hardware.enums import DataFormat, MathFidelity
-from ..hardware.errors import ConfigError
 from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, DeviceConfig
 from ..models.spec import ModelSpec
 

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..hardware.composition import conf_dirs
-from ..hardware.errors import ConfigError
+from ..common.errors import ConfigError
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .calibration import Calibration
 from .confidence import UNSUPPORTED, Asked, Confidence, ConfidenceRules, confidences, nearest
-from .measurements import MeasuredRow, packaged_points
+from .measurements import MeasuredRow
 from .memory import MemoryFit, memory_fit
 from .roofline import predict_performance
 from .speed import Performance
@@ -54,9 +54,13 @@ class Prediction:
         """DRAM per chip."""
         return memory_fit(self.hardware, self.spec, batch=self.batch, context=self.context)
 
-    def nearest(self, mode: str = "") -> MeasuredRow | None:
-        """The published row most like this one; `mode` is the precision mode, where there is one."""
-        rows = measured_rows(confidence_rules(self.calibration).points)
+    @property
+    def points(self) -> str:
+        """The file of measured rows, under conf/measurements, that the calibration was fitted to."""
+        return confidence_rules(self.calibration).points
+
+    def nearest(self, rows: Sequence[MeasuredRow], mode: str = "") -> MeasuredRow | None:
+        """The one of measured `rows` most like this; `mode` is the precision mode, where there is one."""
         return nearest(rows, self._asked, mode)
 
     @property
@@ -87,15 +91,6 @@ def predict(
     if decode.kind != UNSUPPORTED:
         speed = predict_performance(hw, spec, calibration, prompt_length=prompt_length, batch=batch, context=context)
     return Prediction(hw, spec, calibration, prompt_length, batch, context, decode, prefill, speed)
-
-
-def measured_rows(file: str) -> tuple[MeasuredRow, ...]:
-    """The rows of a file under conf/measurements. Raises ConfigError when there is none of that name."""
-    for folder in conf_dirs():
-        path = folder / "measurements" / file
-        if path.is_file():
-            return packaged_points(path)
-    raise ConfigError(f"no file {file!r} under conf/measurements.")
 
 
 def confidence_rules(calibration: Calibration) -> ConfidenceRules:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ..hardware.enums import Arch
 from ..hardware.schema import DeviceConfig
 from .calibration import ArchCalibration
-from .collectives import all_gather_us, all_reduce_us
+from .collective_times import all_gather_us, all_reduce_us
 from .ops import DECODE, TILE, Op
 
 BOUND_THRESHOLD = 0.65  # share of the nominal rate, as in tt-perf-report

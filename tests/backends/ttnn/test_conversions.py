@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tt_transformers_v2.backends.ttnn import conversions as to_ttnn
-from tt_transformers_v2.backends.ttnn import plans
 from tt_transformers_v2.backends.ttnn.conversions import Shards
-from tt_transformers_v2.backends.ttnn.plans import DramShardedPlan, MulticastPlan, SdpaPlan
-from tt_transformers_v2.hardware.checked import field_types
-from tt_transformers_v2.hardware.composition import device_types
-from tt_transformers_v2.hardware.device_presets import DevicePresets
+from tt_transformers_v2.common.checked import field_types
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.device_presets import DevicePresets
+from tt_transformers_v2.config.groups import device_types
 from tt_transformers_v2.hardware.enums import DataFormat, DispatchCoreType, MathFidelity, Placement
-from tt_transformers_v2.hardware.errors import ConfigError
 from tt_transformers_v2.hardware.schema import ComputeConfig, DeviceSpec, MemoryConfig
+from tt_transformers_v2.planning import plans
+from tt_transformers_v2.planning.plans import DramShardedPlan, MulticastPlan, SdpaPlan
 
 FF1_OF_8B = (4096, 14336)
 TILES = 128, 448  # of that matrix

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from ttnn_field_walk import fields_walked
 
-from tt_transformers_v2.backends.ttnn.ops import DECODE, PREFILL
-from tt_transformers_v2.hardware.checked import field_types
-from tt_transformers_v2.hardware.device_presets import DevicePresets
+from tt_transformers_v2.backends.ttnn.ops.ttnn_ops import DECODE, PREFILL
+from tt_transformers_v2.common.checked import field_types
+from tt_transformers_v2.config.device_presets import DevicePresets
 from tt_transformers_v2.hardware.schema import OP_GROUP_PARENTS, ComputeGroups
 
 PHASES = (PREFILL, DECODE)

@@ -19,14 +19,14 @@ import torch
 from mesh_on_host import logits_on_mesh
 
 from tt_transformers_v2.backends.reference import ReferenceOps
-from tt_transformers_v2.backends.ttnn import arrange
-from tt_transformers_v2.backends.ttnn.host_weights import CacheShape
-from tt_transformers_v2.backends.ttnn.split import Split
-from tt_transformers_v2.backends.ttnn.weight_cache import ABANDONED, WeightCache, open_folder
+from tt_transformers_v2.backends.ttnn.weights import arrange
+from tt_transformers_v2.backends.ttnn.weights.host_weights import CacheShape
+from tt_transformers_v2.backends.ttnn.weights.weight_cache import ABANDONED, WeightCache, open_folder
 from tt_transformers_v2.models.decoder import forward
 from tt_transformers_v2.models.rope import apply_rope, rope_tables
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import SyntheticWeights
+from tt_transformers_v2.planning.split import Split
 
 Run = Callable[..., dict[str, Any]]
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from tt_transformers_v2.backends.ttnn.fitting import Fitting, memory_named
-from tt_transformers_v2.backends.ttnn.measure import measure_speed, median
-from tt_transformers_v2.backends.ttnn.plans import DramShardedPlan
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.backends.ttnn.measure_speed import measure_speed, median
+from tt_transformers_v2.backends.ttnn.recording.autofit import Fitting, memory_named
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.planning.plans import DramShardedPlan
 
 PLAN = DramShardedPlan(cores=8, in0_block_w=8, per_core_m=1, per_core_n=4)
 TOO_LARGE = "TT_THROW @ /a.cpp:1: x\ninfo:\ncircular buffers grow to 2465120 B which is beyond max L1 size of 1499136 B"

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tt_transformers_v2.experiments.card_job import unlike
-from tt_transformers_v2.experiments.on_card import IDENTIFY, device_of
-from tt_transformers_v2.hardware.device_presets import DevicePresets
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.device_presets import DevicePresets
+from tt_transformers_v2.run.card_job import unlike
+from tt_transformers_v2.run.on_card import IDENTIFY, device_of
 
 Run = Callable[..., dict[str, Any]]
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tt_transformers_v2.backends.ttnn import plans
-from tt_transformers_v2.backends.ttnn.asking import near_plans
-from tt_transformers_v2.backends.ttnn.plans import TILE, DramShardedPlan, MulticastPlan, SdpaPlan
-from tt_transformers_v2.backends.ttnn.programs import PROGRAMS, check_blocks, check_programs, typed_fields
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.backends.ttnn.recording.asking import near_plans
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.planning import plans
+from tt_transformers_v2.planning.plans import TILE, DramShardedPlan, MulticastPlan, SdpaPlan
+from tt_transformers_v2.planning.typed_programs import PROGRAMS, check_blocks, check_programs, typed_fields
 
 widths = st.integers(1, 512).map(lambda tiles: tiles * TILE)  # elements
 grids = st.tuples(st.integers(1, 13), st.integers(1, 10))  # columns, rows

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tt_transformers_v2.backends.ttnn.advice import candidates, kernel_group
-from tt_transformers_v2.backends.ttnn.isolated import run_isolated
-from tt_transformers_v2.experiments.configuration import Experiment, resolve
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.preflight.job import keyed, question_of
-from tt_transformers_v2.hardware.composition import compose
+from tt_transformers_v2.backends.ttnn.process.isolated import run_isolated
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import Experiment, resolve
+from tt_transformers_v2.preflight.preflight_job import keyed, question_of
 
 Answer = dict[str, Any]
 Row = dict[str, Any]
@@ -40,7 +40,7 @@ def ask(cache: Path) -> Callable[..., Answer]:
             asked = experiment(*overrides)
             composed, typed = asked.composed_and_typed()
             known[overrides] = run_isolated(
-                "tt_transformers_v2.experiments.preflight.job:preflight",
+                "tt_transformers_v2.preflight.preflight_job:preflight",
                 {"composed": composed, "typed": typed},
                 device=asked.hardware.spec,
                 mock=True,

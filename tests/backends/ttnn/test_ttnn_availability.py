@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tt_transformers_v2.backends.ttnn import open_ttnn
-from tt_transformers_v2.backends.ttnn.availability import Availability, look_around, require_card, require_ttnn
-from tt_transformers_v2.backends.ttnn.failures import own_words, thrown
-from tt_transformers_v2.hardware.device_presets import DevicePresets
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.backends.ttnn.process.availability import Availability, look_around, require_card, require_ttnn
+from tt_transformers_v2.backends.ttnn.process.failures import own_words, thrown
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.device_presets import DevicePresets
 
 BARE = Availability(version="0.81.1", package=Path("ttnn"), cards=(), simulator=None, sfpi=None)
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tt_transformers_v2.backends.ttnn.cluster import cluster_description
-from tt_transformers_v2.backends.ttnn.failures import TtnnFailure
-from tt_transformers_v2.hardware.composition import device_types
-from tt_transformers_v2.hardware.device_presets import DevicePresets
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.backends.ttnn.process.cluster import cluster_description
+from tt_transformers_v2.backends.ttnn.process.failures import TtnnFailure
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.device_presets import DevicePresets
+from tt_transformers_v2.config.groups import device_types
 from tt_transformers_v2.hardware.schema import DeviceSpec
 
 DEVICES = sorted(device_types())

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tt_transformers_v2.backends.ttnn import isolated
-from tt_transformers_v2.backends.ttnn.failures import TtnnFailure
-from tt_transformers_v2.backends.ttnn.isolated import run_isolated
-from tt_transformers_v2.hardware.device_presets import DevicePresets
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.backends.ttnn.process import isolated
+from tt_transformers_v2.backends.ttnn.process.failures import TtnnFailure
+from tt_transformers_v2.backends.ttnn.process.isolated import run_isolated
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.device_presets import DevicePresets
 
 Run = Callable[..., dict[str, Any]]
 

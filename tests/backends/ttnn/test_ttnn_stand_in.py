@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tt_transformers_v2.backends.ttnn.availability import Availability, look_around
-from tt_transformers_v2.backends.ttnn.empty_program import empty_program
-from tt_transformers_v2.backends.ttnn.stand_in import cache_home, compiler_environment, make_stand_in
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.backends.ttnn.process.availability import Availability, look_around
+from tt_transformers_v2.backends.ttnn.process.empty_program import empty_program
+from tt_transformers_v2.backends.ttnn.process.stand_in import cache_home, compiler_environment, make_stand_in
+from tt_transformers_v2.common.errors import ConfigError
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import itertools
 from typing import Any
 
 from tt_transformers_v2.backends.ttnn import conversions
-from tt_transformers_v2.backends.ttnn.child import Job
-from tt_transformers_v2.backends.ttnn.session import open_mesh
+from tt_transformers_v2.backends.ttnn.process.child import Job
+from tt_transformers_v2.backends.ttnn.process.session import open_mesh
 from tt_transformers_v2.hardware.enums import DataFormat, DispatchCoreType
 from tt_transformers_v2.hardware.schema import MemoryConfig
 

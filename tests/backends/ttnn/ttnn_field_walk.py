@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tt_transformers_v2.backends.ttnn import conversions
-from tt_transformers_v2.backends.ttnn.asking import Asking
-from tt_transformers_v2.backends.ttnn.child import Job
-from tt_transformers_v2.backends.ttnn.failures import own_words
-from tt_transformers_v2.backends.ttnn.ops import DECODE, PREFILL
-from tt_transformers_v2.backends.ttnn.preflight_job import Question, ask
-from tt_transformers_v2.backends.ttnn.session import open_mesh
-from tt_transformers_v2.hardware.checked import UNIONS, field_types
-from tt_transformers_v2.hardware.device_presets import DevicePresets
+from tt_transformers_v2.backends.ttnn.ops.ttnn_ops import DECODE, PREFILL
+from tt_transformers_v2.backends.ttnn.preflight_walk import Question, ask
+from tt_transformers_v2.backends.ttnn.process.child import Job
+from tt_transformers_v2.backends.ttnn.process.failures import own_words
+from tt_transformers_v2.backends.ttnn.process.session import open_mesh
+from tt_transformers_v2.backends.ttnn.recording.asking import Asking
+from tt_transformers_v2.common.checked import UNIONS, field_types
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.device_presets import DevicePresets
 from tt_transformers_v2.hardware.enums import DataFormat
-from tt_transformers_v2.hardware.errors import ConfigError
 from tt_transformers_v2.hardware.schema import (
     OP_GROUP_PARENTS,
     ROOT_OP_GROUPS,

@@ -9,9 +9,9 @@ import sys
 import time
 from typing import Any
 
-from tt_transformers_v2.backends.ttnn.child import Job
-from tt_transformers_v2.backends.ttnn.session import captured, differences, open_mesh
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.backends.ttnn.process.child import Job
+from tt_transformers_v2.backends.ttnn.process.session import captured, differences, open_mesh
+from tt_transformers_v2.common.errors import ConfigError
 
 
 def echo(payload: dict[str, Any], job: Job) -> dict[str, Any]:

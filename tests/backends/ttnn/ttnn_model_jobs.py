@@ -10,24 +10,24 @@ from typing import Any
 import torch
 import ttnn
 
-from tt_transformers_v2.backends.ttnn import arrange
-from tt_transformers_v2.backends.ttnn.child import Job
-from tt_transformers_v2.backends.ttnn.host_weights import CacheShape, Handle, HostWeights, open_cache
-from tt_transformers_v2.backends.ttnn.session import captured, open_mesh
-from tt_transformers_v2.backends.ttnn.shapes_only import ShapesOnly
-from tt_transformers_v2.backends.ttnn.split import Split
-from tt_transformers_v2.experiments import card_job
-from tt_transformers_v2.experiments.card_job import Measurement
-from tt_transformers_v2.experiments.configuration import Experiment, resolve
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.hardware.composition import compose
-from tt_transformers_v2.hardware.device_presets import DevicePresets
+from tt_transformers_v2.api.attention import MultiHeadAttention
+from tt_transformers_v2.backends.ttnn.process.child import Job
+from tt_transformers_v2.backends.ttnn.process.session import captured, open_mesh
+from tt_transformers_v2.backends.ttnn.weights import arrange
+from tt_transformers_v2.backends.ttnn.weights.host_weights import CacheShape, Handle, HostWeights, open_cache
+from tt_transformers_v2.backends.ttnn.weights.shapes_only import ShapesOnly
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.device_presets import DevicePresets
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import Experiment, resolve
 from tt_transformers_v2.hardware.enums import DataFormat, Placement
-from tt_transformers_v2.models.attention import MultiHeadAttention
 from tt_transformers_v2.models.open_model import open_weights
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import SyntheticWeights
 from tt_transformers_v2.numerics import quantize
+from tt_transformers_v2.planning.split import Split
+from tt_transformers_v2.run import card_job
+from tt_transformers_v2.run.card_job import Measurement
 
 SMALL = ModelSpec.uniform(1000, 512, 1, 8, 640, num_kv_heads=8, head_dim=64, name="small", qk_norm=True, qkv_bias=True)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from tt_transformers_v2.backends.ttnn import conversions
-from tt_transformers_v2.backends.ttnn.child import Job
+from tt_transformers_v2.backends.ttnn.process.child import Job
 from tt_transformers_v2.hardware.enums import DataFormat
 from tt_transformers_v2.numerics import pack_tiles, quantize
 from tt_transformers_v2.numerics.formats import MAGNITUDE_BITS

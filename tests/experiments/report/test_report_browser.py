@@ -13,11 +13,11 @@ from pathlib import Path
 import made_sweeps
 import pytest
 
-from tt_transformers_v2.experiments.report import write_report
-from tt_transformers_v2.experiments.report.filters import parse_condition
-from tt_transformers_v2.experiments.report.loading import read_sweep, read_sweeps
-from tt_transformers_v2.experiments.report.page import write_page
-from tt_transformers_v2.experiments.report.pareto import pareto_front
+from tt_transformers_v2.report import write_report
+from tt_transformers_v2.report.filters import parse_condition
+from tt_transformers_v2.report.loading import read_sweep, read_sweeps
+from tt_transformers_v2.report.page import write_page
+from tt_transformers_v2.report.pareto import pareto_front
 
 expect = pytest.importorskip("playwright.sync_api", reason='needs playwright: pip install -e ".[browser]"').expect
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import made_sweeps
 import pytest
 
-from tt_transformers_v2.experiments.report import cli, results_cli
+from tt_transformers_v2.commands import report as cli
+from tt_transformers_v2.commands import results as results_cli
 
 ROOT = Path(__file__).resolve().parents[3]
 

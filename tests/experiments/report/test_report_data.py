@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tt_transformers_v2.experiments.report.compare import changes, match_jobs, status_verdict
-from tt_transformers_v2.experiments.report.data import UNTYPED, build_document
-from tt_transformers_v2.experiments.report.differences import MISSING, split_common
-from tt_transformers_v2.experiments.report.filters import parse_condition
-from tt_transformers_v2.experiments.report.loading import BROKEN, read_sweep, read_sweeps
-from tt_transformers_v2.experiments.report.metrics import BY_NAME, shown
-from tt_transformers_v2.experiments.report.pareto import pareto_front
-from tt_transformers_v2.experiments.report.sensitivity import cells_of, effects
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.report.compare import changes, match_jobs, status_verdict
+from tt_transformers_v2.report.differences import MISSING, split_common
+from tt_transformers_v2.report.document import UNTYPED, build_document
+from tt_transformers_v2.report.filters import parse_condition
+from tt_transformers_v2.report.knob_effects import cells_of, effects
+from tt_transformers_v2.report.loading import BROKEN, read_sweep, read_sweeps
+from tt_transformers_v2.report.metrics import BY_NAME, shown
+from tt_transformers_v2.report.pareto import pareto_front
 
 
 def document(*folders, **options):
@@ -27,7 +27,7 @@ def document(*folders, **options):
 
 def job(overrides, **figures):
     """A job as read back from a file."""
-    from tt_transformers_v2.experiments.report.loading import Job
+    from tt_transformers_v2.report.loading import Job
 
     made = made_sweeps.result(overrides, **figures)
     return Job("0", made["status"], made["overrides"], made["config_hash"], result=made)

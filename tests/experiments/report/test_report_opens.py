@@ -3,7 +3,7 @@
 
 import made_sweeps
 
-from tt_transformers_v2.experiments.report import write_report
+from tt_transformers_v2.report import write_report
 
 
 def test_the_report_opens_offline_without_a_complaint_and_answers(show, tmp_path):

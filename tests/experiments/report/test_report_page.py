@@ -11,9 +11,9 @@ import time
 import made_sweeps
 import pytest
 
-from tt_transformers_v2.experiments.report import write_report
-from tt_transformers_v2.experiments.report.page import embedded_json
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.report import write_report
+from tt_transformers_v2.report.page import embedded_json
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)> {{script}} <!-- & \u2028 \ud800"
 

@@ -24,7 +24,7 @@ def tiny_model(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def outputs(tmp_path, monkeypatch):
     """Caches of measurements go under the test's own folder."""
-    from tt_transformers_v2.experiments.search import subject
+    from tt_transformers_v2.search import subject
 
     monkeypatch.setattr(subject, "outputs_dir", lambda: tmp_path / "outputs")
     return tmp_path / "outputs"

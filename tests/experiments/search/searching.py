@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Searches of a tiny model."""
 
-from tt_transformers_v2.experiments.configuration import resolve_or_refuse
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.runner import run
-from tt_transformers_v2.hardware.composition import compose
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve_or_refuse
+from tt_transformers_v2.run.runner import run
 
 SMALL = ("search.tokens=64", "search.verify_tokens=64", "search.window=32", "search.points=5")
 # The tiny model's matrices are read in no time; attention's cost does not show in a decode step of its own.

@@ -4,8 +4,8 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tt_transformers_v2.experiments.search.front import Effect, assignment_after, spread, walk
-from tt_transformers_v2.experiments.search.space import Option, Place, read_option
+from tt_transformers_v2.search.front import Effect, assignment_after, spread, walk
+from tt_transformers_v2.search.space import Option, Place, read_option
 
 OPTIONS = [read_option(text, "") for text in ("BF16", "BFP8", "BFP4")]
 BASE = Option("base")

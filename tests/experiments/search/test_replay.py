@@ -5,11 +5,11 @@ import pytest
 import torch
 from searching import resolved
 
-from tt_transformers_v2.experiments.agreement import Agreement
-from tt_transformers_v2.experiments.search.measured import Measured, key_of
-from tt_transformers_v2.experiments.search.space import Place, configured
-from tt_transformers_v2.experiments.search.subject import open_subject
-from tt_transformers_v2.experiments.search.target import Divergence
+from tt_transformers_v2.accuracy.agreement import Agreement
+from tt_transformers_v2.search.measured_variants import Measured, key_of
+from tt_transformers_v2.search.space import Place, configured
+from tt_transformers_v2.search.subject import open_subject
+from tt_transformers_v2.search.target import Divergence
 
 HEAD = "search.space.lm_head=[BFP8/HIFI2,BFP4/LOFI]"
 

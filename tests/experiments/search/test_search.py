@@ -7,22 +7,22 @@ import json
 import pytest
 from searching import resolved, search
 
-from tt_transformers_v2.experiments.configuration import resolve_or_refuse
-from tt_transformers_v2.experiments.overrides import check_overrides
-from tt_transformers_v2.experiments.performance import predict
-from tt_transformers_v2.experiments.report import write_report
-from tt_transformers_v2.experiments.search.export import same_numerics
-from tt_transformers_v2.experiments.search.replay import Replay
-from tt_transformers_v2.hardware import composition
-from tt_transformers_v2.hardware.composition import compose
-from tt_transformers_v2.hardware.errors import ConfigError
-from tt_transformers_v2.hardware.exchange import read_decoder_json
-from tt_transformers_v2.hardware.layer_overrides import selected_layers
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config import composition
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.exchange import read_decoder_json
+from tt_transformers_v2.config.layers import selected_layers
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve_or_refuse
+from tt_transformers_v2.report import write_report
+from tt_transformers_v2.run.performance import predict
+from tt_transformers_v2.search.front_export import same_numerics
+from tt_transformers_v2.search.replay import Replay
 
 
 @pytest.fixture(scope="module")
 def found(tiny_model, tmp_path_factory):
-    from tt_transformers_v2.experiments.search import subject
+    from tt_transformers_v2.search import subject
 
     folder = tmp_path_factory.mktemp("search")
     before, subject.outputs_dir = subject.outputs_dir, lambda: folder / "outputs"
@@ -113,7 +113,7 @@ def test_a_second_search_measures_nothing_anew(tiny_model, tmp_path, monkeypatch
 
 
 def test_sensitivities_are_the_same_in_another_run(tiny_model, tmp_path, monkeypatch):
-    from tt_transformers_v2.experiments.search import subject
+    from tt_transformers_v2.search import subject
 
     rows = []
     for name in ("one", "two"):
@@ -189,7 +189,7 @@ def test_contradictory_settings_are_refused(tiny_model, overrides, said):
 
 
 def test_a_model_without_weights_is_refused(tmp_path):
-    from tt_transformers_v2.experiments.runner import run
+    from tt_transformers_v2.run.runner import run
 
     checked = check_overrides(["task=search", "model=llama1b"])
     with pytest.raises(ConfigError, match="no real weights"):
@@ -203,7 +203,7 @@ def test_a_model_too_large_for_the_device_is_refused():
 
 
 def test_options_too_large_for_the_device_are_refused(tmp_path):
-    from tt_transformers_v2.experiments.runner import run
+    from tt_transformers_v2.run.runner import run
 
     checked = check_overrides(["task=search", "model=llama8b", "device=n150"])
     with pytest.raises(ConfigError, match="most accurate options"):

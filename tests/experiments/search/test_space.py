@@ -2,20 +2,20 @@
 import pytest
 from searching import resolved
 
-from tt_transformers_v2.experiments.performance import predict
-from tt_transformers_v2.experiments.search.costs import measure_costs, step_us, worth_measuring
-from tt_transformers_v2.experiments.search.settings import Objective
-from tt_transformers_v2.experiments.search.space import Place, configured, read_option, read_space, with_assignment
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.search_schema import Objective
 from tt_transformers_v2.hardware.enums import DataFormat, MathFidelity
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.run.performance import predict
+from tt_transformers_v2.search.costs import measure_costs, step_us, worth_measuring
+from tt_transformers_v2.search.space import Place, configured, read_option, read_space, with_assignment
 
 SPACE = {"ff1_ff3": ["BF16/HIFI2", "BFP8/HIFI2", "BFP4/LOFI"], "wo": ["BF16/HIFI2", "BFP4/LOFI"]}
 
 
 def experiment(*overrides):
-    from tt_transformers_v2.experiments.configuration import resolve_or_refuse
-    from tt_transformers_v2.experiments.overrides import check_overrides
-    from tt_transformers_v2.hardware.composition import compose
+    from tt_transformers_v2.config.composition import compose
+    from tt_transformers_v2.config.overrides import check_overrides
+    from tt_transformers_v2.config.resolve import resolve_or_refuse
 
     checked = check_overrides(["task=search", *overrides])
     return resolve_or_refuse(compose(checked.texts), checked.typed)

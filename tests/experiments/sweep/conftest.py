@@ -3,7 +3,7 @@
 
 import pytest
 
-from tt_transformers_v2.experiments.sweep import worker
+from tt_transformers_v2.sweep import worker
 
 
 @pytest.fixture

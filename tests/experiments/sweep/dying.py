@@ -4,7 +4,7 @@
 import os
 import signal
 
-from tt_transformers_v2.experiments.sweep.worker import run_job
+from tt_transformers_v2.sweep.worker import run_job
 
 
 def run_or_die(task):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tt_transformers_v2.experiments.sweep.engine import run_sweep
+from tt_transformers_v2.sweep.engine import run_sweep
 
 ROOT = Path(__file__).resolve().parents[3]
 

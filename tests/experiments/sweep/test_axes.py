@@ -3,10 +3,11 @@
 
 import pytest
 
-from tt_transformers_v2.experiments.overrides import as_typed
-from tt_transformers_v2.experiments.sweep.axes import axes_of, combinations
+from tt_transformers_v2.config.composition import parse_override
+from tt_transformers_v2.config.groups import groups
+from tt_transformers_v2.config.overrides import as_typed
 from tt_transformers_v2.hardware import ConfigError
-from tt_transformers_v2.hardware.composition import groups, parse_override
+from tt_transformers_v2.sweep.axes import axes_of, combinations
 
 
 def jobs(*typed, named=(), pairs=()):

@@ -11,8 +11,8 @@ import dying
 import pytest
 from sweeping import ROOT, command_line, left_over, results, rows, sweep, table
 
-from tt_transformers_v2.experiments.sweep.launchers import with_joblib, with_submitit
 from tt_transformers_v2.hardware import ConfigError
+from tt_transformers_v2.sweep.launchers import with_joblib, with_submitit
 
 pytest.importorskip("joblib")
 pytest.importorskip("submitit")
@@ -51,7 +51,7 @@ def test_two_workers_make_the_table_of_one_process(tmp_path, launcher, in_proces
 
 
 def test_a_sweep_started_by_one_launcher_goes_on_by_another(tmp_path, in_process, monkeypatch):
-    from tt_transformers_v2.experiments.sweep import worker
+    from tt_transformers_v2.sweep import worker
 
     real, calls = worker.run, []
 
@@ -165,7 +165,7 @@ def test_ray_makes_the_table_of_one_process(tmp_path, in_process, monkeypatch):
     pytest.importorskip("ray")
     assert sweep(tmp_path / "s", *AXES, "launcher=ray") == 0
     assert table(tmp_path / "s") == in_process
-    from tt_transformers_v2.experiments.sweep.launchers import with_ray
+    from tt_transformers_v2.sweep.launchers import with_ray
 
     monkeypatch.setattr(with_ray, "run_job", dying.run_or_die)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))

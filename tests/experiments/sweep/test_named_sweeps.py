@@ -7,10 +7,10 @@ import re
 import pytest
 from sweeping import ROOT, command_line, results, rows
 
-from tt_transformers_v2.experiments.sweep.engine import run_sweep
-from tt_transformers_v2.experiments.sweep.plan import plan_jobs
-from tt_transformers_v2.experiments.sweep.request import read_request
-from tt_transformers_v2.hardware.composition import groups
+from tt_transformers_v2.config.groups import groups
+from tt_transformers_v2.sweep.engine import run_sweep
+from tt_transformers_v2.sweep.job_plan import plan_jobs
+from tt_transformers_v2.sweep.request import read_request
 
 JOBS = {
     "bfp4_by_layer": 8,

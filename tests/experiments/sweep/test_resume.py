@@ -11,9 +11,11 @@ import sys
 import pytest
 from sweeping import ROOT, left_over, lines, results, rows, sweep, table
 
-from tt_transformers_v2.experiments.sweep import engine, store, tables, worker
+from tt_transformers_v2.config.conf_folders import conf_dir, conf_dirs
 from tt_transformers_v2.hardware import ConfigError
-from tt_transformers_v2.hardware.composition import conf_dir, conf_dirs
+from tt_transformers_v2.sweep import engine, worker
+from tt_transformers_v2.sweep import sweep_store as store
+from tt_transformers_v2.sweep import sweep_tables as tables
 
 AXES = ("workload.batch=1,2,4,64", "device=n150,n300")
 
@@ -213,8 +215,8 @@ def test_a_full_disk_stops_the_sweep_and_it_can_go_on(tmp_path, monkeypatch, fin
 
 
 def test_a_result_that_cannot_be_written_is_no_failed_job(tmp_path, monkeypatch):
-    from tt_transformers_v2.experiments import results as results_module
-    from tt_transformers_v2.experiments import runner
+    from tt_transformers_v2.run import result_files as results_module
+    from tt_transformers_v2.run import runner
 
     def unwritable(folder, result):
         with monkeypatch.context() as full:

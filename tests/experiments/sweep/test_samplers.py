@@ -6,8 +6,8 @@ import sys
 import pytest
 from sweeping import rows, sweep
 
-from tt_transformers_v2.experiments.sweep.samplers import best_trials, read_objectives
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.sweep.samplers import best_trials, read_objectives
 
 optuna = pytest.importorskip("optuna")
 
@@ -119,7 +119,7 @@ def test_parquet_has_the_rows_of_the_csv_with_their_types(tmp_path):
 
 def test_a_job_returns_its_objectives_to_other_sweepers(tmp_path, monkeypatch):
     """What Hydra's own optimising sweepers read."""
-    from tt_transformers_v2 import cli
+    from tt_transformers_v2.commands import run as cli
 
     result = {"performance": {"ttft_ms": 5.0, "decode_tokens_per_s_per_user": 7.0}, "status": "ok"}
     composed = {"sweep": {"objectives": ["max decode_tokens_per_s_per_user", "min ttft_ms"]}}

@@ -6,8 +6,8 @@ import json
 import pytest
 from sweeping import left_over, lines, results, rows, sweep, table
 
-from tt_transformers_v2.experiments.sweep import engine
 from tt_transformers_v2.hardware import ConfigError
+from tt_transformers_v2.sweep import engine
 
 
 def test_every_job_has_a_folder_named_by_number_values_and_hash_and_a_row(tmp_path):
@@ -23,10 +23,10 @@ def test_every_job_has_a_folder_named_by_number_values_and_hash_and_a_row(tmp_pa
 
 
 def test_a_sweep_gives_what_single_runs_give(tmp_path):
-    from tt_transformers_v2.experiments.configuration import resolve
-    from tt_transformers_v2.experiments.overrides import check_overrides
-    from tt_transformers_v2.experiments.runner import run
-    from tt_transformers_v2.hardware.composition import compose
+    from tt_transformers_v2.config.composition import compose
+    from tt_transformers_v2.config.overrides import check_overrides
+    from tt_transformers_v2.config.resolve import resolve
+    from tt_transformers_v2.run.runner import run
 
     sweep(tmp_path / "sweep", "device=n150,t3k", "compute.mlp.math_fidelity=HiFi4")
     for result in results(tmp_path / "sweep").values():
@@ -112,7 +112,7 @@ def test_max_failures_stops_the_rest(tmp_path, broken_job, capsys):
 def test_a_job_that_takes_too_long_fails(tmp_path, monkeypatch):
     import time
 
-    from tt_transformers_v2.experiments.sweep import worker
+    from tt_transformers_v2.sweep import worker
 
     monkeypatch.setattr(worker, "run", lambda *_, **__: time.sleep(30))
     assert sweep(tmp_path, "workload.batch=1", "launcher.timeout_minutes=0.002") == 1

@@ -11,7 +11,7 @@ import time
 import pytest
 from sweeping import ROOT, command_line, left_over, lines, results, rows, table
 
-from tt_transformers_v2.experiments.sweep.worker import LOG_FILE
+from tt_transformers_v2.sweep.worker import LOG_FILE
 
 pytestmark = pytest.mark.slow
 

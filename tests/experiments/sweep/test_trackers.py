@@ -6,8 +6,8 @@ import importlib.util
 import pytest
 from sweeping import rows, sweep
 
-from tt_transformers_v2.experiments.sweep.trackers import figures, settings_of
-from tt_transformers_v2.hardware.errors import ConfigError
+from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.sweep.trackers import figures, settings_of
 
 INSTALLED = {name: importlib.util.find_spec(name) is not None for name in ("mlflow", "tensorboard")}
 
@@ -46,7 +46,7 @@ def test_tensorboard_has_the_figures_of_each_job(tmp_path):
 
 @pytest.mark.parametrize("name", ["mlflow", "tensorboard"])
 def test_a_tracker_that_is_missing_is_said_before_jobs_run(tmp_path, monkeypatch, name):
-    from tt_transformers_v2.experiments.sweep import trackers
+    from tt_transformers_v2.sweep import trackers
 
     monkeypatch.setattr(trackers, "find_spec", lambda module: None)
     with pytest.raises(ConfigError, match=f"tt-transformers-v2.{name}"):

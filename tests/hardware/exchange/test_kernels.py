@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
+from tt_transformers_v2.common.checked import field_types
+from tt_transformers_v2.config.exchange import kernel_settings, setting_name
+from tt_transformers_v2.config.kernel_words import find, nearest_setting, words
 from tt_transformers_v2.hardware import ComputeConfig, ConfigError
-from tt_transformers_v2.hardware.checked import field_types
-from tt_transformers_v2.hardware.exchange import kernel_settings, setting_name
-from tt_transformers_v2.hardware.exchange.kernels import find, nearest_setting, words
 from tt_transformers_v2.hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, PrecisionConfig
 
 # value: fidelity, approximation, fp32 destination, L1 accumulation, as tt_transformers sets them
@@ -78,7 +78,7 @@ def test_every_word_has_a_place_here():
 
 def test_neither_torch_nor_numpy_nor_ttnn_is_loaded():
     code = (
-        "import sys; from tt_transformers_v2.hardware.exchange import *; import tt_transformers_v2.hardware.exchange."
+        "import sys; from tt_transformers_v2.hardware.exchange import *; import tt_transformers_v2.config.exchange."
         "convert; sys.exit(bool({'torch', 'numpy', 'ttnn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -5,10 +5,10 @@ import shlex
 import pytest
 import yaml
 
+from tt_transformers_v2.config.exchange import read_server_spec, read_vllm, write_server_spec, write_vllm
+from tt_transformers_v2.config.exchange.serving_tools import our_device, server_device
+from tt_transformers_v2.config.groups import device_types
 from tt_transformers_v2.hardware import ConfigError, DevicePresets
-from tt_transformers_v2.hardware.composition import device_types
-from tt_transformers_v2.hardware.exchange import read_server_spec, read_vllm, write_server_spec, write_vllm
-from tt_transformers_v2.hardware.exchange.serving import our_device, server_device
 
 
 class Served:

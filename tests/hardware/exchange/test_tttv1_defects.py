@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tt_transformers_v2.config.exchange import read_decoder_json, read_optimizations, write_decoder_json
 from tt_transformers_v2.hardware import AutoHardwareConfig, ConfigError, DevicePresets
-from tt_transformers_v2.hardware.exchange import read_decoder_json, read_optimizations, write_decoder_json
 from tt_transformers_v2.models.spec import ModelSpec
 
 DATA = Path(__file__).parents[2] / "data" / "tttv1"

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tt_transformers_v2.hardware import ConfigError, DevicePresets
-from tt_transformers_v2.hardware.exchange import (
+from tt_transformers_v2.config.exchange import (
     read_decoder_json,
     read_optimizations,
     write_decoder_json,
     write_optimizations,
 )
-from tt_transformers_v2.hardware.exchange.kernels import words
-from tt_transformers_v2.hardware.layer_overrides import apply_layers, layer_entry
+from tt_transformers_v2.config.kernel_words import words
+from tt_transformers_v2.config.layers import apply_layers, layer_entry
+from tt_transformers_v2.hardware import ConfigError, DevicePresets
 
 DATA = Path(__file__).parents[2] / "data" / "tttv1"
 DEPTHS = {

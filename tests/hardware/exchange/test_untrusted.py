@@ -8,15 +8,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tt_transformers_v2.hardware import ConfigError
-from tt_transformers_v2.hardware.exchange import (
+from tt_transformers_v2.config.exchange import (
     read_decoder_json,
     read_optimizations,
     read_server_spec,
     read_vllm,
     untrusted,
 )
-from tt_transformers_v2.hardware.exchange.kernels import words
+from tt_transformers_v2.config.kernel_words import words
+from tt_transformers_v2.hardware import ConfigError
 
 WORDS = [word.name for kind in ("tensors", "ops", "formats", "fidelities") for word in words(kind)]
 KEYS = st.sampled_from([*WORDS, "decoders", "precision_cfg", "fidelity_cfg", "0", "1", "2", "-1", "tt", "device", ""])

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from ...hardware.command_names import command
-from ...hardware.errors import ConfigError
+from ...common.command_names import command
+from ...common.errors import ConfigError
 from ...hardware.schema import DeviceConfig
-from .availability import require_card
+from .process.availability import require_card
 
 
 def open_ttnn(hardware: DeviceConfig) -> NoReturn:

@@ -9,11 +9,11 @@ from typing import Any
 
 from ...hardware.enums import Placement
 from ...hardware.schema import DeviceConfig
-from .asking import Row
-from .preflight_job import Question
-from .programs import PROGRAMS, typed_keys
-from .recorder import overflows_l1
-from .run import DECODE, PREFILL
+from ...planning.typed_programs import PROGRAMS, typed_keys
+from .ops.decoder_run import DECODE, PREFILL
+from .preflight_walk import Question
+from .recording.asking import Row
+from .recording.recorder import overflows_l1
 
 CHUNKS = (512, 128)  # tokens; the last is the shortest prompt that is computed
 

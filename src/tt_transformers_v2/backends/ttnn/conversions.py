@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...hardware.checked import enum_member
+from ...common.checked import enum_member
+from ...common.errors import ConfigError
 from ...hardware.enums import DataFormat, DispatchCoreType, MathFidelity, Placement, Topology
-from ...hardware.errors import ConfigError
 from ...hardware.schema import ComputeConfig, DeviceConfig, DeviceSpec, MemoryConfig
-from .plans import TILE, DramShardedPlan, MulticastPlan, Plan, SdpaPlan, core_rectangle
+from ...planning.plans import TILE, DramShardedPlan, MulticastPlan, Plan, SdpaPlan, core_rectangle
 
 THROTTLE_LEVELS = ("NO_THROTTLE", "LEVEL_1", "LEVEL_2", "LEVEL_3", "LEVEL_4", "LEVEL_5")  # ttnn.ThrottleLevel
 # ttnn.FabricConfig

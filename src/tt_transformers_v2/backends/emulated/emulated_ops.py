@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the card computes, on this machine.
+
+Tensors are rounded to their formats exactly as the host packs them. With numerics "exact", every linear, both products
+of attention and the residual additions have the matrix unit's own bits; with "fast", operands are cut to the bits their
+fidelity uses and sums are float32. The vector unit (norm, rotary embedding, softmax, silu) is float32 rounded to the
+activation format: not bit exact. Products of matrices that are split by their inputs over tensor-parallel chips are
+computed chip by chip and added as `tensor_parallel` says.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from ...hardware.enums import DataFormat
+from ...hardware.schema import DeviceConfig
+from ...models.decoding import DECODE, PREFILL
+from ...models.rope import apply_rope
+from ...numerics import quantize
+from ..reference import HostLayout, causal_mask, repeat_kv_heads, rms_norm
+from .matrix_units import ExactUnit, FastUnit, MatrixUnit
+from .prepared_weights import PreparedWeights
+from .tensor_parallel import ONE_CHIP, OVER_HEADS, TensorParallel
+
+_MLP_GROUPS = ("ff1_ff3", "ff2")
+_BY_PHASE = ("qkv", "o", "sdpa")
+
+
+class EmulatedOps(HostLayout):
+    """models.decoding.PhasedOps under a hardware configuration, in prefill unless `in_phase` says otherwise.
+
+    `prepared` keeps weights for further runs; without `tensor_parallel` everything is computed as on one chip.
+    """
+
+    name = "emulated"
+
+    def __init__(
+        self,
+        hardware: DeviceConfig,
+        numerics: str = "fast",
+        prepared: PreparedWeights | None = None,
+        *,
+        tensor_parallel: bool = True,
+    ) -> None:
+        self.hardware = hardware
+        self.numerics = numerics
+        self.prepared = prepared
+        self.phase = PREFILL
+        self.chips = TensorParallel.of(hardware) if tensor_parallel else ONE_CHIP
+        self._residual = format_name(hardware.precision.of("attention_activations"))
+        self.unit: MatrixUnit = ExactUnit(hardware.spec.chip.arch) if numerics == "exact" else FastUnit()
+
+    def at_layer(self, layer: int) -> EmulatedOps:
+        own = self.hardware.for_layer(layer)
+        if own is self.hardware:
+            return self
+        changed = self._changed(own, self.phase)
+        changed.chips = ONE_CHIP if self.chips is ONE_CHIP else TensorParallel.of(own)  # a layer may have its own `ccl`
+        return changed
+
+    def in_phase(self, phase: str) -> EmulatedOps:
+        return self if phase == self.phase else self._changed(self.hardware, phase)
+
+    def _changed(self, hardware: DeviceConfig, phase: str) -> EmulatedOps:
+        changed = copy.copy(self)
+        changed.hardware, changed.phase = hardware, phase
+        changed._residual = format_name(hardware.precision.of("attention_activations"))
+        return changed
+
+    def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Any:
+        stored, kernel = format_name(self.hardware.precision.of(tensor_group)), self._kernel(op_group)
+        chips = self.chips.chips(op_group, weight.shape[1])
+
+        def make() -> Any:
+            packed = quantize(weight, stored)
+            if chips == 1:
+                return self.unit.prepare(packed, kernel)
+            return [self.unit.prepare(packed[part], kernel) for part in self.chips.parts(op_group, len(packed), chips)]
+
+        if self.prepared is None:
+            return make()
+        return self.prepared.get(weight, (self.numerics, stored, kernel.math_fidelity, chips), make)
+
+    def vector(self, weight: Tensor) -> Tensor:
+        return quantize(weight, "bf16")
+
+    def embed(self, tokens: Tensor, table: Tensor) -> Tensor:
+        rows = functional.embedding(tokens, table)
+        return self.rounded(quantize(rows, format_name(self.hardware.precision.embedding)))
+
+    def linear(self, x: Tensor, weight: Any, bias: Tensor | None, op_group: str) -> Tensor:
+        out = self._activations(op_group)
+        # What gated gave is in the MLP's format, everything else in the residual stream's: rounding again is for a
+        # change of format.
+        if op_group != "ff2" and out != self._residual:
+            x = quantize(x, out)
+        kernel = self._kernel(op_group)
+        if not isinstance(weight, list):
+            return self.unit.linear(x, weight, bias, kernel, out)
+        chips = self.chips.chips(op_group, weight[0].shape[-1])
+        parts = self.chips.parts(op_group, x.shape[-1], chips)
+        products = [
+            self.unit.linear(x[..., part], own, None, kernel, out) for part, own in zip(parts, weight, strict=True)
+        ]
+        if op_group in OVER_HEADS:
+            return torch.stack(products)  # for `reduce`
+        summed = self._total(products, chips, out)
+        return summed if bias is None else self.unit.add(summed, bias, out)
+
+    def reduce(self, x: Tensor, half: str) -> Tensor:
+        if x.ndim == 3:  # whole on one chip
+            return x
+        return self._total(list(x), self.chips.heads, self._activations("ff2" if half == "mlp" else "o"))
+
+    def _total(self, products: list[Tensor], chips: int, out: str) -> Tensor:
+        return self.chips.total(products, chips, out, self.unit, decode=self.phase == DECODE)
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        return self.rounded(rms_norm(x, weight, eps))
+
+    def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        return self.rounded(apply_rope(x, cos, sin))
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        kernel = self._kernel("sdpa")
+        stored = format_name(self.hardware.precision.kv_cache)
+        k, v = (repeat_kv_heads(x, q) for x in self._attended_to(quantize(k, stored), quantize(v, stored)))
+        scores = self.unit.matmul(q, k.transpose(-1, -2), kernel, "bf16") * q.shape[-1] ** -0.5
+        shares = torch.softmax(scores + causal_mask(q.shape[-2], window, k.shape[-2]), dim=-1)
+        return self.unit.matmul(quantize(shares, "bf16"), v, kernel, self._activations("sdpa"))
+
+    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        return quantize(functional.silu(gate) * up, self._activations("ff2"))
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.unit.add(x, y, self._residual)
+
+    def _kernel(self, op_group: str) -> Any:
+        return self.hardware.compute_for(f"{op_group}_{self.phase}" if op_group in _BY_PHASE else op_group)
+
+    def _activations(self, op_group: str) -> str:
+        precision = self.hardware.precision
+        mlp = op_group in _MLP_GROUPS
+        return format_name(precision.of("mlp_activations" if mlp else "attention_activations"))
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """x in the format of the residual stream and of what feeds attention: the attention path's activations."""
+        return quantize(x, self._residual)
+
+
+def format_name(data_format: DataFormat) -> str:
+    """The name `numerics` uses for a tensor format."""
+    return data_format.value.lower()

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The emulated matrix unit in its two forms behind one small interface: exact, or approximate and faster."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from ...hardware.enums import Arch
+from ...hardware.schema import ComputeConfig
+from ...numerics import fast_matmul as fast
+from ...numerics import matrix_unit as exact
+from ...numerics import quantize
+
+# K tiles that a matmul takes at a time where no program config was chosen: the largest divisor of K's tiles up to
+# this, as tt_transformers' automatic program configs do.
+LARGEST_BLOCK = 8
+
+
+class MatrixUnit(Protocol):
+    """What the decoder needs of a matrix unit. Tensors are float32 holding values of their formats; `out` names one."""
+
+    def prepare(self, weight: Tensor, kernel: ComputeConfig) -> Any:
+        """A weight [K, N], made ready once for many products."""
+        ...
+
+    def linear(self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str) -> Tensor:
+        """x [..., M, K] @ weight + bias [N]."""
+        ...
+
+    def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
+        """x [..., M, K] @ y [..., K, N]."""
+        ...
+
+    def add(self, x: Tensor, y: Tensor, out: str, onto: Tensor | None = None) -> Tensor:
+        """x + y, or onto + (x + y) in one step."""
+        ...
+
+
+class FastUnit:
+    """Operands cut per phase, sums in float32: `numerics.fast_matmul`."""
+
+    def prepare(self, weight: Tensor, kernel: ComputeConfig) -> Any:
+        return fast.prepare_in1(weight, kernel.math_fidelity.value)
+
+    def linear(self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str) -> Tensor:
+        y = fast.matmul(x, weight, out=out, **_how(kernel))
+        return y if bias is None else quantize(y + bias, out)
+
+    def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
+        return fast.matmul(x, y, out=out, **_how(kernel))
+
+    def add(self, x: Tensor, y: Tensor, out: str, onto: Tensor | None = None) -> Tensor:
+        return quantize(x + y if onto is None else onto + (x + y), out)
+
+
+class ExactUnit:
+    """Bit for bit: `numerics.matrix_unit`, with K in blocks and partial results as the matmul kernel has them."""
+
+    def __init__(self, arch: Arch) -> None:
+        self.arch = {Arch.wormhole_b0: "wormhole", Arch.blackhole: "blackhole"}[arch]
+
+    def prepare(self, weight: Tensor, kernel: ComputeConfig) -> Any:
+        # Values of bfp8 and bfp4 are bf16 numbers; the arithmetic depends on values alone.
+        return exact.prepare_in1(weight, kernel.math_fidelity.value)
+
+    def linear(self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str) -> Tensor:
+        return exact.matmul(
+            x,
+            weight,
+            arch=self.arch,
+            in0_block_w=block_width(x.shape[-1]),
+            packer_l1_acc=kernel.packer_l1_acc,
+            out=out,
+            bias=bias,
+            **_how(kernel),
+        )
+
+    def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
+        return exact.matmul(x, y, arch=self.arch, packer_l1_acc=kernel.packer_l1_acc, out=out, **_how(kernel))
+
+    def add(self, x: Tensor, y: Tensor, out: str, onto: Tensor | None = None) -> Tensor:
+        return exact.eltwise(
+            "add",
+            x,
+            y,
+            math_fidelity="HiFi4",
+            fp32_dest_acc_en=False,
+            arch=self.arch,
+            out=out,
+            initial_dst=None if onto is None else onto.contiguous(),
+        )
+
+
+def block_width(depth: int) -> int:
+    """in0_block_w in tiles for a matmul of `depth` elements of K."""
+    tiles = -(-depth // 32)
+    return max(width for width in range(1, LARGEST_BLOCK + 1) if tiles % width == 0)
+
+
+def _how(kernel: ComputeConfig) -> dict[str, Any]:
+    return {"math_fidelity": kernel.math_fidelity.value, "fp32_dest_acc_en": kernel.fp32_dest_acc_en}

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention heads: splitting and merging them, rotary embedding, the KV cache and attention itself."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ....common.errors import ConfigError
+from ....models.spec import ModelSpec
+from ....planning import plans
+from .. import conversions as to_ttnn
+from .decoder_run import DECODE, PREFILL, TILE, over_users
+from .op_settings import Settings
+
+
+class Heads(Settings):
+    """What models.decoder.attention_block asks of its ops between the two projections."""
+
+    def split_heads(self, qkv: Any, spec: ModelSpec) -> tuple[Any, Any, Any]:
+        """bfloat16 q, k and v of a chip's qkv [1, 1, rows, width]: [1, heads, tokens, head_dim] in prefill, in decode
+        [1, users, heads, head_dim] with each user on a core of its own."""
+        import ttnn
+
+        heads = {"num_heads": self.run.split.q_heads(spec), "num_kv_heads": self.run.split.kv_heads(spec)}
+        qkv = self._as(qkv, ttnn.bfloat16, "split_heads")  # rotary embedding takes nothing else
+        if self.run.phase == DECODE:
+            found = self.do(
+                "split_heads",
+                lambda _: ttnn.experimental.nlp_create_qkv_heads_decode(
+                    qkv, **heads, memory_config=ttnn.L1_HEIGHT_SHARDED_MEMORY_CONFIG
+                ),
+            )
+        else:
+            found = self.do(
+                "split_heads",
+                lambda _: ttnn.experimental.nlp_create_qkv_heads(
+                    qkv, **heads, transpose_k_heads=False, memory_config=self._place()
+                ),
+            )
+        q, k, v = found
+        return q, k, v
+
+    def merge_heads(self, attended: Any) -> Any:
+        """[1, 1, rows, width] of what attention gave, width being that of the chip's query heads."""
+        import ttnn
+
+        if self.run.phase == PREFILL:
+            return self.do(
+                "merge_heads",
+                lambda _: ttnn.experimental.nlp_concat_heads(attended, memory_config=self._place()),
+            )
+        users, spec = self.run.rows, self.run.spec
+        spread, more = self._users_to_merge()
+        sharded = self.do("merge_heads shard", lambda _: ttnn.to_memory_config(attended, spread))
+        merged = self.do(
+            "merge_heads",
+            lambda _: ttnn.experimental.nlp_concat_heads_decode(
+                sharded, num_heads=self.run.split.q_heads(spec), **more
+            ),
+        )
+        flat = self._interleaved("merge_heads", merged)
+        width = flat.shape[-1]
+        return ttnn.reshape(flat, [1, 1, users, width], [1, 1, math.ceil(users / TILE) * TILE, width])
+
+    def rope(self, x: Any, cos: Any, sin: Any) -> Any:
+        """x as `split_heads` gave it, rotated by the tables of the run's positions."""
+        import ttnn
+
+        if self.run.phase == DECODE and not x.is_sharded():  # a norm of the heads leaves them interleaved
+            head_dim = self.run.spec.head_dim
+            x = self.do("rope shard", lambda _: ttnn.to_memory_config(x, over_users(self.run, TILE, head_dim)))
+        return self.do(
+            "rope",
+            lambda _: ttnn.experimental.rotary_embedding_llama(
+                x, cos, sin, self.run.transformation, is_decode_mode=self.run.phase == DECODE
+            ),
+        )
+
+    def attention(self, q: Any, k: Any, v: Any, window: int | None) -> Any:
+        """Writes k and v to the layer's cache; returns causal attention over the positions so far, shaped like q.
+
+        Raises ConfigError for a prompt in several chunks whose cache has no pages.
+        """
+        precision, memory = self.config.precision, self.config.memory
+        keys, values = self.run.weights.cache(self.layer, precision.kv_cache, memory.kv_cache_placement)
+        attend = self._attend_one if self.run.phase == DECODE else self._attend_prompt
+        return attend(q, k, v, keys, values, window)
+
+    def _attend_prompt(self, q: Any, k: Any, v: Any, keys: Any, values: Any, window: int | None) -> Any:
+        import ttnn
+
+        k, v = (self._as(x, cache.dtype, "kv") for x, cache in ((k, keys), (v, values)))
+        for new, cache in ((k, keys), (v, values)):
+            if self.run.page_table is None:
+                self.do("fill_cache", lambda _, new=new, cache=cache: ttnn.fill_cache(cache, new, self.run.user))
+            else:
+                table = self.run.page_table if self.run.fill_table is None else self.run.fill_table
+                self.do(
+                    "paged_fill_cache",
+                    lambda _, new=new, cache=cache, table=table: ttnn.experimental.paged_fill_cache(
+                        cache, new, table, batch_idx=0
+                    ),
+                )
+        if self.run.chunk_start:
+            return self._attend_later_chunk(q, keys, values, window)
+        plan, fixed = self._chosen("sdpa", plans.prefill_attention(self.run.rows, self.run.grid))
+        return self.do(
+            "sdpa",
+            lambda tried: ttnn.transformer.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                is_causal=True,
+                scale=self.run.spec.head_dim**-0.5,
+                sliding_window_size=window,
+                program_config=to_ttnn.program_config(tried),
+                compute_kernel_config=self._kernel("sdpa_prefill"),
+                memory_config=self._place(),
+            ),
+            plan,
+            fixed=fixed,
+        )
+
+    def _attend_later_chunk(self, q: Any, keys: Any, values: Any, window: int | None) -> Any:
+        """Attention of a chunk of the prompt over all that the cache holds of it.
+
+        It takes no `scale` that 32 bits do not hold exactly; its default is head_dim ** -0.5 all the same.
+        """
+        import ttnn
+
+        if self.run.page_table is None:
+            raise ConfigError(
+                f"prompts of more than {self.run.rows} tokens need a paged KV cache.", "Set runtime.kv_page_size=32."
+            )
+        plan, fixed = self._chosen("sdpa", plans.prefill_attention(self.run.rows, self.run.grid))
+        return self.do(
+            "sdpa",
+            lambda tried: ttnn.transformer.chunked_scaled_dot_product_attention(
+                q,
+                keys,
+                values,
+                self.run.page_table,
+                self.run.chunk_start,
+                sliding_window_size=window,
+                program_config=to_ttnn.program_config(tried),
+                compute_kernel_config=self._kernel("sdpa_prefill"),
+                memory_config=self._place(),
+            ),
+            plan,
+            fixed=fixed,
+        )
+
+    def _attend_one(self, q: Any, k: Any, v: Any, keys: Any, values: Any, window: int | None) -> Any:
+        import ttnn
+
+        pages = {} if self.run.page_table is None else {"page_table": self.run.page_table}
+        for new, cache in ((k, keys), (v, values)):
+            self.do(
+                "update_cache",
+                lambda _, new=new, cache=cache: ttnn.experimental.paged_update_cache(
+                    cache, new, update_idxs_tensor=self.run.positions, **pages
+                ),
+            )
+        attend = ttnn.transformer.scaled_dot_product_attention_decode
+        table = {}
+        if self.run.page_table is not None:
+            attend = ttnn.transformer.paged_scaled_dot_product_attention_decode
+            table = {"page_table_tensor": self.run.page_table}
+        plan, fixed = self._chosen("sdpa", plans.decode_attention(self.run.grid))
+        return self.do(
+            "sdpa",
+            lambda tried: attend(
+                q,
+                keys,
+                values,
+                **table,
+                cur_pos_tensor=self.run.positions,
+                scale=self.run.spec.head_dim**-0.5,
+                sliding_window_size=window,
+                program_config=to_ttnn.program_config(tried),
+                compute_kernel_config=self._kernel("sdpa_decode"),
+                memory_config=ttnn.L1_MEMORY_CONFIG,
+            ),
+            plan,
+            fixed=fixed,
+        )
+
+    def _users_to_merge(self) -> tuple[Any, dict[str, Any]]:
+        """Where merge_heads wants its input, and what it must be told besides.
+
+        It takes one rectangle of cores, or else wants to be told which cores it may use ("bad optional access").
+        """
+        import ttnn
+
+        heads, depth = self.run.split.q_heads(self.run.spec), self.run.spec.head_dim
+        height, (columns, rows) = math.ceil(heads / TILE) * TILE, self.run.grid
+        if plans.rectangle(self.run.rows, self.run.grid) is not None:
+            return to_ttnn.height_sharded(self.run.rows * height, depth, self.run.rows, self.run.grid), {}
+        all_cores = ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(columns - 1, rows - 1))
+        return over_users(self.run, height, depth), {"sub_core_grids": ttnn.CoreRangeSet({all_cores})}

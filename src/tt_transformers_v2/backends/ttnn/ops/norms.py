@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Root-mean-square norms: on one core row by row, spread over cores, or over the chips that share the hidden size."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ....planning import plans
+from .. import conversions as to_ttnn
+from .decoder_run import PREFILL, TILE
+from .mesh_collectives import Collectives
+
+
+class Norms(Collectives):
+    """`rms_norm` of models.decoder.Ops."""
+
+    def rms_norm(self, x: Any, weight: Any, eps: float) -> Any:
+        """x / rms(x) * weight over the last dimension, all of it where chips share the hidden size."""
+        import ttnn
+
+        kernel, split = self._kernel("norm"), self.run.split
+        of_head = x.shape[-1] == self.run.spec.head_dim
+        if self.run.fractured and not of_head:
+            return self._gather(
+                "rms_norm", self._distributed_norm(x, weight, eps, kernel, split.heads_axis), split.heads_axis
+            )
+        if split.hidden > 1 and not of_head:
+            return self._distributed_norm(x, weight, eps, kernel, split.hidden_axis)
+        if self.run.phase == PREFILL or of_head:
+            flat = self._interleaved("norm", x)
+            return self.do(
+                "rms_norm",
+                lambda _: ttnn.rms_norm(
+                    flat, weight=weight, epsilon=eps, memory_config=self._place(), compute_kernel_config=kernel
+                ),
+            )
+        return self._sharded_norm(x, weight, eps, kernel)
+
+    def _sharded_norm(self, x: Any, weight: Any, eps: float, kernel: Any) -> Any:
+        import ttnn
+
+        rows, width, grid = self._rows(x), x.shape[-1], self.run.grid
+        tiles = width // TILE
+        cores = plans.storage_cores(tiles, grid)
+        columns, grid_rows = plans.core_rectangle(cores, grid)
+        spread = to_ttnn.width_sharded(rows, width, cores, grid)
+        sharded = self.do("rms_norm shard", lambda _: ttnn.to_memory_config(x, spread))
+        program = ttnn.LayerNormShardedMultiCoreProgramConfig(
+            compute_with_storage_grid_size=ttnn.CoreCoord(columns, grid_rows),
+            subblock_w=plans.largest_divisor(tiles // cores, 4),
+            block_h=math.ceil(rows / TILE),
+            block_w=tiles // cores,
+            inplace=False,
+        )
+        return self.do(
+            "rms_norm",
+            lambda _: ttnn.rms_norm(
+                sharded,
+                weight=weight,
+                epsilon=eps,
+                program_config=program,
+                memory_config=spread,
+                compute_kernel_config=kernel,
+            ),
+        )
+
+    def _distributed_norm(self, x: Any, weight: Any, eps: float, kernel: Any, axis: int) -> Any:
+        """Each chip squares its columns; the sums travel along a mesh axis."""
+        import ttnn
+
+        flat = self._interleaved("rms_norm", x)
+        stats = self.do(
+            "rms_norm stats",
+            lambda _: ttnn.rms_norm_pre_all_gather(flat, compute_kernel_config=kernel, dtype=ttnn.bfloat16),
+        )
+        stats = self._gather("rms_norm stats", stats, axis)
+        return self.do(
+            "rms_norm",
+            lambda _: ttnn.rms_norm_post_all_gather(
+                flat,
+                stats,
+                epsilon=eps,
+                weight=weight,
+                memory_config=self._place(),
+                compute_kernel_config=kernel,
+            ),
+        )

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every op looks up: the settings of its layer, where its result goes, and the recorder it runs through."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from ....hardware.enums import Placement
+from ....hardware.schema import DeviceConfig
+from ....planning import plans
+from ....planning.plans import Plan
+from ....planning.typed_programs import typed_fields
+from .. import conversions as to_ttnn
+from .decoder_run import PREFILL, TILE, Run
+
+# Op groups whose compute settings differ by phase.
+_PHASED = ("qkv", "o")
+
+
+class Settings:
+    """One layer's settings on a run."""
+
+    def __init__(self, run: Run, config: DeviceConfig, layer: int = 0) -> None:
+        self.run, self.config, self.layer = run, config, layer
+
+    def do(self, name: str, call: Any, plan: Plan | None = None, *, fixed: bool = False) -> Any:
+        """What the run's recorder makes of `call`. `fixed`: the user chose the plan, so no other may be tried."""
+        return self.run.recorder.run(name, call, plan, fixed=fixed)
+
+    def _kernel(self, op_group: str) -> Any:
+        group = f"{op_group}_{self.run.phase}" if op_group in _PHASED else op_group
+        return to_ttnn.compute_kernel_config(self.config.compute_for(group))
+
+    def _activations(self, op_group: str) -> Any:
+        path = "mlp_activations" if op_group in ("ff1_ff3", "ff2") else "attention_activations"
+        return to_ttnn.dtype(self.config.precision.of(path))
+
+    def _place(self) -> Any:
+        """Prefill's activations are too large for L1 and always lie in DRAM."""
+        placement = Placement.DRAM if self.run.phase == PREFILL else self.config.memory.activations_placement
+        return to_ttnn.memory_config(placement)
+
+    def _elementwise(self, x: Any) -> Any:
+        """Where the result of an elementwise op goes: in decode with use_height_sharding, spread by rows over cores."""
+        if self.run.phase == PREFILL or not self.config.memory.use_height_sharding:
+            return self._place()
+        rows, width = self._rows(x), x.shape[-1]
+        tiles = math.ceil(rows / TILE)
+        return to_ttnn.height_sharded(rows, width, plans.storage_cores(tiles, self.run.grid), self.run.grid)
+
+    def _interleaved(self, what: str, x: Any) -> Any:
+        import ttnn
+
+        if not x.is_sharded():
+            return x
+        return self.do(f"{what} unshard", lambda _: ttnn.to_memory_config(x, self._place()))
+
+    def _as(self, x: Any, dtype: Any, what: str) -> Any:
+        """The tensor in another format, or as it is where it has that."""
+        import ttnn
+
+        return x if x.dtype == dtype else self.do(f"{what} typecast", lambda _: ttnn.typecast(x, dtype))
+
+    def _rows(self, x: Any) -> int:
+        return int(x.shape[-2])
+
+    def _topology(self) -> Any:
+        import ttnn
+
+        whole = self.run.split.chips == self.config.spec.chips
+        return ttnn.Topology.Ring if self.config.spec.topology == "ring" and whole else ttnn.Topology.Linear
+
+    def _chosen(self, op_group: str, plan: Any) -> tuple[Any, bool]:
+        """The plan with the fields the user chose, of those it has in this phase, and whether there were any."""
+        fields = typed_fields(self.run.programs, op_group, self.run.phase, plan)
+        return dataclasses.replace(plan, **fields), bool(fields)

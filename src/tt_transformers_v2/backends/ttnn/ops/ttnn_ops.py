@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""models.decoder.Ops on ttnn: the same decoder, with tensors that live on the chips of a mesh.
+
+Activations are [1, 1, rows, width] per chip: `rows` are a prompt's tokens in prefill, users in decode. Prefill works in
+DRAM; decode where memory.activations_placement says, with activations spread over the cores that a matmul reads from.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .decoder_run import DECODE, PREFILL, Run, Weights
+from .heads import Heads
+from .matmuls import Matmuls
+from .norms import Norms
+
+__all__ = ["DECODE", "PREFILL", "Run", "TtnnOps", "Weights"]
+
+
+class TtnnOps(Matmuls, Norms, Heads):
+    """One layer's settings on a run; `at_layer` gives another's."""
+
+    name = "ttnn"
+
+    def at_layer(self, layer: int) -> TtnnOps:
+        """The same run with the settings and the KV cache of one layer."""
+        return TtnnOps(self.run, self.config.for_layer(layer), layer)
+
+    def matrix(self, weight: Any, tensor_group: str, op_group: str) -> Any:
+        """The weight on the mesh in the format of `tensor_group`; for the LM head a list of its columns in parts."""
+        return self.run.weights.matrix(weight, self.config.precision.of(tensor_group), self.config)
+
+    def vector(self, weight: Any) -> Any:
+        """A norm's weight or a bias on the mesh; rotary tables are there already and come back as they are."""
+        return self.run.weights.vector(weight, fractured=self.run.fractured)
+
+    def embed(self, tokens: Any, table: Any) -> Any:
+        """The hidden state of `tokens`, a uint32 tensor [1, 1, 1, rows]; each chip looks up its columns."""
+        import ttnn
+
+        stored = self.run.weights.table(table, self.config.precision.embedding)
+        rows = self.do(
+            "embedding",
+            lambda _: ttnn.embedding(
+                tokens, stored, layout=ttnn.TILE_LAYOUT, dtype=self._activations("qkv"), memory_config=self._place()
+            ),
+        )
+        rows = ttnn.unsqueeze_to_4D(rows)
+        if self.run.split.heads == 1 or self.run.fractured:
+            return rows
+        return self._gather("embedding", rows, self.run.split.heads_axis)
+
+    def reduce(self, x: Any, half: str) -> Any:
+        """x [1, 1, rows, width] summed over the heads' axis; in prefill on a 1-D mesh a chip keeps its columns only."""
+        if self.run.split.heads == 1:
+            return x
+        return self._sum(half, x, self.run.split.heads_axis, scatter=self.run.fractured)
+
+    def gated(self, gate: Any, up: Any) -> Any:
+        """silu(gate) * up, in the format of the MLP's activations."""
+        import ttnn
+
+        return self.do(
+            "silu_mul",
+            lambda _: ttnn.mul(
+                gate,
+                up,
+                input_tensor_a_activations=[ttnn.UnaryOpType.SILU],
+                dtype=self._activations("ff2"),
+                memory_config=self._elementwise(gate),
+            ),
+        )
+
+    def add(self, x: Any, y: Any) -> Any:
+        """x + y, in the format of the attention path's activations."""
+        import ttnn
+
+        return self.do(
+            "add",
+            lambda _: ttnn.add(x, y, dtype=self._activations("qkv"), memory_config=self._elementwise(x)),
+        )

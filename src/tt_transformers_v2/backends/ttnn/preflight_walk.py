@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A walk through a model's ops on the mesh of a described system: each is asked about, none is run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...config.layers import write_select
+from ...config.model_rules import knobs
+from ...hardware.schema import DeviceConfig
+from ...models.decoder import decoder_layer, final_hidden
+from ...models.spec import ModelSpec
+from ...planning.split import Split
+from .ops.decoder_run import DECODE, PREFILL, TILE, Run, over_users
+from .ops.ttnn_ops import TtnnOps
+from .process.failures import own_words
+from .recording.asking import Asking, Refused, Row
+from .recording.recorder import overflows_l1
+from .weights.shapes_only import ShapesOnly
+
+__all__ = ["Question", "ask", "group_mesh", "lm_head_columns", "over_users", "overflows_l1"]
+
+PHASES = (PREFILL, DECODE)
+Progress = Callable[[str, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is asked of ttnn, for one data-parallel group; the others do the same.
+
+    tokens: of one chunk of a prompt, chunks: how many a prompt is. users: of a decode step. context: tokens that the KV
+    cache holds per user. page: tokens in a page of it, None for a plain cache. programs: op group -> fields of its plan
+    that the user chose.
+    """
+
+    config: DeviceConfig
+    spec: ModelSpec
+    tokens: int
+    users: int
+    context: int
+    page: int | None
+    chunks: int = 1
+    readers_per_bank: int = 1
+    autofit: bool = True
+    programs: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+
+    def rows(self, phase: str) -> int:
+        """Rows of activations: tokens in prefill, users in decode."""
+        return self.tokens if phase == PREFILL else self.users
+
+
+def ask(question: Question, mesh: Any, progress: Progress) -> list[Row]:
+    """A row per op of prefill and decode: embedding, one layer of every kind, final norm and LM head.
+
+    Of a prompt of several chunks the second one's layers are asked about too: their attention is another op. A phase
+    ends at the first op that ttnn refuses with every program tried. `progress` is called with phase, steps done and
+    steps in all.
+    """
+    asking = Asking(mesh, autofit=question.autofit)
+    for phase in PHASES:
+        asking.phase = phase
+        _walk(question, asking, progress)
+        if phase == PREFILL and question.chunks > 1:
+            _walk(question, asking, progress, chunk_start=question.tokens)
+    return asking.rows
+
+
+def group_mesh(whole: Any, config: DeviceConfig, spec: ModelSpec) -> Any:
+    """The chips of one data-parallel group."""
+    import ttnn
+
+    shape = Split.of(config, spec).mesh_shape
+    return whole if list(shape) == list(config.spec.mesh_shape) else whole.create_submesh(ttnn.MeshShape(*shape))
+
+
+def lm_head_columns(config: DeviceConfig, spec: ModelSpec) -> int:
+    """The most columns of the LM head in one matmul, as tt_transformers cuts it (conf/rules/knobs.yaml)."""
+    known = knobs(config, spec)
+    if "lm_head_max_columns_per_device" in known:
+        return int(known["lm_head_max_columns_per_device"])
+    return int(known["lm_head_max_columns_per_core"]) * 32
+
+
+def kinds(config: DeviceConfig, num_layers: int) -> list[tuple[DeviceConfig, str]]:
+    """The layers' configurations, and which layers have each."""
+    by_id: dict[int, list[int]] = {}
+    for layer in range(num_layers):
+        by_id.setdefault(id(config.for_layer(layer)), []).append(layer)
+    return [(config.for_layer(layers[0]), write_select(layers)) for layers in by_id.values()]
+
+
+def _walk(question: Question, asking: Asking, progress: Progress, chunk_start: int = 0) -> None:
+    """One phase, or a later chunk of a prompt."""
+    try:
+        _Walk(question, asking, progress, chunk_start).through()
+    except Refused:
+        return
+    except RuntimeError as error:  # a weight, a cache or a table that ttnn could not place
+        asking.note_failure("placing tensors", own_words(str(error)))
+
+
+class _Walk:
+    """One phase of a question."""
+
+    def __init__(self, question: Question, asking: Asking, progress: Progress, chunk_start: int) -> None:
+        self.config, self.spec, self.asking = question.config, question.spec, asking
+        self.kinds = kinds(self.config, self.spec.num_layers)
+        self.steps, self.done, self.progress = len(self.kinds) + 2, 0, progress
+        asking.part = "tables"
+        self.run, self.weights = _run(question, asking, chunk_start)
+
+    def through(self) -> None:
+        ops = TtnnOps(self.run, self.config)
+        self._begin("embedding")
+        x = ops.embed(self.weights.tokens(self.run.rows), "embedding")
+        cos, sin = _tables(self.run)
+        y = None
+        for own, layers in self.kinds:
+            self._begin(f"layer {layers}, chunk 2" if self.run.chunk_start else f"layer {layers}")
+            del y  # the output of another kind of layer would take L1
+            layer = TtnnOps(self.run, own)
+            y = decoder_layer(layer, self.spec, self.weights, x, cos, sin)  # type: ignore[arg-type]
+        if self.run.chunk_start:
+            return
+        self._begin("LM head")
+        del x
+        normed = final_hidden(ops, self.spec, _Named(), y)  # type: ignore[arg-type]
+        del y
+        if self.run.phase == PREFILL:
+            normed = _last_tile(ops, normed)
+        ops.linear(normed, ops.matrix("lm_head", "lm_head", "lm_head"), None, "lm_head")
+        self.progress(self.run.phase, self.steps, self.steps)
+
+    def _begin(self, part: str) -> None:
+        self.asking.part = part
+        self.progress(self.run.phase, self.done, self.steps)
+        self.done += 1
+
+
+def _run(question: Question, asking: Asking, chunk_start: int) -> tuple[Run, ShapesOnly]:
+    config, spec, mesh, phase = question.config, question.spec, asking.mesh, asking.phase
+    split, columns = Split.of(config, spec), lm_head_columns(config, spec)
+    weights = ShapesOnly(
+        spec,
+        split,
+        mesh,
+        users=question.users,
+        context=question.context,
+        page=question.page,
+        lm_head_columns=columns,
+    )
+    users = question.users if phase == DECODE else 1  # a prompt is one user's
+    pages = chunk_pages = None
+    if question.page is not None:
+        pages = weights.integers([users, math.ceil(question.context / question.page)])
+        chunk_pages = weights.integers([users, math.ceil(question.tokens / question.page)])
+    run = Run(
+        spec=spec,
+        split=split,
+        mesh=mesh,
+        weights=weights,
+        recorder=asking,
+        phase=phase,
+        rows=question.rows(phase),
+        context=question.context,
+        grid=(config.spec.grid[0], config.spec.grid[1]),
+        positions=weights.integers([question.users]),
+        page_table=pages,
+        fill_table=chunk_pages,
+        chunk_start=chunk_start,
+        readers_per_bank=question.readers_per_bank,
+        row_limit=knobs(config, spec).get("prefill_len_cutoff", 1024),
+        lm_head_columns=columns,
+        programs=question.programs,
+    )
+    return dataclasses.replace(run, transformation=_transformation(run)), weights
+
+
+class _Named:
+    """A weight source whose tensors are their names."""
+
+    def tensor(self, name: str, layer: int | None = None) -> str:
+        return name
+
+
+def _last_tile(ops: TtnnOps, x: Any) -> Any:
+    """The rows of the last tokens, which are all that the LM head needs of a prompt."""
+    import ttnn
+
+    rows, width = x.shape[-2], x.shape[-1]
+    return ops.do("last tile", lambda _: ttnn.slice(x, [0, 0, rows - TILE, 0], [1, 1, rows, width]))
+
+
+def _tables(run: Run) -> tuple[Any, Any]:
+    """Rotary tables: a row per token in prefill, a core per user in decode."""
+    import ttnn
+
+    depth = run.spec.head_dim
+
+    def table(shape: list[int], place: Any) -> Any:
+        return ttnn.empty(shape, ttnn.bfloat16, ttnn.TILE_LAYOUT, run.mesh, place)
+
+    if run.phase == PREFILL:
+        shape, place = [1, 1, run.rows, depth], ttnn.DRAM_MEMORY_CONFIG
+    else:
+        shape, place = [1, run.rows, 1, depth], over_users(run, TILE, depth)
+    return table(shape, place), table(shape, place)
+
+
+def _transformation(run: Run) -> Any:
+    import ttnn
+
+    if run.phase == PREFILL:
+        shape, place = [1, 1, TILE, TILE], ttnn.DRAM_MEMORY_CONFIG
+    else:
+        shape, place = [1, 1, run.rows * TILE, TILE], over_users(run, TILE, TILE)
+    return ttnn.empty(shape, ttnn.bfloat16, ttnn.TILE_LAYOUT, run.mesh, place)

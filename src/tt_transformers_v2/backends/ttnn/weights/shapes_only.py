@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model's tensors on a mesh with the right shapes, formats and places and nothing in them: to ask, not to run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ....common.errors import ConfigError
+from ....hardware.enums import DataFormat, Placement
+from ....hardware.schema import DeviceConfig
+from ....models.spec import ModelSpec
+from ....planning.split import Split
+from .. import conversions as to_ttnn
+
+TILE = 32
+
+
+class ShapesOnly:
+    """ops.Weights whose handles are canonical tensor names."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        split: Split,
+        mesh: Any,
+        *,
+        users: int,
+        context: int,
+        page: int | None,
+        lm_head_columns: int,
+    ) -> None:
+        """`page` is the number of tokens in a page of a paged cache, None for a plain one."""
+        self.spec, self.split, self.mesh = spec, split, mesh
+        self.users, self.context, self.page = users, context, page
+        self.lm_head_columns = lm_head_columns
+        self._made: dict[Any, Any] = {}
+
+    def __getitem__(self, name: str) -> str:
+        """The handle of a tensor: what a layer's weights give the decoder."""
+        return name
+
+    def matrix(self, handle: str, data_format: DataFormat, config: DeviceConfig) -> Any:
+        inputs, outputs = self.split.matrices(self.spec)[handle]
+        if handle != "lm_head":
+            return self._matrix(handle, inputs, outputs, data_format, config)
+        parts = lm_head_parts(outputs, self.lm_head_columns)
+        return [self._matrix(f"lm_head {i}", inputs, width, data_format, config) for i, width in enumerate(parts)]
+
+    def vector(self, handle: Any, *, fractured: bool) -> Any:
+        """Norm weights and biases by name; what is on the mesh already stays as it is."""
+        if not isinstance(handle, str):
+            return handle
+        if handle == "bqkv":
+            return self._empty(handle, [1, 1, 1, self.split.matrices(self.spec)["wqkv"][1]])
+        width = self.split.hidden_dim(self.spec) // (self.split.heads if fractured else 1)
+        if handle in ("q_norm", "k_norm"):
+            width = self.spec.head_dim
+        return self._rows(f"{handle} {width}", [1, 1, math.ceil(width / TILE), TILE])
+
+    def table(self, handle: str, data_format: DataFormat) -> Any:
+        columns = math.ceil(self.split.hidden_dim(self.spec) / self.split.heads)
+        if data_format is not DataFormat.BF16:
+            raise ConfigError(f"ttnn looks rows up in bfloat16 only, not {data_format.ttnn_name}.", "Use BF16.")
+        return self._rows(handle, [1, 1, self.spec.vocab_size, columns])
+
+    def cache(self, layer: int, data_format: DataFormat, placement: Placement) -> tuple[Any, Any]:
+        heads, depth = self.split.kv_heads(self.spec), self.spec.head_dim
+        blocks, tokens = self.users, math.ceil(self.context / TILE) * TILE
+        if self.page is not None:
+            blocks, tokens = self.users * math.ceil(self.context / self.page), self.page
+        made = [
+            self._empty((side, data_format, placement), [blocks, heads, tokens, depth], data_format, placement)
+            for side in ("keys", "values")
+        ]
+        return made[0], made[1]
+
+    def tokens(self, count: int) -> Any:
+        """A uint32 tensor [1, 1, 1, count] in DRAM, in the place of `count` token ids."""
+        import ttnn
+
+        return ttnn.empty([1, 1, 1, count], ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT, self.mesh, ttnn.DRAM_MEMORY_CONFIG)
+
+    def integers(self, shape: list[int]) -> Any:
+        """An int32 tensor of `shape` in DRAM, in the place of positions or a page table."""
+        import ttnn
+
+        return ttnn.empty(shape, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT, self.mesh, ttnn.DRAM_MEMORY_CONFIG)
+
+    def _matrix(self, key: str, inputs: int, outputs: int, data_format: DataFormat, config: DeviceConfig) -> Any:
+        import ttnn
+
+        place = to_ttnn.weight_memory_config(config.memory, config.spec, inputs, outputs)
+        return self._once(
+            (key, data_format, config.memory.weights_placement),
+            lambda: ttnn.empty([1, 1, inputs, outputs], to_ttnn.dtype(data_format), ttnn.TILE_LAYOUT, self.mesh, place),
+        )
+
+    def _empty(
+        self,
+        key: Any,
+        shape: list[int],
+        data_format: DataFormat = DataFormat.BF16,
+        placement: Placement = Placement.DRAM,
+    ) -> Any:
+        import ttnn
+
+        place = to_ttnn.memory_config(placement)
+        return self._once(
+            key, lambda: ttnn.empty(shape, to_ttnn.dtype(data_format), ttnn.TILE_LAYOUT, self.mesh, place)
+        )
+
+    def _rows(self, key: str, shape: list[int]) -> Any:
+        import ttnn
+
+        return self._once(
+            key, lambda: ttnn.empty(shape, ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT, self.mesh, ttnn.DRAM_MEMORY_CONFIG)
+        )
+
+    def _once(self, key: Any, make: Any) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+def lm_head_parts(outputs: int, most: int) -> list[int]:
+    """The widths of the matmuls that the LM head of a chip is cut into: alike, in whole tiles, of at most `most`."""
+    count = math.ceil(outputs / most)
+    width = math.ceil(outputs / (count * TILE)) * TILE
+    widths = [width] * (outputs // width)
+    return widths + ([outputs - sum(widths)] if sum(widths) < outputs else [])

@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fits the few free constants of the performance model to measured rows, and leaves alone what those cannot tell.
+
+Decode constants are fitted to tokens/s/user, then prefill constants to TTFT, for each architecture by itself. The
+residual is log(predicted / measured); a soft-L1 loss keeps single odd rows from pulling.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean
+from typing import Any
+
+from ..common.errors import ConfigError, did_you_mean
+from ..config.resolve import Experiment
+from ..hardware.enums import Arch
+from ..perf.calibration import ArchCalibration, Calibration
+from ..perf.confidence import PHASES
+from ..perf.measurements import MeasuredRow
+from ..perf.prediction import confidence_rules
+from ..perf.roofline import predict_performance
+from .least_squares import Matrix, Vector, derivatives, length, minimise, remainder
+from .measured_rows import RowPredictor, resolve_rows
+from .validation import fitted_models
+
+NOISE = 0.05  # repeatability of a measurement, and where the loss turns from quadratic to linear
+LEAST_ROWS = 3  # by architecture and phase
+_WORST_ERROR = 0.5  # a constant counts as identified when its standard error is at most this share of it
+_TINY = 1e-6  # change of the residuals below which no row depends on a constant
+
+
+@dataclass(frozen=True)
+class Free:
+    """A constant that can be fitted: from which measurements, its usual size (in its own unit) and its bounds."""
+
+    phase: str
+    usual: float
+    lower: float = 0.0
+    upper: float = math.inf
+
+
+# In order of priority: where rows cannot tell two constants apart, the first is fitted and the other kept.
+FREE: dict[str, Free] = {
+    "token_overhead_ms": Free("decode", 5.0),
+    "layer_overhead_us": Free("decode", 100.0),
+    "reader_cycles_per_tile": Free("decode", 16.0),
+    "user_overhead_us": Free("decode", 200.0),
+    "sdpa_decode_us_per_64k": Free("decode", 250.0),
+    "group_overhead_ms": Free("decode", 0.5),
+    "layer_overhead_2d_us": Free("decode", 500.0),
+    "dram_efficiency": Free("decode", 0.9, 0.05, 1.0),
+    "topk_32k_ms": Free("decode", 3.0),
+    "topk_64k_ms": Free("decode", 20.0),
+    "prefill_layer_overhead_us": Free("prefill", 1000.0),
+    "softmax_elements_per_cycle": Free("prefill", 1.5, 0.01),
+    "matmul_half_rows": Free("prefill", 150.0),
+    "prefill_user_overhead_ms": Free("prefill", 0.5),
+    "prefill_chip_overhead_us": Free("prefill", 70.0),
+    "matmul_efficiency": Free("prefill", 0.5, 0.05, 1.0),
+    "dram_efficiency_interleaved": Free("prefill", 0.66, 0.05, 1.0),
+}
+# Fitted unless others are asked for: what silicon alone decides comes from microbenchmarks.
+DEFAULT_CONSTANTS = (
+    "token_overhead_ms",
+    "layer_overhead_us",
+    "reader_cycles_per_tile",
+    "user_overhead_us",
+    "sdpa_decode_us_per_64k",
+    "group_overhead_ms",
+    "layer_overhead_2d_us",
+    "prefill_layer_overhead_us",
+    "softmax_elements_per_cycle",
+    "matmul_half_rows",
+    "prefill_user_overhead_ms",
+    "prefill_chip_overhead_us",
+)
+
+
+@dataclass(frozen=True)
+class PhaseErrors:
+    """Mean absolute error in percent of an architecture's rows, with the constants before the fit and after it."""
+
+    arch: Arch
+    phase: str
+    split: str
+    rows: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Refit:
+    """What a fit found.
+
+    values: fitted constants by architecture, in their own units, rounded to three digits. kept: those that stayed as
+    they were, with the reason. rows, sources: how many rows gave the constants and where those came from, by phase.
+    left_out: rows without a flag that were not used because they are of other releases, by phase.
+    """
+
+    models: tuple[str, ...]
+    values: dict[Arch, dict[str, float]] = field(default_factory=dict)
+    kept: dict[Arch, dict[str, str]] = field(default_factory=dict)
+    errors: list[PhaseErrors] = field(default_factory=list)
+    rows: dict[tuple[Arch, str], int] = field(default_factory=dict)
+    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A row that can be predicted, and its measurement for one phase (tokens/s/user, or ms)."""
+
+    row: MeasuredRow
+    experiment: Experiment
+    phase: str
+    measured: float
+
+    def residual(self, constants: ArchCalibration) -> float:
+        """log(predicted / measured) with `constants`; the switches of the row's own runtime are kept."""
+        switches = self.experiment.config.runtime.constants()
+        own = dataclasses.replace(constants, **switches) if switches else constants
+        arch = self.experiment.hardware.spec.chip.arch
+        speed = predict_performance(
+            self.experiment.hardware,
+            self.experiment.spec,
+            Calibration("refit", "", {arch: own}),
+            prompt_length=self.row.seq,
+            batch=self.row.batch,
+            context=self.experiment.context,
+        )
+        predicted = speed.decode_tokens_per_s_per_user if self.phase == "decode" else speed.ttft_ms
+        return math.log(predicted / self.measured)
+
+    @property
+    def two_d(self) -> bool:
+        return self.row.tensor_parallel > max(self.experiment.hardware.spec.mesh_shape)
+
+
+# Why no row can tell a constant, asked before any arithmetic: a reason, or "".
+_Question = Callable[[Sequence[_Point]], str]
+_OBVIOUS: dict[str, _Question] = {
+    "user_overhead_us": lambda points: _same_everywhere("users", {p.row.batch for p in points}),
+    "prefill_user_overhead_ms": lambda points: _same_everywhere("users", {p.row.batch for p in points}),
+    "sdpa_decode_us_per_64k": lambda points: _same_everywhere("tokens of context", {p.row.seq for p in points}),
+    "softmax_elements_per_cycle": lambda points: _same_everywhere("tokens of prompt", {p.row.seq for p in points}),
+    "group_overhead_ms": lambda points: (
+        "" if any(p.row.data_parallel > 1 for p in points) else "no row has more than one data-parallel group"
+    ),
+    "layer_overhead_2d_us": lambda points: "" if any(p.two_d for p in points) else "no row is of a 2-D mesh",
+    "prefill_chip_overhead_us": lambda points: _same_everywhere(
+        "tensor-parallel chips", {p.row.tensor_parallel for p in points}
+    ),
+}
+
+
+def _same_everywhere(what: str, seen: set[int]) -> str:
+    return "" if len(seen) > 1 else f"every row has the same number of {what}"
+
+
+def refit(
+    rows: Iterable[MeasuredRow],
+    calibration_data: Mapping[str, Any],
+    constants: Sequence[str] | None = None,
+    fit_models: Sequence[str] | None = None,
+) -> Refit:
+    """Fits `constants` (default DEFAULT_CONSTANTS) of a calibration to measured rows without a flag.
+
+    `calibration_data` is plain data as in conf/calibration. `fit_models`: models whose rows are fitted, the others
+    check; by default those of conf/measurements/split.yaml that the rows have, or all where they have none of these.
+    Rows of the releases that the calibration describes are preferred: others are used only where there are no such
+    rows. Raises ConfigError for unknown constants and models, and when nothing can be fitted.
+    """
+    calibration = Calibration.from_dict(calibration_data)
+    wanted = _wanted(constants)
+    points, left_out = _points(rows, calibration)
+    models = _models(points, fit_models)
+    found = Refit(models, left_out=left_out)
+    chosen = {name.casefold() for name in models}
+    for arch, own in calibration.archs.items():
+        _refit_arch(found, arch, own, [p for p in points if _arch(p) is arch], chosen, wanted)
+    if not any(found.values.values()):
+        raise ConfigError(_nothing_fitted(found))
+    for phase in PHASES:
+        fitted = [a for a, values in found.values.items() if any(FREE[name].phase == phase for name in values)]
+        used = (p.row.source for p in points if p.phase == phase and _is_fitted(p, chosen) and _arch(p) in fitted)
+        found.sources[phase] = tuple(dict.fromkeys(used))
+    return found
+
+
+def _wanted(constants: Sequence[str] | None) -> list[str]:
+    for name in constants or ():
+        if name not in FREE:
+            raise ConfigError(f"no constant {name!r} can be fitted.", did_you_mean(name, FREE))
+    return [name for name in FREE if name in (DEFAULT_CONSTANTS if constants is None else constants)]
+
+
+def _points(rows: Iterable[MeasuredRow], calibration: Calibration) -> tuple[list[_Point], dict[str, int]]:
+    """What can be fitted or checked, and by phase how many rows of other releases were left out."""
+    predictor, rules = RowPredictor(calibration), confidence_rules(calibration)
+    predicted = [predictor.predict(own) for own in resolve_rows(row for row in rows if not row.flag)]
+    points, left_out = [], {}
+    for phase in PHASES:
+        own = []
+        for each in predicted:
+            measured = each.row.tokens_per_s_per_user if phase == "decode" else each.row.ttft_ms
+            if each.prediction is not None and each.experiment is not None and measured is not None:
+                own.append(_Point(each.row, each.experiment, phase, measured))
+        covered = [point for point in own if rules.covers(point.row.source, phase)]
+        left_out[phase] = len(own) - len(covered) if covered else 0
+        points += covered or own
+    return points, left_out
+
+
+def _models(points: Sequence[_Point], asked: Sequence[str] | None) -> tuple[str, ...]:
+    present = {point.row.model.casefold(): point.row.model for point in points}
+    if asked is None:
+        found = [present[name.casefold()] for name in fitted_models() if name.casefold() in present]
+        return tuple(found or present.values())
+    for name in asked:
+        if name.casefold() not in present:
+            raise ConfigError(f"no row of {name!r} can be fitted.", did_you_mean(name, present.values()))
+    return tuple(present[name.casefold()] for name in asked)
+
+
+def _arch(point: _Point) -> Arch:
+    arch: Arch = point.experiment.hardware.spec.chip.arch
+    return arch
+
+
+def _is_fitted(point: _Point, models: set[str]) -> bool:
+    return point.row.model.casefold() in models
+
+
+def _refit_arch(
+    found: Refit, arch: Arch, before: ArchCalibration, points: list[_Point], models: set[str], wanted: list[str]
+) -> None:
+    """Adds what the points of one architecture give to `found`; decode first, because TTFT holds the host's part."""
+    values, kept = found.values.setdefault(arch, {}), found.kept.setdefault(arch, {})
+    after = before
+    for phase in PHASES:
+        names = [name for name in wanted if FREE[name].phase == phase]
+        own = [point for point in points if point.phase == phase and _is_fitted(point, models)]
+        fit = _Fit(after, own, names)
+        after = fit.run()
+        values |= {name: getattr(after, name) for name in fit.fitted}
+        kept |= fit.kept
+        found.rows[arch, phase] = len(own)
+    for phase in PHASES:
+        for split in ("fitted", "check"):
+            same = [p for p in points if p.phase == phase and _is_fitted(p, models) == (split == "fitted")]
+            if same:
+                found.errors.append(PhaseErrors(arch, phase, split, len(same), _mape(same, before), _mape(same, after)))
+
+
+def _mape(points: Sequence[_Point], constants: ArchCalibration) -> float:
+    return mean(abs(math.exp(point.residual(constants)) - 1) for point in points) * 100
+
+
+@dataclass
+class _Fit:
+    """One phase of one architecture."""
+
+    constants: ArchCalibration
+    points: list[_Point]
+    names: list[str]
+    fitted: list[str] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> ArchCalibration:
+        """The constants after the fit, rounded."""
+        if len(self.points) < LEAST_ROWS:
+            count = len(self.points)
+            have = (
+                f"only {count} row{'s' * (count > 1)} of this architecture" if count else "no row of this architecture"
+            )
+            self.kept = dict.fromkeys(self.names, f"{have}; at least {LEAST_ROWS} are needed")
+            return self.constants
+        at = self.constants
+        # What the slower of two ways hides at the old constants may show at the new ones.
+        for _ in range(3):
+            known = self._identified(at)
+            if set(known) <= set(self.fitted):
+                break
+            self.fitted = [name for name in self.names if name in {*known, *self.fitted}]
+            at = self._minimised(at)
+        self.kept = {name: reason for name, reason in self.kept.items() if name not in self.fitted}
+        return _with(at, self.fitted, [_rounded(getattr(at, name)) for name in self.fitted])
+
+    def _identified(self, at: ArchCalibration) -> list[str]:
+        """The constants that the rows can tell, by priority; fills `kept` with why not for the others.
+
+        A constant is told when a row's noise moves it by less than _WORST_ERROR of itself, whatever the constants
+        before it are.
+        """
+        self.kept = {}
+        known: list[str] = []
+        candidates: list[str] = []
+        basis: Matrix = []
+        for name in self.names:
+            reason = _OBVIOUS[name](self.points) if name in _OBVIOUS else ""
+            if reason:
+                self.kept[name] = reason
+            else:
+                candidates.append(name)
+        for name, column in zip(candidates, self._columns(at, candidates), strict=True):
+            left = remainder(column, basis)
+            if length(column) < _TINY:
+                self.kept[name] = "no row depends on it"
+            elif len(known) >= len(self.points) // 2:
+                self.kept[name] = f"{len(self.points)} rows are too few for another constant"
+            elif length(left) * _WORST_ERROR < NOISE:
+                self.kept[name] = "the rows hardly depend on it, or cannot tell it from the constants before it"
+            else:
+                known.append(name)
+                basis.append([x / length(left) for x in left])
+        return known
+
+    def _columns(self, at: ArchCalibration, names: list[str]) -> Matrix:
+        start = [getattr(at, name) for name in names]
+        residuals = self._residuals(at, names)
+        upper = [FREE[name].upper for name in names]
+        return derivatives(residuals, start, residuals(start), upper, _sizes(at, names))
+
+    def _residuals(self, at: ArchCalibration, names: list[str]) -> Callable[[Vector], Vector]:
+        def residuals(values: Vector) -> Vector:
+            constants = _with(at, names, values)
+            return [point.residual(constants) for point in self.points]
+
+        return residuals
+
+    def _minimised(self, at: ArchCalibration) -> ArchCalibration:
+        names = self.fitted
+        solution = minimise(
+            self._residuals(at, names),
+            [getattr(at, name) for name in names],
+            [FREE[name].lower for name in names],
+            [FREE[name].upper for name in names],
+            scale=NOISE,
+            sizes=_sizes(at, names),
+        )
+        return _with(at, names, solution)
+
+
+def _with(at: ArchCalibration, names: Sequence[str], values: Sequence[float]) -> ArchCalibration:
+    changed: dict[str, Any] = dict(zip(names, values, strict=True))
+    return dataclasses.replace(at, **changed)
+
+
+def _sizes(at: ArchCalibration, names: Sequence[str]) -> Vector:
+    """The magnitude of each constant; one that is near zero is taken at its usual size."""
+    return [max(getattr(at, name), FREE[name].usual / 10) for name in names]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _nothing_fitted(found: Refit) -> str:
+    reasons = (f"{arch}: {name}: {why}" for arch, kept in found.kept.items() for name, why in list(kept.items())[:2])
+    return "these rows are too few, or too alike, to fit any constant (" + "; ".join(reasons) + ")."

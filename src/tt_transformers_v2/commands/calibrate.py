@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command scripts/calibrate.py. Exit codes: 0 done, 2 the user's mistake."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..calibrate.calibration_file import calibration_text, refitted_data
+from ..calibrate.measured_rows import calibration_data
+from ..calibrate.refit import FREE, Refit, refit
+from ..common.command_names import command
+from ..common.errors import ConfigError
+from ..common.files import write_atomically
+from ..perf.measurements import read_points
+from .command_line import CommandParser, run_command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line `arguments` (default: the process's own) and returns the exit code."""
+    return run_command(lambda given: _calibrate(_parser().read(given)), arguments)
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    out, points = Path(options.out), Path(options.points)
+    if out.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"--out {out} must end in .yaml.")
+    if out.exists() and not options.force:
+        raise ConfigError(f"{out} exists.", "Add --force to replace it, or choose another --out.")
+    base = calibration_data(options.base)
+    found = refit(read_points(points), base, _names(options.constants), _names(options.fit))
+    data = refitted_data(base, found, name=out.stem, points=points.name, today=datetime.date.today())
+    write_atomically(out, calibration_text(data), hint="Choose another --out.")
+    print("\n".join(_report(base, found)))
+    print(f"\nwrote {out}; compare it row by row with:")
+    fitted = f" --fit '{','.join(found.models)}'"
+    print(f"  {command('validate_predictions')} --points {points} --calibration {out}{fitted}")
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _report(base: Mapping[str, Any], found: Refit) -> list[str]:
+    lines = [f"fitted to rows of {', '.join(found.models)}; the others check"]
+    for phase, count in found.left_out.items():
+        if count:
+            lines.append(f"{phase}: {count} rows of other releases than the calibration's left out")
+    for arch, values in found.values.items():
+        lines += ["", str(arch)]
+        for name, value in values.items():
+            entry = base[arch.value][name]
+            lines.append(f"  {name:26} {float(entry['value']):8g} -> {value:<8g} {entry['unit']}")
+        lines += _kept_lines(found.kept[arch])
+        for errors in (errors for errors in found.errors if errors.arch is arch):
+            quantity = "tokens/s/user" if errors.phase == "decode" else "TTFT"
+            lines.append(
+                f"  mean error of {quantity} on {errors.rows} {errors.split} rows: "
+                f"{errors.before:.1f} % -> {errors.after:.1f} %"
+            )
+    return lines
+
+
+def _kept_lines(kept: Mapping[str, str]) -> list[str]:
+    """Constants with the same reason on one line."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in kept.items():
+        by_reason.setdefault(reason, []).append(name)
+    return [f"  kept {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "calibrate",
+        description="Refits the constants that measured rows can tell, and writes a complete calibration file.",
+        epilog=f"Constants that can be fitted: {', '.join(FREE)}.",
+    )
+    parser.add_argument("--points", required=True, metavar="FILE.csv", help="measured rows; see conf/measurements")
+    parser.add_argument("--out", required=True, metavar="FILE.yaml", help="the calibration file to write")
+    parser.add_argument(
+        "--base", metavar="NAME|FILE.yaml", help="constants to begin with (default: conf/config.yaml's)"
+    )
+    parser.add_argument("--constants", metavar="NAME,...", help="constants to fit (default: those software decides)")
+    parser.add_argument("--fit", metavar="MODEL,...", help="models to fit, the others check (default: split.yaml's)")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    return parser

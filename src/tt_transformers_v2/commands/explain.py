@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where every value of a configuration comes from, and what differs between two: scripts/explain.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..common.terminal import console
+from ..config.composition import compose_with_origins
+from ..config.model_rules import knobs
+from ..config.overrides import check_overrides
+from ..config.precedence import governed_by
+from ..config.quick_composition import Composed
+from ..config.resolve import Experiment, resolve
+from ..config.rule_lines import effect_lines
+from ..hardware.schema import OP_GROUP_PARENTS, TENSOR_GROUP_PARENTS
+from ..run.this_machine import name_this_machine
+from .command_line import CommandParser, run_command
+
+ABOUT = """Prints every value of a configuration with its origin (file, rule, or what you typed) and the findings
+about it; with --against, only what differs between two configurations."""
+# Prose and what only the machine's facts repeat; --cfg job prints those.
+_HIDDEN = ("calibration", "layers")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One resolved value: dotted path, JSON value, origin in words."""
+
+    path: str
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A resolved experiment and every value of it with its origin."""
+
+    experiment: Experiment
+    values: list[Explained]
+
+
+def explain(overrides: Sequence[str]) -> Explanation:
+    """Resolves checked or unchecked `overrides` and traces every value. Raises ConfigError."""
+    checked = check_overrides(name_this_machine(overrides))
+    composed = compose_with_origins(checked.texts)
+    given = dict(_leaves(composed.tree))
+    experiment = resolve(composed.tree, checked.typed)
+    trace = _Trace(experiment, composed, given, checked.typed)
+    values = [Explained(path, value, trace.origin(path)) for path, value in _leaves(experiment.to_dict())]
+    return Explanation(experiment, [v for v in values if not v.path.startswith(_HIDDEN)])
+
+
+@dataclass
+class _Trace:
+    """What is needed to say where a value came from; `given` are the composed values before anything was resolved."""
+
+    experiment: Experiment
+    composed: Composed
+    given: Mapping[str, Any]
+    typed: set[str]
+
+    def origin(self, path: str) -> str:
+        for effect in self.experiment.effects:
+            if effect.path == path and effect.overruled_by is None:
+                return f"rule {effect.rule}"
+        if path in self.typed:
+            return "you typed it"
+        governor = governed_by(path, self.typed)
+        if governor is not None:
+            return f"you typed {governor}"
+        parent = _parent(path)
+        if self.given.get(path) is None and parent is not None:
+            return f"inherits {parent} ({self.origin(parent)})"
+        if path in self.composed.origins:
+            return f"conf/{self.composed.origins[path]}"
+        return self._derived(path)
+
+    def _derived(self, path: str) -> str:
+        by_rule = [effect for effect in self.experiment.effects if path.startswith(effect.path)]
+        if by_rule:
+            return f"rule {by_rule[-1].rule}"
+        if path.startswith("model.") and self.experiment.config.model.path:
+            return self.experiment.config.model.path
+        return "default" if path.split(".")[0] != "model" else "computed from the shape"
+
+
+def _parent(path: str) -> str | None:
+    """The coarser path a value inherits from when nothing sets it."""
+    parts = path.split(".")
+    if parts[0] == "precision" and parts[-1] in TENSOR_GROUP_PARENTS:
+        return f"precision.{TENSOR_GROUP_PARENTS[parts[-1]]}"
+    if parts[0] == "compute" and len(parts) == 3 and parts[1] in OP_GROUP_PARENTS:
+        return f"compute.{OP_GROUP_PARENTS[parts[1]]}.{parts[2]}"
+    return None
+
+
+def _leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(tree, Mapping) or not tree:
+        return [(path, tree)]
+    return [leaf for key, value in tree.items() for leaf in _leaves(value, f"{path}.{key}" if path else str(key))]
+
+
+def differences(one: Explanation, other: Explanation) -> list[tuple[str, Explained | None, Explained | None]]:
+    """(path, in one, in the other) of every value that is not equal.
+
+    Per-layer entries count as one value; a value that inherits from one that is listed is left out.
+    """
+    first = {value.path: value for value in [*one.values, _layers(one)]}
+    second = {value.path: value for value in [*other.values, _layers(other)]}
+    differing = {
+        path: (first.get(path), second.get(path))
+        for path in dict.fromkeys([*first, *second])
+        if path not in first or path not in second or first[path].value != second[path].value
+    }
+    return [(path, *pair) for path, pair in differing.items() if not _follows(path, pair, differing)]
+
+
+def _follows(path: str, pair: tuple[Explained | None, Explained | None], listed: Mapping[str, Any]) -> bool:
+    """Whether a difference is that of the coarser path both sides inherit from."""
+    inherited = all(side is not None and side.origin.startswith(("inherits", "you typed ")) for side in pair)
+    return inherited and _parent(path) in listed
+
+
+def _layers(explanation: Explanation) -> Explained:
+    experiment = explanation.experiment
+    origins = dict.fromkeys(f"rule {entry.origin}" if entry.origin else "you typed it" for entry in experiment.layers)
+    return Explained("layers", experiment.layer_differences(), ", ".join(origins) or "none")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    return run_command(_main, arguments)
+
+
+def _main(given: list[str]) -> None:
+    parser = CommandParser(
+        "explain",
+        usage="%(prog)s [GROUP=OPTION ...] [KEY=VALUE ...] [--against OVERRIDE ...]",
+        description=ABOUT,
+    )
+    parser.takes_overrides()
+    parser.add_argument("--against", nargs="*", metavar="OVERRIDE", help="only what differs from these overrides")
+    options = parser.read(given)
+    if options.against is None:
+        _print_explanation(explain(options.overrides))
+    else:
+        _print_differences(explain(options.overrides), explain(options.against))
+
+
+def _print_explanation(explanation: Explanation) -> None:
+    experiment, out = explanation.experiment, console()
+    for value in [*explanation.values, _layers(explanation)]:
+        out.print(f"{value.path:38} {_shown(value.value):18} [dim]{value.origin}[/]")
+    if known := knobs(experiment.hardware, experiment.spec):
+        out.print("[bold]tt_transformers' numeric choices here[/]", "; ".join(f"{k} {v}" for k, v in known.items()))
+    for line in effect_lines(experiment.effects):
+        out.print(line)
+    for finding in experiment.findings:
+        out.print(f"[yellow]{finding.severity} {finding.id}[/]: {finding}")
+    out.print(f"[dim]config {experiment.config_hash()}[/]")
+
+
+def _print_differences(one: Explanation, other: Explanation) -> None:
+    out, found = console(), differences(one, other)
+    for path, first, second in found:
+        cells = [f"{_shown(v.value)} [dim]({v.origin})[/]" if v else "[dim]absent[/]" for v in (first, second)]
+        out.print(f"[bold]{path}[/]: {cells[0]} -> {cells[1]}")
+    if not found:
+        out.print("no difference")
+
+
+def _shown(value: Any) -> str:
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text.replace("[", r"\[")

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: a Hydra application whose mistakes are answered in one or two lines.
+
+Exit codes: 0 done, 1 a job failed, 2 the user's mistake, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..common.checkout import outputs_dir
+from ..common.errors import ConfigError, closest
+from ..config.composition import hydra_base, in_one_line
+from ..config.conf_folders import conf_dir
+from ..config.resolvers import register_resolvers
+from .command_line import complain, flags_of, run_command
+
+PACKAGE_NAME = "tt-transformers-v2"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line `arguments` (default: the process's own) and returns the exit code."""
+    return run_command(_main, arguments, "interrupted; what was finished is kept")
+
+
+def _main(given: list[str]) -> int:
+    from hydra._internal.utils import get_args_parser
+
+    from ..config.hydra_settings import check_flags, use_own_folder
+    from ..config.overrides import check_overrides
+    from ..run.this_machine import name_this_machine
+    from . import completion
+
+    parser = get_args_parser()
+    if completion.asked(given):
+        completion.answer(given, flags_of(parser), overrides=True)
+        return 0
+    if "--version" in given:
+        print(_versions())
+        return 0
+    options = _parse_flags(parser, given)
+    check_flags(options)
+    if options.config_dir:
+        use_own_folder(Path(options.config_dir))
+    multirun = bool(options.multirun)
+    named = name_this_machine(options.overrides)
+    checked = check_overrides(named, multirun=multirun)
+    if not multirun:
+        _refuse_sweep_settings(named)
+    spelled = dict(zip(options.overrides, checked.texts, strict=True))
+    return _run_hydra([spelled.get(argument, argument) for argument in given])
+
+
+def _versions() -> str:
+    """This package's version and those of what its results depend on; "none" for what is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    def of(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "none"
+
+    others = ", ".join(f"{name} {of(name)}" for name in ("hydra-core", "torch", "ttnn"))
+    return f"{PACKAGE_NAME} {of(PACKAGE_NAME)} ({others})"
+
+
+def _refuse_sweep_settings(overrides: Sequence[str]) -> None:
+    for text in overrides:
+        if text.partition("=")[0].split(".")[0] in ("sweep", "launcher"):
+            raise ConfigError(f"{text!r} is for sweeps.", "Add --multirun.")
+
+
+def _parse_flags(parser: argparse.ArgumentParser, given: list[str]) -> argparse.Namespace:
+    """Hydra's own flags, with its complaint about an unknown one cut to a line."""
+
+    def complain(message: str) -> NoReturn:
+        flags = flags_of(parser)
+        unknown = next((argument for argument in given if argument.startswith("-") and argument not in flags), "")
+        near = closest(unknown, flags) if unknown else None
+        raise ConfigError(f"{message}.", f"Did you mean {near}?" if near else "See --help.")
+
+    parser.error = complain  # type: ignore[method-assign]
+    return parser.parse_args(given)
+
+
+def _run_hydra(arguments: list[str]) -> int:
+    """Hydra's own main, with its exceptions turned into ConfigError. Full tracebacks with HYDRA_FULL_ERROR=1.
+
+    Returns the exit code of the job or of the sweep.
+    """
+    import hydra
+    import yaml
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    register_resolvers()
+    wanted_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own traceback and exits with 1
+    program, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    handlers = list(logging.getLogger().handlers)
+    try:
+        codes: list[int] = []  # Hydra drops what a job returns
+
+        def job(composed: Any) -> None:
+            codes.append(_job(composed))
+
+        job.runs_experiments = True  # type: ignore[attr-defined]  # our sweeper runs no other functions
+        hydra.main(config_path=str(conf_dir()), config_name="config", **hydra_base())(job)()
+        return max(codes, default=0)
+    except SystemExit as ended:  # how our sweeper passes its exit code through Hydra
+        return ended.code if isinstance(ended.code, int) else 1
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+        if wanted_tracebacks:
+            raise
+        raise ConfigError(in_one_line(error)) from None
+    except OSError as error:
+        folder = _typed_run_folder(arguments)
+        if folder is not None:
+            _remove_unused(folder)
+        where = error.filename or folder or outputs_dir()
+        raise ConfigError(f"cannot write {where}: {error.strerror}.", "Choose another hydra.run.dir.") from None
+    finally:
+        sys.argv = program
+        # Hydra leaves a handler that opens the run's log on its first record, when the folder may be gone.
+        for handler in [each for each in logging.getLogger().handlers if each not in handlers]:
+            logging.getLogger().removeHandler(handler)
+        if not wanted_tracebacks:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _job(composed: Any) -> int:
+    """The job of a single run: Hydra has composed it and made its folder. Returns its exit code."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from ..config.overrides import as_typed, typed_paths
+
+    job = HydraConfig.get()
+    folder, overrides = Path(job.runtime.output_dir), as_typed(job.overrides.task)
+    try:
+        plain: Any = OmegaConf.to_container(composed, resolve=True)
+        result = _run_one(plain, typed_paths(overrides), overrides, folder)
+    except ConfigError as error:
+        _remove_unused(folder)
+        return complain(error)
+    except Exception as error:
+        (folder / "run.log").write_text(traceback.format_exc(), encoding="utf-8")
+        complain(ConfigError(f"{type(error).__name__}: {error}. The traceback is in {folder / 'run.log'}"))
+        return 1
+    return 0 if result["status"] == "ok" else 1
+
+
+def _run_one(plain: Any, typed: set[str], overrides: list[str], folder: Path) -> dict[str, Any]:
+    """Runs the job and prints its outcome; returns the result."""
+    from ..config.resolve import resolve_or_refuse
+    from ..run.result_files import RESULT_FILE
+    from ..run.runner import run
+    from .summary import print_summary
+
+    experiment = resolve_or_refuse(plain, typed)
+    if experiment.config.sweep.axes or experiment.config.sweep.pairs:
+        raise ConfigError("this experiment is a sweep.", "Add --multirun.")
+    result = run(experiment, folder, overrides)
+    print_summary(experiment, result, str(folder / RESULT_FILE))
+    if result["search"] is not None:
+        from ..report import write_report
+
+        print(f"report {write_report(folder)}")
+    return result
+
+
+def _typed_run_folder(arguments: list[str]) -> Path | None:
+    """The folder that `hydra.run.dir=` names literally."""
+    values = [text.partition("=")[2] for text in arguments if text.startswith("hydra.run.dir=")]
+    return Path(values[-1]) if values and "${" not in values[-1] else None
+
+
+def _remove_unused(folder: Path) -> None:
+    """A run folder in which Hydra wrote its own files and we nothing is removed again."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {".hydra"}:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

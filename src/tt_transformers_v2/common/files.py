@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from .errors import ConfigError
+
+
+def write_atomically(
+    path: Path, content: str | bytes, *, hint: str = "Free some space or choose another hydra.run.dir."
+) -> None:
+    """Writes `content`, text as UTF-8, to `path` in one step: readers see the old file or the whole new one.
+
+    Raises ConfigError, with `hint`, when the folder cannot be written or the disk is full; nothing is left behind then.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {path}: {error.strerror}.", hint) from None
+    except KeyboardInterrupt:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Computed adjustments: what a preset asks for that this model and workload cannot have, mended and reported.
+
+Nothing the user typed is changed here; `checks` refuses it instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from ..hardware.enums import Placement
+from ..hardware.schema import DeviceConfig
+from ..perf.footprint import DecoderShape, kv_cache_bytes
+from ..planning.split import head_split
+from .model_rules import RuleEffect
+
+
+def fit_to_model(
+    config: DeviceConfig, model: DecoderShape, *, batch: int, context: int, typed: Iterable[str] = ()
+) -> list[RuleEffect]:
+    """Changes `config` where a preset cannot hold for `model`, and returns what it changed and why."""
+    asked = set(typed)
+    effects = []
+    if not any(path.startswith("parallelism.") for path in asked):
+        effects += _split_over_heads(config, model)
+    if "memory.kv_cache_placement" not in asked:
+        effects += _kv_cache_where_it_fits(config, model, batch, context)
+    return effects
+
+
+def _split_over_heads(config: DeviceConfig, model: DecoderShape) -> list[RuleEffect]:
+    """The widest tensor parallelism that divides the model's heads; the other chips become data-parallel groups."""
+    wanted = config.parallelism.tensor_parallel_size
+    if model.num_heads % head_split(config) == 0 and model.num_kv_heads % head_split(config) == 0:
+        return []
+    heads = math.gcd(model.num_heads, model.num_kv_heads)
+    size = max(n for n in range(1, wanted + 1) if wanted % n == 0 and heads % n == 0)
+    why = f"{model.num_heads} heads and {model.num_kv_heads} KV heads do not divide over {head_split(config)} chips"
+    config.parallelism.tensor_parallel_size = size
+    config.parallelism.data_parallel_size = wanted // size
+    return [
+        RuleEffect("tensor-parallel-divides-heads", "parallelism.tensor_parallel_size", size, wanted, why=why),
+        RuleEffect("tensor-parallel-divides-heads", "parallelism.data_parallel_size", wanted // size, 1, why=why),
+    ]
+
+
+def _kv_cache_where_it_fits(config: DeviceConfig, model: DecoderShape, batch: int, context: int) -> list[RuleEffect]:
+    if config.memory.kv_cache_placement is not Placement.L1:
+        return []
+    needed = kv_cache_bytes(config, model, batch, context)
+    available = config.l1_memory_size * config.spec.cores
+    if needed <= available // 2:
+        return []
+    config.memory.kv_cache_placement = Placement.DRAM
+    why = (
+        f"the KV cache needs {needed / 1e6:.1f} MB per chip, over half of its L1 ({available / 2e6:.1f} MB); "
+        "the other half is for activations and buffers"
+    )
+    return [RuleEffect("kv-cache-fits-l1", "memory.kv_cache_placement", "DRAM", "L1", why=why)]

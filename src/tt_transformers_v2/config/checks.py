@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cross-field findings about a configuration: what is wrong, why, and what to do; docs/findings.md explains each.
+
+Errors stop a run, warnings are printed and stored, hints are stored. Whether weights and KV cache fit DRAM is found by
+`experiments.configuration`, which knows the memory map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ..hardware.enums import Arch, DataFormat, MathFidelity, Placement
+from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, ComputeConfig, DeviceConfig
+from ..perf.footprint import DecoderShape, kv_cache_bytes
+from ..planning.split import head_split
+from .findings import Finding, Severity, declare, found
+from .model_rules import chunk_unsupported
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+# Beyond this many tokens BFP4 weights were seen to fail though every single layer looked fine.
+LONG_CONTEXT = 32768
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is checked: `model` on `config` for `batch` users of `context` tokens, prompts of `prompt_length` tokens."""
+
+    config: DeviceConfig
+    model: DecoderShape
+    batch: int
+    context: int
+    prompt_length: int
+
+
+Check = Callable[[Asked], Iterator[Finding]]
+
+# A weight format and the op group whose matmul reads it.
+WEIGHT_OPS = (
+    ("ff1_ff3", "ff1_ff3"),
+    ("ff2", "ff2"),
+    ("wqkv", "qkv_decode"),
+    ("wqkv", "qkv_prefill"),
+    ("wo", "o_decode"),
+    ("wo", "o_prefill"),
+    ("lm_head", "lm_head"),
+)
+_checks: list[Check] = []
+
+
+def finds(id: str, severity: Severity, when: str) -> Callable[[Check], Check]:
+    """Declares what a check finds, and makes it one that `check` asks; a check that finds several has several."""
+    declare(id, severity, when)
+
+    def noted(check: Check) -> Check:
+        if check not in _checks:
+            _checks.append(check)
+        return check
+
+    return noted
+
+
+def check(
+    config: DeviceConfig, model: DecoderShape, *, batch: int, context: int, prompt_length: int = 128
+) -> list[Finding]:
+    """Every finding about running `model` with `config`, errors first."""
+    asked = Asked(config, model, batch, context, prompt_length)
+    everything = [finding for find in _checks for finding in find(asked)]
+    return sorted(everything, key=lambda finding: list(Severity).index(finding.severity))
+
+
+@finds("parallelism-mesh", Severity.error, "tensor x pipeline x data parallel is not the number of chips")
+def _mesh(asked: Asked) -> Iterator[Finding]:
+    p, chips = asked.config.parallelism, asked.config.spec.chips
+    if p.chips != chips:
+        yield found(
+            "parallelism-mesh",
+            f"tensor x pipeline x data parallel is {p.tensor_parallel_size} x {p.pipeline_parallel_size} x "
+            f"{p.data_parallel_size} = {p.chips}, but {asked.config.device_type} has {chips} chip{'s' * (chips > 1)}.",
+            "Every chip belongs to exactly one group.",
+            f"Choose parallelism.* whose product is {chips}.",
+        )
+
+
+@finds(
+    "tensor-parallel-heads",
+    Severity.error,
+    "heads or KV heads do not divide over the tensor-parallel chips (typed; presets are narrowed with a note)",
+)
+def _heads(asked: Asked) -> Iterator[Finding]:
+    split, model = head_split(asked.config), asked.model
+    if model.num_heads % split or model.num_kv_heads % split:
+        yield found(
+            "tensor-parallel-heads",
+            f"{model.num_heads} heads and {model.num_kv_heads} KV heads do not divide over {split} chips.",
+            "tt_transformers gives each chip whole heads.",
+            "Set parallelism.tensor_parallel_size to a divisor of both, and data_parallel_size to the rest.",
+        )
+
+
+@finds("pipeline-layers", Severity.error, "more pipeline stages than layers")
+@finds("sequence-parallel-alone", Severity.warning, "sequence parallelism without tensor parallelism")
+def _pipeline(asked: Asked) -> Iterator[Finding]:
+    stages = asked.config.parallelism.pipeline_parallel_size
+    if stages > asked.model.num_layers:
+        yield found(
+            "pipeline-layers",
+            f"{stages} pipeline stages for {asked.model.num_layers} layers.",
+            "A stage needs a layer.",
+            f"Set parallelism.pipeline_parallel_size to at most {asked.model.num_layers}.",
+        )
+    if asked.config.parallelism.sequence_parallel and asked.config.parallelism.tensor_parallel_size == 1:
+        yield found(
+            "sequence-parallel-alone",
+            "sequence_parallel without tensor parallelism does nothing.",
+            "It splits what tensor parallelism leaves replicated.",
+            "Set parallelism.sequence_parallel=false.",
+        )
+
+
+@finds("batch-over-maximum", Severity.error, "more users than the device takes")
+@finds("batch-size", Severity.warning, "users per data-parallel group not 1, 2, 4, 8, 16 or 32")
+def _batch(asked: Asked) -> Iterator[Finding]:
+    groups = asked.config.parallelism.data_parallel_size
+    limit, users = asked.config.max_batch_size * groups, -(-asked.batch // groups)
+    if asked.batch > limit:
+        yield found(
+            "batch-over-maximum",
+            f"workload.batch is {asked.batch}; {asked.config.device_type} takes {limit} users here.",
+            "Decode holds one user per row of a 32-row tile.",
+            f"Set workload.batch to at most {limit}, or use more data-parallel groups.",
+        )
+    elif users not in BATCH_SIZES:
+        yield found(
+            "batch-size",
+            f"{users} users per data-parallel group is no batch size tt_transformers runs.",
+            f"It takes {', '.join(map(str, BATCH_SIZES))}.",
+            f"Set workload.batch={groups * next(size for size in BATCH_SIZES if size >= users)}.",
+        )
+
+
+@finds("context-over-model", Severity.error, "prompt or context longer than the model was made for")
+@finds("prefill-chunk-over-context", Severity.hint, "a prefill chunk longer than the model's context")
+def _context(asked: Asked) -> Iterator[Finding]:
+    longest = asked.model.max_context
+    for name, tokens in (("context", asked.context), ("prompt_length", asked.prompt_length)):
+        if tokens > longest:
+            yield found(
+                "context-over-model",
+                f"workload.{name} is {tokens} tokens; the model was made for {longest}.",
+                "Beyond it rotary positions are untrained.",
+                f"Set workload.{name} to at most {longest}, or model.max_context.",
+            )
+    if asked.config.max_prefill_chunk_size > longest:
+        yield found(
+            "prefill-chunk-over-context",
+            f"max_prefill_chunk_size is {asked.config.max_prefill_chunk_size}; the model's context is {longest}.",
+            "A chunk never gets that long.",
+            f"Set device.max_prefill_chunk_size={longest}.",
+        )
+
+
+@finds(
+    "unsupported-in-tt-transformers",
+    Severity.warning,
+    "the published chunk table says the model does not run on the device",
+)
+def _unsupported(asked: Asked) -> Iterator[Finding]:
+    name = getattr(asked.model, "name", "")
+    if chunk_unsupported(name, asked.config.device_type.value):
+        yield found(
+            "unsupported-in-tt-transformers",
+            f"tt_transformers does not run {name} on {asked.config.device_type}.",
+            "Its prefill chunk table says so.",
+            "Choose a larger device, or expect to bring it up yourself.",
+        )
+
+
+@finds(
+    "kv-cache-over-l1",
+    Severity.error,
+    "a KV cache placed in L1 that cannot fit (typed; presets go to DRAM with a note)",
+)
+def _kv_cache_placement(asked: Asked) -> Iterator[Finding]:
+    if asked.config.memory.kv_cache_placement is not Placement.L1:
+        return
+    needed = kv_cache_bytes(asked.config, asked.model, asked.batch, asked.context)
+    available = asked.config.l1_memory_size * asked.config.spec.cores
+    if needed > available:
+        yield found(
+            "kv-cache-over-l1",
+            f"memory.kv_cache_placement=L1 needs {needed / 1e6:.1f} MB per chip; L1 holds {available / 1e6:.1f} MB.",
+            f"That is for {asked.batch} users of {asked.context} tokens in {asked.config.precision.kv_cache}.",
+            "Set memory.kv_cache_placement=DRAM.",
+        )
+
+
+@finds("wormhole-hifi4-fp32", Severity.warning, "HiFi4 with `fp32_dest_acc_en` on Wormhole, tt-metal issue 38306")
+def _wormhole_hifi4(asked: Asked) -> Iterator[Finding]:
+    if asked.config.spec.chip.arch is not Arch.wormhole_b0:
+        return
+    groups = [
+        group
+        for group in _distinct_groups(asked.config)
+        if group != "norm" and _is_hifi4_fp32(asked.config.compute_for(group))
+    ]
+    if groups:
+        yield found(
+            "wormhole-hifi4-fp32",
+            f"HiFi4 with fp32_dest_acc_en in {', '.join(groups)}.",
+            "On Wormhole a hardware bug can make this less accurate than HiFi3 (tt-metal issue 38306).",
+            f"Use compute.{groups[0]}.math_fidelity=HiFi3.",
+        )
+
+
+@finds("fidelity-below-format", Severity.warning, "weights carry bits that the fidelity does not read (BFP8 with LoFi)")
+@finds("fidelity-above-format", Severity.hint, "a second phase that multiplies nothing (BFP4 with HiFi2)")
+def _fidelity_of_format(asked: Asked) -> Iterator[Finding]:
+    """Per weight format: bits it carries that the fidelity drops, and phases that multiply by nothing."""
+    for label, config in _variants(asked.config):
+        for tensor, op in WEIGHT_OPS:
+            if label and tensor == "lm_head":
+                continue
+            data, fidelity = config.precision.of(tensor), config.compute_for(op).math_fidelity
+            lowest = data.lowest_fidelity
+            if fidelity.phases < lowest.phases:
+                yield found(
+                    "fidelity-below-format",
+                    f"{tensor} is {data} but {op} runs at {fidelity}{label}.",
+                    f"{fidelity} reads 5 of the format's significant bits; the rest costs bandwidth for nothing.",
+                    f"Use compute.{op}.math_fidelity={lowest}, or a narrower format.",
+                )
+            elif data is DataFormat.BFP4 and fidelity is MathFidelity.HiFi2:
+                yield found(
+                    "fidelity-above-format",
+                    f"{tensor} is BFP4 and {op} runs at HiFi2{label}.",
+                    "BFP4's three bits fit the first phase: LoFi gives the same bits in half the time.",
+                    f"Use compute.{op}.math_fidelity=LoFi.",
+                )
+
+
+@finds("bfp4-long-context", Severity.warning, "BFP4 weights or cache beyond 32768 tokens")
+def _bfp4_at_long_context(asked: Asked) -> Iterator[Finding]:
+    longest = max(asked.context, asked.prompt_length)
+    narrow = [g for g in ("ff1_ff3", "ff2", "wqkv", "wo", "kv_cache") if asked.config.precision.of(g) == "BFP4"]
+    if longest > LONG_CONTEXT and narrow:
+        yield found(
+            "bfp4-long-context",
+            f"BFP4 in {', '.join(narrow)} at {longest} tokens.",
+            "At 256k tokens a model's PCC fell to 0.85 though one layer alone had 0.9987 (tt-metal PR 53543).",
+            "Measure at the length you need, or use BFP8.",
+        )
+
+
+@finds("prefill-chunk-tiles", Severity.error, "a prefill chunk that is not whole tiles of 32 tokens")
+def _chunk_is_tiles(asked: Asked) -> Iterator[Finding]:
+    chunk = asked.config.max_prefill_chunk_size
+    if chunk < 1 or chunk % 32:
+        yield found(
+            "prefill-chunk-tiles",
+            f"max_prefill_chunk_size is {chunk}.",
+            "A chunk is whole tiles of 32 tokens.",
+            f"Set device.max_prefill_chunk_size={max(32, chunk // 32 * 32)}.",
+        )
+
+
+@finds("throttle-level", Severity.error, "a throttle level outside ttnn's 0 to 5")
+def _kernel_fields(asked: Asked) -> Iterator[Finding]:
+    for label, config in _variants(asked.config):
+        for group in _distinct_groups(config):
+            level = config.compute_for(group).throttle_level
+            if not 0 <= level <= 5:
+                yield found(
+                    "throttle-level",
+                    f"compute.{group}.throttle_level is {level}{label}.",
+                    "ttnn has levels 0 to 5.",
+                    "Set it to 0 to 5.",
+                )
+
+
+def _variants(config: DeviceConfig) -> Iterator[tuple[str, DeviceConfig]]:
+    """The configuration and each different one that layers have, with words that say which."""
+    yield "", config
+    seen: set[int] = set()
+    for layer, own in config.layers.items():
+        if id(own) not in seen:
+            seen.add(id(own))
+            yield f" in layer {layer}", own
+
+
+def _distinct_groups(config: DeviceConfig) -> list[str]:
+    return [group for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS) if group in config.compute]
+
+
+def _is_hifi4_fp32(settings: ComputeConfig) -> bool:
+    return settings.math_fidelity is MathFidelity.HiFi4 and settings.fp32_dest_acc_en

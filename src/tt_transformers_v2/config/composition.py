@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How conf/ is composed: the same files for the command line and for Python."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..common.errors import ConfigError
+from .conf_folders import conf_dirs
+from .groups import groups
+from .precedence import set_path
+from .quick_composition import Composed, NotCovered, compose_choices
+from .resolvers import register_resolvers
+
+
+def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The composed configuration as a plain nested dict, the caller's to change.
+
+    `overrides` are checked ones (experiments.overrides). Raises ConfigError for what cannot be composed.
+    """
+    return compose_with_origins(overrides).tree
+
+
+def compose_with_origins(overrides: Sequence[str] = ()) -> Composed:
+    """As `compose`, and the file under conf/ that set each value; where Hydra had to compose, the origins are empty."""
+    choices: dict[str, str | None] = {}
+    values: dict[str, Any] = {}
+    for text in overrides:
+        key, value = parse_override(text)
+        if key in groups():
+            choices[key] = value
+        else:
+            values[key] = value
+    try:
+        if any("${" in text for text in overrides):
+            raise NotCovered("interpolation")
+        composed = compose_choices(conf_dirs(), choices)
+    except NotCovered:
+        return Composed(_composed_by_hydra(overrides))
+    for key, value in values.items():
+        set_path(composed.tree, key, value)
+    return composed
+
+
+@functools.lru_cache(maxsize=65536)
+def parse_override(text: str) -> tuple[str, Any]:
+    """Key and plain value of one override that is no sweep."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    override = OverridesParser.create().parse_override(text)
+    return str(override.key_or_group), plain_value(override.value())
+
+
+def plain_value(value: Any) -> Any:
+    """Hydra's quoted strings as str, containers element by element."""
+    if hasattr(value, "text"):
+        return str(value.text)
+    if isinstance(value, list):
+        return [plain_value(item) for item in value]
+    if isinstance(value, dict):
+        return {str(plain_value(key)): plain_value(item) for key, item in value.items()}
+    return value
+
+
+def in_one_line(error: Exception) -> str:
+    """A Hydra message without its advice to append with `+`, which would hide a typo."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith("To append to your config")]
+    return " ".join(kept[:2]) or type(error).__name__
+
+
+def _composed_by_hydra(overrides: Sequence[str]) -> dict[str, Any]:
+    """What Hydra composes. Raises ConfigError in place of Hydra's and OmegaConf's own exceptions."""
+    import yaml
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return _hydras_tree(overrides)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(in_one_line(error)) from None
+
+
+def _hydras_tree(overrides: Sequence[str]) -> dict[str, Any]:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    register_resolvers()
+    *added, main = conf_dirs()
+    search = [f"hydra.searchpath={json.dumps([f'file://{folder}' for folder in added])}"] if added else []
+    with _own_hydra(), initialize_config_dir(config_dir=str(main), **hydra_base()):
+        composed = hydra_compose("config", overrides=[*overrides, *search])
+    plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def hydra_base() -> dict[str, Any]:
+    """The defaults of Hydra that conf/ was written for: those of 1.3, which later ones take for granted and warn of."""
+    import hydra
+
+    return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Lets Python code compose while a Hydra application (perhaps this one's own job) is running."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()
+        if outer is not None:
+            GlobalHydra.instance().initialize(outer)

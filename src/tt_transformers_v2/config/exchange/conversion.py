@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From one format of settings to another, with findings on what does not carry over: what scripts/convert.py does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ...common.command_names import command
+from ...common.errors import ConfigError
+from ...hardware.enums import Named
+from ...hardware.schema import DeviceConfig
+from ..auto_config import AutoHardwareConfig
+from ..conf_folders import read_yaml
+from ..findings import Finding, Severity
+from ..groups import option
+from ..kernel_words import shown
+from ..model_rules import ModelShape
+from ..precedence import set_path
+from .imported import Imported, Written
+from .serving_tools import read_server_spec, read_vllm, write_server_spec, write_vllm
+from .tttv1 import read_decoder_json, read_optimizations
+from .tttv1_writing import write_decoder_json, write_optimizations
+from .untrusted import MAX_JSON_BYTES, read_file
+
+READS = ("tttv1-json", "tttv1-string", "vllm", "server-spec")
+WRITES = ("yaml", *READS)
+# What conf/model/<option>.yaml says of a model's shape, for ModelSpec.uniform.
+_SHAPE = (
+    "vocab_size",
+    "hidden_dim",
+    "num_layers",
+    "num_heads",
+    "num_kv_heads",
+    "head_dim",
+    "intermediate_dim",
+    "name",
+    "family",
+    "tie_embeddings",
+    "qkv_bias",
+    "qk_norm",
+    "max_context",
+)
+
+
+class Model(ModelShape, Protocol):
+    """What a conversion looks at in a model; models.spec.ModelSpec has it."""
+
+    @property
+    def num_layers(self) -> int:
+        """Decoder layers, which per-layer settings are counted against."""
+        ...
+
+    @property
+    def max_context(self) -> int:
+        """The longest context in tokens."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to read: a format of READS and where it stands, a file, "-" for stdin, or the text itself."""
+
+    format: str
+    place: str
+
+
+def convert(
+    source: Source | None,
+    to: str,
+    model: Model,
+    *,
+    mode: str | None = None,
+    device: str | None = None,
+    lossy: bool = False,
+) -> Written:
+    """What `source` says for `model`, in the format `to`; its findings are those of reading and of writing.
+
+    Without a source, what the package itself would use. `mode` defaults to what the source names, else performance,
+    and `device` likewise, else N150. Raises ConfigError for anything that cannot be read, or written without `lossy`.
+    """
+    imported = Imported() if source is None else read_source(source, model, mode)
+    mode = mode or imported.mode or "performance"
+    device = device or imported.values.get("device.device_type", "N150")
+    if to == "yaml":
+        if source is None:
+            raise ConfigError("--to yaml needs --from.", f"The package's own settings are: {command('run')} --cfg job.")
+        text = tuning_yaml(imported, f"{model.name}, device={device.lower()} precision={mode}")
+        return Written(text, [*imported.findings, *_without_place(imported)])
+    config = AutoHardwareConfig.from_device(device, mode, model)
+    asked = Imported(
+        imported.mode,
+        {path: value for path, value in imported.values.items() if path != "device.device_type"},
+        imported.layers,
+        imported.findings,
+        imported.custom_configs,
+    )
+    written = _write(to, asked.applied(config, model.num_layers), model, mode, lossy)
+    return Written(written, [*imported.findings, *written.findings])
+
+
+def read_source(source: Source, model: Model, mode: str | None) -> Imported:
+    """What a source says. Raises ConfigError for unreadable files and for content its format does not have."""
+    if source.format == "tttv1-json" and source.place != "-":
+        return read_decoder_json(Path(source.place), model.num_layers, mode=mode, model_name=model.name)
+    text = _text(source.place)
+    if source.format == "tttv1-json":
+        return read_decoder_json(text, model.num_layers, mode=mode, model_name=model.name)
+    if source.format == "tttv1-string":
+        return read_optimizations(text, model.num_layers)
+    if source.format == "vllm":
+        return read_vllm(text)
+    if source.format == "server-spec":
+        return read_server_spec(text)
+    raise ConfigError(f"cannot read {shown(source.format)}.", f"choices: {', '.join(READS)}")
+
+
+def model_shape(name: str, make_model: Callable[..., Model]) -> Model:
+    """The model of an option of conf/model. Raises ConfigError for unknown names and for options without a shape."""
+    described = read_yaml(f"model/{option('model', name)}.yaml")
+    if "num_layers" not in described:
+        raise ConfigError(f"model={name} has no shape of its own.", "Choose a model that conf/model describes.")
+    return make_model(**{key: described[key] for key in _SHAPE if key in described})
+
+
+def tuning_yaml(imported: Imported, purpose: str) -> str:
+    """A file for conf/tuning or conf/experiment: precision, compute, device, parallelism and layers, as far as set."""
+    import yaml
+
+    tree: dict[str, Any] = {}
+    for path, value in imported.values.items():
+        if path != "device.device_type":
+            set_path(tree, path, value)
+    if "activations" in tree.get("precision", {}):
+        for finer in ("mlp_activations", "attention_activations"):
+            tree["precision"].setdefault(finer, None)  # inherit, whatever the precision mode says
+    if imported.layers:
+        tree["layers"] = [_filled(entry.to_dict()) for entry in imported.layers]
+    head = f"# @package _global_\n# Converted for {purpose}\n"
+    return head + (yaml.safe_dump(_plain(tree), sort_keys=False, width=110) if tree else "")
+
+
+def _write(to: str, config: DeviceConfig, model: Model, mode: str, lossy: bool) -> Written:
+    if to == "tttv1-json":
+        return write_decoder_json(config, model.num_layers, lossy=lossy)
+    if to == "tttv1-string":
+        return write_optimizations(config, num_layers=model.num_layers, lossy=lossy)
+    served = None if mode == "custom" else mode
+    if to == "vllm":
+        return write_vllm(config, mode=served)
+    if to == "server-spec":
+        return write_server_spec(config, model, mode=served)
+    raise ConfigError(f"cannot write {shown(to)}.", f"choices: {', '.join(WRITES)}")
+
+
+def _without_place(imported: Imported) -> list[Finding]:
+    """Serving settings that the package's YAML has no key for."""
+    modelled = ("trace_region_size", "optimizations", "device", "max_concurrency", "override_tt_config")
+    return [
+        Finding(
+            "exchange-not-in-yaml",
+            Severity.hint,
+            f"Left out of the YAML: {', '.join(keys)}.",
+            f"They are settings of {kind.replace('_', ' ')} and configure nothing here.",
+            "Convert back from the original to keep them.",
+        )
+        for kind, settings in imported.custom_configs.items()
+        if (keys := [key for key in settings if key not in modelled])
+    ]
+
+
+def _text(place: str) -> str:
+    """Standard input for "-", a file's content where `place` is one, else `place` itself."""
+    if place == "-":
+        return sys.stdin.read(MAX_JSON_BYTES + 1)
+    try:
+        is_file = os.path.exists(place)
+    except ValueError:
+        is_file = False
+    return read_file(place) if is_file else place
+
+
+def _filled(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if value}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Named) else value

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What conf/ offers: groups, their options, the defaults, and the other names that options go by."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from ..common.errors import ConfigError, did_you_mean
+from .conf_folders import conf_dirs, read_yaml
+from .quick_composition import check_option
+
+# Folders of conf/ that hold facts and no options.
+_NO_GROUPS = ("chip", "rules", "measurements", "ttnn")
+
+
+def groups() -> dict[str, tuple[str, ...]]:
+    """Group name -> its options, sorted, as the folders of conf/ say. Groups nobody chooses from are left out."""
+    return _groups(conf_dirs())
+
+
+@functools.cache
+def _groups(roots: tuple[Path, ...]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, set[str]] = {}
+    for root in roots:
+        for folder in (path for path in root.iterdir() if path.is_dir() and path.name not in _NO_GROUPS):
+            found.setdefault(folder.name, set()).update(path.stem for path in folder.glob("*.yaml"))
+    return {name: tuple(sorted(options)) for name, options in sorted(found.items()) if options}
+
+
+def default_options() -> dict[str, str]:
+    """Group -> the option that conf/config.yaml chooses; groups without a default are left out."""
+    entries = read_yaml("config.yaml")["defaults"]
+    pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
+    return {str(key): value for key, value in pairs if key in groups() and isinstance(value, str)}
+
+
+def device_types() -> dict[str, str]:
+    """Device type -> option of the device group that describes it."""
+    return _device_types(conf_dirs())
+
+
+@functools.cache
+def _device_types(roots: tuple[Path, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in groups()["device"]:
+        described = (read_yaml(f"device/{name}.yaml") or {}).get("device") or {}
+        found.setdefault(str(described.get("device_type", name)), name)
+    return found
+
+
+def aliases(group: str) -> dict[str, str]:
+    """Other names of the options of a group, folded -> option: device types and aliases, model names and hf_ids.
+
+    A name that two options claim belongs to the first.
+    """
+    return _aliases(group, conf_dirs())
+
+
+@functools.cache
+def _aliases(group: str, roots: tuple[Path, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in groups()[group]:
+        tree = read_yaml(f"{group}/{name}.yaml") or {}
+        if not isinstance(tree, dict):
+            continue  # said when it is chosen
+        described = tree.get("device") or {} if group == "device" else tree
+        names = [described.get(key) for key in ("device_type", "name", "hf_id")] + list(described.get("aliases") or [])
+        for other in names:
+            if other:
+                found.setdefault(str(other).casefold(), name)
+    return found
+
+
+def option(group: str, name: str) -> str:
+    """The option of `group` that `name` means: by file name, or by alias, in any case.
+
+    Raises ConfigError otherwise, with the nearest one or the reason why a known model is refused.
+    """
+    choices = groups()[group]
+    for choice in choices:
+        if choice.casefold() == name.casefold():
+            check_option(conf_dirs(), group, choice)
+            return choice
+    if group in ("device", "model") and name.casefold() in aliases(group):
+        return aliases(group)[name.casefold()]
+    if group == "model":
+        from .refused_models import refuse
+
+        refuse(name)
+    raise ConfigError(f"no {group} named {name!r}.", did_you_mean(name, choices, f"{group}="))

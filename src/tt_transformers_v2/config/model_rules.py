@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model rules: what a model's size, family and name change in a hardware configuration, from conf/rules."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import fnmatch
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..common.errors import ConfigError, did_you_mean
+from ..hardware.enums import PrecisionMode
+from ..hardware.schema import DeviceConfig
+from .conf_folders import read_yaml
+from .kernel_words import kernel_settings
+from .layers import LayerEntry, layer_entry
+from .precedence import governed_by
+from .value_paths import get_value, set_value, unset_finer
+
+RULE_SETS = ("tttv1", "tttv2", "none")
+ALWAYS = "size_and_family"
+
+
+class ModelShape(Protocol):
+    """What the rules look at in a model specification."""
+
+    @property
+    def name(self) -> str:
+        """The model's own name, which rules match by shell patterns."""
+        ...
+
+    @property
+    def family(self) -> str:
+        """The family it belongs to, such as llama-3.1."""
+        ...
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the whole model."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One entry of a file under conf/rules, flattened: `values` maps dotted paths, formats before kernels."""
+
+    id: str
+    when: Mapping[str, Any]
+    formats: Mapping[str, Any]
+    kernels: Mapping[str, Any]
+    layers: tuple[LayerEntry, ...]
+    linked: bool
+    why: str
+    source: str
+
+
+@dataclass(frozen=True)
+class RuleEffect:
+    """One value a rule set, or would have set had the user not typed `overruled_by`."""
+
+    rule: str
+    path: str
+    value: Any
+    previous: Any
+    overruled_by: str | None = None
+    why: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
+
+    @property
+    def changed(self) -> bool:
+        """Whether the value differs from what there was, or would."""
+        return bool(self.previous != self.value)
+
+
+@dataclass
+class Ruled:
+    """A configuration after the rules, what each of them did, and the per-layer entries they bring."""
+
+    config: DeviceConfig
+    effects: list[RuleEffect]
+    layers: list[LayerEntry]
+
+
+class ModelHardwareOverrides:
+    """The seed design's entry point to the rules."""
+
+    # 70.55 B (Llama) and 72.7 B (Qwen) both count; the figure that decides stands in conf/rules/size_and_family.yaml.
+    LARGE_MODEL_THRESHOLD = 70e9
+
+    @staticmethod
+    def apply_model_overrides(config: DeviceConfig, model_spec: ModelShape) -> DeviceConfig:
+        """A copy of `config` with the seed's rules and the published tables applied; `config` is left as it is.
+
+        Which of TTTv1's two modes the configuration is for is not known here, so its mode rules are left out; use
+        `AutoHardwareConfig.from_device` for them.
+        """
+        return apply_rules(config, model_spec, rule_set="none").config
+
+
+def apply_rules(
+    config: DeviceConfig,
+    model: ModelShape,
+    *,
+    mode: PrecisionMode | None = None,
+    rule_set: str = "tttv1",
+    typed: Iterable[str] = (),
+) -> Ruled:
+    """`config` after the rules of `rule_set` and the seed's, in a copy.
+
+    `mode` None means unknown: conditions on the mode then hold. `typed` are the dotted paths the user set; a rule
+    leaves them, and the finer groups they govern, alone and says so. Raises ConfigError for an unknown rule set.
+    """
+    # The published description of the system is shared: no rule changes it.
+    original, config = config, copy.deepcopy(config, {id(config.system): config.system})
+    asked = set(typed)
+    effects: list[RuleEffect] = []
+    layers: list[LayerEntry] = []
+    for rule in rules(rule_set):
+        if holds(rule.when, config, model, mode):
+            effects += _apply_rule(config, rule, asked)
+            layers += rule.layers
+    for table, path, value in _table_values(model.name, config.device_type.value):
+        effects.append(
+            _apply(config, path, value, governed_by(path, asked), Rule(table, {}, {}, {}, (), False, "", ""))
+        )
+    return Ruled(config, _final(original, effects), layers)
+
+
+@functools.cache
+def rules(rule_set: str = "tttv1") -> tuple[Rule, ...]:
+    """The rules of a set in order, followed by those that always apply."""
+    if rule_set not in RULE_SETS:
+        raise ConfigError(f"no rule set named {rule_set!r}.", did_you_mean(rule_set, RULE_SETS, "model_rules="))
+    files = [ALWAYS] if rule_set == "none" else [rule_set, ALWAYS]
+    found: list[Rule] = []
+    for file in files:
+        tree = read_yaml(f"rules/{file}.yaml")
+        models = tree.get("models")
+        found += [_read_rule(entry, models, tree.get("source", "")) for entry in tree["rules"]]
+    return tuple(found)
+
+
+def _read_rule(entry: Mapping[str, Any], models: list[str] | None, source: str) -> Rule:
+    when = dict(entry["when"]) | ({"models": models} if models else {})
+    kernels: dict[str, Any] = {}
+    for group, settings in (entry.get("compute") or {}).items():
+        fields = kernel_settings(settings) if isinstance(settings, str) else settings
+        kernels.update({f"compute.{group}.{name}": value for name, value in fields.items()})
+    formats = {f"precision.{group}": value for group, value in (entry.get("precision") or {}).items()}
+    layers = tuple(
+        layer_entry(_with_kernels(each), f"conf/rules {entry['id']}", entry["id"]) for each in entry.get("layers", ())
+    )
+    return Rule(
+        entry["id"],
+        when,
+        formats,
+        kernels,
+        layers,
+        bool(entry.get("linked")),
+        entry.get("why", ""),
+        entry.get("source", source),
+    )
+
+
+def _with_kernels(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A per-layer entry whose kernel names are written out."""
+    compute = {
+        group: kernel_settings(settings) if isinstance(settings, str) else settings
+        for group, settings in (entry.get("compute") or {}).items()
+    }
+    return {**entry, "compute": compute}
+
+
+def base_name(name: str) -> str:
+    """A model's name without its -Instruct or -Vision-Instruct part, as tt_transformers' tables spell it."""
+    return re.sub(r"(-Vision)?-Instruct(-.*)?$", "", name, flags=re.IGNORECASE)
+
+
+def prefill_chunk(model_name: str, device_type: str) -> int | None:
+    """Tokens per prefill chunk from the published table, or None where it is silent."""
+    return _table_entry("prefill_chunks", model_name, device_type)
+
+
+def trace_region(model_name: str, device_type: str) -> int | None:
+    """Bytes of trace region from the published table, or None where it is silent."""
+    return _table_entry("trace_regions", model_name, device_type)
+
+
+def chunk_unsupported(model_name: str, device_type: str) -> bool:
+    """Whether the published table says that the model does not run on the device."""
+    row = _table("prefill_chunks").get(base_name(model_name).casefold(), {})
+    return device_type in row and row[device_type] is None
+
+
+@functools.cache
+def _table(name: str) -> dict[str, dict[str, int | None]]:
+    return {base_name(model).casefold(): row for model, row in read_yaml(f"rules/{name}.yaml").items()}
+
+
+def _table_entry(table: str, model_name: str, device_type: str) -> int | None:
+    return _table(table).get(base_name(model_name).casefold(), {}).get(device_type)
+
+
+def _table_values(model_name: str, device_type: str) -> list[tuple[str, str, int]]:
+    """(rule id, path, value) from the tables by model and device."""
+    chunk, trace = prefill_chunk(model_name, device_type), trace_region(model_name, device_type)
+    found = [
+        ("prefill-chunk-table", "device.max_prefill_chunk_size", chunk),
+        ("trace-region-table", "device.trace_region_size", trace),
+    ]
+    return [(id, path, value) for id, path, value in found if value is not None]
+
+
+def holds(when: Mapping[str, Any], config: DeviceConfig, model: ModelShape, mode: PrecisionMode | None) -> bool:
+    """Whether every condition of a rule is met. Raises ConfigError for a condition that does not exist."""
+    for condition, wanted in when.items():
+        if condition == "mode":
+            met = mode is None or mode.value in wanted
+        elif condition == "device":
+            met = config.device_type.value in wanted
+        elif condition == "arch":
+            met = config.spec.chip.arch.value in wanted
+        elif condition == "family":
+            met = any(fnmatch.fnmatchcase(model.family.casefold(), pattern) for pattern in wanted)
+        elif condition in ("name", "models"):
+            met = name_matches(model.name, wanted)
+        elif condition == "not_name":
+            met = not name_matches(model.name, wanted)
+        elif condition == "parameters_at_least":
+            met = model.num_parameters >= wanted
+        elif condition == "current":
+            met = all(get_value(config, path) == value for path, value in wanted.items())
+        else:
+            raise ConfigError(f"conf/rules: unknown condition {condition!r}.")
+        if not met:
+            return False
+    return True
+
+
+def name_matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a model's name, with or without -Instruct, is like one of the shell patterns, in any case."""
+    spellings = {name.casefold(), base_name(name).casefold()}
+    return any(fnmatch.fnmatchcase(spelling, pattern) for spelling in spellings for pattern in patterns)
+
+
+def knobs(config: DeviceConfig, model: ModelShape) -> dict[str, Any]:
+    """The numeric choices of conf/rules/knobs.yaml that hold for a model on a device."""
+    entries = read_yaml("rules/knobs.yaml")
+    return {entry["knob"]: entry["value"] for entry in entries if holds(entry["when"], config, model, None)}
+
+
+def _apply_rule(config: DeviceConfig, rule: Rule, asked: set[str]) -> list[RuleEffect]:
+    """Sets what nobody typed; linked kernels follow only where all of the formats were free."""
+    governors = [governor for path in rule.formats if (governor := governed_by(path, asked))]
+    overruled = governors[0] if governors and rule.linked else None
+    wanted = {path: (value, governed_by(path, asked)) for path, value in rule.formats.items()}
+    wanted |= {path: (value, overruled or governed_by(path, asked)) for path, value in rule.kernels.items()}
+    unset_finer(config, [path for path, (_, governor) in wanted.items() if governor is None], asked)
+    return [_apply(config, path, value, governor, rule) for path, (value, governor) in wanted.items()]
+
+
+def _apply(config: DeviceConfig, path: str, value: Any, governor: str | None, rule: Rule) -> RuleEffect:
+    if governor is None:
+        set_value(config, path, value)
+    return RuleEffect(rule.id, path, value, None, governor, rule.why, rule.source)
+
+
+def _final(original: DeviceConfig, effects: list[RuleEffect]) -> list[RuleEffect]:
+    """The last word on every path, with the value there was before any rule."""
+    last = {effect.path: effect for effect in effects}
+    return [dataclasses.replace(e, previous=_plain(get_value(original, path))) for path, e in last.items()]
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (int, bool)) else str(value)

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One experiment: the composed configuration checked, the model rules applied, ready to run or to predict."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..common.checked import field_types
+from ..common.errors import ConfigError
+from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, DeviceConfig, PrecisionConfig
+from ..models.spec import ModelSpec, RopeScaling
+from ..perf.calibration import Calibration
+from .adjustments import fit_to_model
+from .building import build
+from .checks import check
+from .device_presets import device_config
+from .experiment_schema import SEARCHING, ExperimentConfig, ModelConfig
+from .findings import Finding, Severity
+from .layers import LayerEntry, apply_layers, layer_entry, write_select
+from .memory_adjustments import computed_chunk, dram_findings
+from .model_rules import RuleEffect, apply_rules
+from .precedence import release_finer
+
+
+@dataclass
+class Experiment:
+    """A resolved experiment. `hardware` and `spec` are final; `effects` and `findings` say what happened on the way.
+
+    `request` is what it was resolved from, as JSON text that nothing later changes: see `composed_and_typed`.
+    """
+
+    config: ExperimentConfig
+    hardware: DeviceConfig
+    spec: ModelSpec
+    calibration: Calibration
+    effects: list[RuleEffect] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    layers: list[LayerEntry] = field(default_factory=list)
+    request: str = ""
+
+    def composed_and_typed(self) -> tuple[dict[str, Any], list[str]]:
+        """The arguments of `resolve` that give this experiment, in another process too."""
+        asked = json.loads(self.request)
+        return asked["composed"], asked["typed"]
+
+    @property
+    def context(self) -> int:
+        """Tokens in the KV cache while decoding."""
+        return self.config.workload.context or self.config.workload.prompt_length
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that stop a run."""
+        return [finding for finding in self.findings if finding.severity is Severity.error]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """The findings that a user is told of, and that stop nothing."""
+        return [finding for finding in self.findings if finding.severity is Severity.warning]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every resolved value as plain JSON types, inherited ones filled in; prose (sources) left out."""
+        hardware = self.hardware
+        model = plain(dataclasses.asdict(self.spec))
+        model |= {"name": self.spec.name, "family": self.spec.family, "parameters": self.spec.num_parameters}
+        model |= {"path": self.config.model.path, "package": self.config.model.package}
+        del model["_metadata"]
+        device = plain(hardware.spec)
+        device |= {
+            name: getattr(hardware, name)
+            for name in (
+                "max_prefill_chunk_size",
+                "max_batch_size",
+                "l1_memory_size",
+                "dram_bandwidth",
+                "trace_region_size",
+            )
+        }
+        return {
+            "device": _without_sources(device),
+            "mode": str(self.config.mode),
+            "model_rules": str(self.config.model_rules),
+            "precision": _precision_dict(hardware),
+            "compute": _compute_dict(hardware),
+            "layers": self.layer_differences(),
+            "memory": plain(hardware.memory),
+            "parallelism": plain(hardware.parallelism),
+            "model": model,
+            "backend": plain(self.config.backend),
+            "workload": plain(self.config.workload),
+            "runtime": plain(self.config.runtime),
+            "accuracy": plain(self.config.accuracy),
+            "calibration": _without_sources(plain(self.config.calibration)),
+            "task": str(self.config.task),
+            "seed": self.config.seed,
+        } | ({"search": plain(self.config.search)} if self.config.task in SEARCHING else {})
+
+    def layer_differences(self) -> list[dict[str, Any]]:
+        """The layers that differ from the rest, equal ones together: which, and their own resolved values."""
+        alike: dict[int, list[int]] = {}
+        for layer, own in self.hardware.layers.items():
+            alike.setdefault(id(own), []).append(layer)
+        if not alike:
+            return []
+        precision, compute = _precision_dict(self.hardware), _compute_dict(self.hardware)
+        found = []
+        for layers in alike.values():
+            own = self.hardware.for_layer(layers[0])
+            formats = {k: v for k, v in _precision_dict(own).items() if v != precision[k]}
+            kernels = {k: v for k, v in _compute_dict(own).items() if v != compute[k]}
+            if formats or kernels:
+                found.append({"select": write_select(layers), "precision": formats, "compute": kernels})
+        return found
+
+    def config_hash(self) -> str:
+        """Twelve hex digits that are equal exactly when `to_dict` is."""
+        return hash_of(self.to_dict())
+
+
+def hash_of(config: Mapping[str, Any]) -> str:
+    """Twelve hex digits that are equal exactly when two results of `Experiment.to_dict` are."""
+    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def resolve(composed: Mapping[str, Any], typed: Iterable[str] = ()) -> Experiment:
+    """The experiment that a composed configuration asks for.
+
+    `composed` are nested dicts, changed in place where finer groups are released;
+    `typed` are the dotted paths the user set. Raises ConfigError listing every unknown key and bad value. Findings are
+    in the result, errors among them: see `resolve_or_refuse`.
+    """
+    asked = set(typed)
+    request = json.dumps({"composed": composed, "typed": sorted(asked)})
+    release_finer(dict(composed), asked)
+    config = build(ExperimentConfig, composed)
+    calibration = Calibration.from_dict(config.calibration).replace(**config.runtime.constants())
+    spec = model_spec(config.model)
+    ruled = apply_rules(device_config(config), spec, mode=config.mode, rule_set=config.model_rules.value, typed=asked)
+    hardware = ruled.config
+    experiment = Experiment(config, hardware, spec, calibration, ruled.effects, request=request)
+    batch = config.workload.batch
+    experiment.effects += fit_to_model(hardware, spec, batch=batch, context=experiment.context, typed=asked)
+    experiment.effects += computed_chunk(hardware, spec, asked)
+    origin = "" if "layers" in asked else "configuration file"
+    own = [layer_entry(entry, f"layers[{i}]", origin) for i, entry in enumerate(config.layers)]
+    experiment.layers = [*ruled.layers, *own]
+    hardware.layers = apply_layers(hardware, experiment.layers, spec.num_layers, asked)
+    asked_for = {"batch": batch, "context": experiment.context}
+    experiment.findings = check(hardware, spec, prompt_length=config.workload.prompt_length, **asked_for)
+    if not experiment.errors:
+        experiment.findings = [*dram_findings(hardware, spec, mode=config.mode, **asked_for), *experiment.findings]
+    return experiment
+
+
+def resolve_or_refuse(composed: Mapping[str, Any], typed: Iterable[str] = ()) -> Experiment:
+    """As `resolve`, but findings that are errors are raised as one ConfigError."""
+    experiment = resolve(composed, typed)
+    if experiment.errors:
+        raise ConfigError("\n".join(str(finding) for finding in experiment.errors))
+    return experiment
+
+
+def model_spec(model: ModelConfig) -> ModelSpec:
+    """The specification of conf/model, or of the local folder or GGUF file at `model.path` when no shape is given."""
+    shape = {
+        name: getattr(model, name)
+        for name in ("vocab_size", "hidden_dim", "num_layers", "num_heads", "intermediate_dim")
+    }
+    missing = [name for name, value in shape.items() if value is None]
+    if len(missing) == len(shape) and model.path is not None:
+        from ..models.open_model import read_spec
+
+        return read_spec(model.path)
+    if len(missing) == len(shape):
+        raise ConfigError("model=hf takes its shape from a folder.", "Add model.path=DIR.")
+    if missing:
+        raise ConfigError(f"model {model.name!r} has no {', '.join(missing)}.", "Give them, or model.path=DIR.")
+    scaling = model.rope_scaling
+    return ModelSpec.uniform(
+        **shape,
+        num_kv_heads=model.num_kv_heads,
+        head_dim=model.head_dim,
+        name=model.name,
+        family=model.family,
+        rope_scaling=RopeScaling(**vars(scaling)) if scaling else None,
+        **{name: getattr(model, name) for name in _SPEC_OPTIONS},
+    )
+
+
+_SPEC_OPTIONS = (
+    "tie_embeddings",
+    "qkv_bias",
+    "qk_norm",
+    "norm_eps",
+    "rope_theta",
+    "max_context",
+    "sliding_window",
+)
+
+
+def _precision_dict(hardware: DeviceConfig) -> dict[str, str]:
+    return {group: str(hardware.precision.of(group)) for group in field_types(PrecisionConfig)}
+
+
+def _compute_dict(hardware: DeviceConfig) -> dict[str, dict[str, Any]]:
+    return {group: plain(hardware.compute_for(group)) for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS)}
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, enums and tuples as JSON types."""
+    if type(value) in _JSON_SCALARS:
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: plain(getattr(value, name)) for name in field_types(type(value))}
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return str(value) if isinstance(value, enum.Enum) else value
+
+
+_JSON_SCALARS = (str, int, float, bool, type(None))
+
+_PROSE = ("sources", "source", "description", "aliases")
+
+
+def _without_sources(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _without_sources(inner) for key, inner in tree.items() if key not in _PROSE}
+    return tree

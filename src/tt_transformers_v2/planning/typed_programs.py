@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""runtime.programs: fields of program configurations that the user typed, by op group, for both phases or for one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ..common.errors import ConfigError, did_you_mean
+from .plans import TILE, DramShardedPlan, MulticastPlan, Plan, SdpaPlan
+
+Programs = Mapping[str, Mapping[str, int]]
+
+_MATMULS = ("qkv", "o", "ff1_ff3", "ff2")
+# What may be typed -> the plans it reaches. The LM head sees one tile of rows in both phases.
+PROGRAMS: dict[str, tuple[type[Plan], ...]] = {
+    **dict.fromkeys(_MATMULS, (DramShardedPlan, MulticastPlan)),
+    "lm_head": (DramShardedPlan,),
+    "sdpa": (SdpaPlan,),
+    **{f"{group}_decode": (DramShardedPlan,) for group in _MATMULS},
+    **{f"{group}_prefill": (MulticastPlan,) for group in _MATMULS},
+    **{f"sdpa_{phase}": (SdpaPlan,) for phase in ("decode", "prefill")},
+}
+_MAY_BE_ZERO = ("q_chunk_size", "k_chunk_size")  # which lets ttnn choose
+
+
+def check_programs(programs: Mapping[str, Any]) -> None:
+    """Raises ConfigError unless `programs` sets known fields of known op groups to whole numbers."""
+    for group, fields in programs.items():
+        where = f"runtime.programs.{group}"
+        if group not in PROGRAMS:
+            raise ConfigError(f"no op group {group!r} has a program.", did_you_mean(group, PROGRAMS))
+        if not isinstance(fields, Mapping):
+            raise ConfigError(f"{where} is a section, not a value.", f"Set its fields: {where}.FIELD=NUMBER.")
+        for name, value in fields.items():
+            if name not in (known := _fields(group)):
+                raise ConfigError(f"the program of {group} has no {name!r}.", did_you_mean(str(name), known))
+            least = 0 if name in _MAY_BE_ZERO else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"{where}.{name} must be a whole number of at least {least}, not {value!r}.")
+
+
+def typed_fields(programs: Programs, group: str, phase: str, plan: Plan) -> dict[str, int]:
+    """Those fields that the user typed and this plan has; what is typed for the phase wins over both phases'."""
+    typed: dict[str, int] = {}
+    for key in typed_keys(programs, group, phase):
+        typed |= programs[key]
+    return {name: value for name, value in typed.items() if hasattr(plan, name)}
+
+
+def typed_keys(programs: Mapping[str, Any], group: str, phase: str) -> list[str]:
+    """The keys that reach an op group in a phase, the finer one last."""
+    return [key for key in (group, f"{group}_{phase}") if key in programs]
+
+
+def check_blocks(group: str, plan: DramShardedPlan, inputs: int) -> None:
+    """Raises ConfigError unless cores and block of a decode matmul divide its inner width, `inputs` elements.
+
+    ttnn does not check it; its kernel sends shard width / in0_block_w whole blocks from each core (tt-metal
+    reader_bmm_tile_layout_in0_sender_dram_sharded.cpp) and would miss the rest.
+    """
+    tiles = inputs // TILE
+    if tiles % plan.cores:
+        raise ConfigError(f"{plan.cores} cores cannot share the {tiles} tiles of {group}'s inner width evenly.")
+    held = tiles // plan.cores
+    if held % plan.in0_block_w:
+        raise ConfigError(
+            f"in0_block_w={plan.in0_block_w} of {group}: each of {plan.cores} cores holds {held} "
+            f"tile{'s' * (held > 1)} of the inner width, which is no whole number of such blocks (ttnn does not "
+            "check this).",
+        )
+
+
+def _fields(group: str) -> list[str]:
+    """The numbers that may be typed for a group."""
+    names = [field.name for plan in PROGRAMS[group] for field in dataclasses.fields(plan) if field.type == "int"]
+    return list(dict.fromkeys(names))

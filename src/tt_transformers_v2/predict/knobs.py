@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The single changes a user can make to a configuration, and what each would give: scripts/predict.py --what-if."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..common.errors import ConfigError
+from ..config.experiment_schema import Sampling
+from ..config.resolve import Experiment
+from ..hardware.enums import Arch, DataFormat, MathFidelity, Named
+from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, TENSOR_GROUP_PARENTS, DeviceConfig
+from .questions import Answer, Refused, ask_for_figures, changed
+
+# Percent. Published figures of one configuration repeat to about 5 %; a smaller gain than this is no claim.
+NOISE = 4.0
+
+# Weights and the op group that multiplies by them.
+WEIGHTS = {
+    "mlp_weights": "mlp",
+    "ff1_ff3": "ff1_ff3",
+    "ff2": "ff2",
+    "attention_weights": "attention",
+    "wqkv": "qkv",
+    "wo": "o",
+    "lm_head": "lm_head",
+}
+# The embedding is not here: it is kept row-major for look-up, which block formats cannot be.
+ACTIVATIONS = ("activations", "attention_activations", "mlp_activations", "ccl")
+# The fidelity that goes with a weight format (tt-metal's guidance, tech_reports/LLMs).
+FITTING = {
+    DataFormat.BFP4: MathFidelity.LoFi,
+    DataFormat.BFP8: MathFidelity.HiFi2,
+    DataFormat.BF16: MathFidelity.HiFi4,
+}
+
+# What a knob of formats or fidelities changes: to what, which tensor groups, which op groups. Of two knobs that change
+# the same (a coarse group of which only one finer group differs), the finer is offered.
+_Effect = tuple[Named, frozenset[str], frozenset[str]]
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One change, as the overrides that make it: a weight format comes with its fidelity, a split with both sizes."""
+
+    overrides: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join(self.overrides)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a knob would give. decode, ttft: percent faster (negative: slower); memory: bytes more per chip.
+
+    warnings: ids of findings that the change brings. trust: the confidence in decode and TTFT where it is not the
+    original's.
+    """
+
+    knob: Knob
+    answer: Answer
+    decode: float
+    ttft: float
+    memory: int
+    warnings: tuple[str, ...]
+    trust: tuple[str, ...] = ()
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the gain in decode is too small to be claimed."""
+        return abs(self.decode) < NOISE
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """Gains by knob, the largest in decode first; `left_out` says why a knob has none."""
+
+    base: Answer
+    gains: tuple[Gain, ...]
+    left_out: tuple[tuple[Knob, str], ...]
+
+
+def what_if(base: Answer) -> WhatIf:
+    """Predicts `base` with every knob turned alone. Raises ConfigError where `base` itself has no prediction."""
+    decode, ttft = base.tokens_per_s_per_user, base.ttft_ms
+    gains, left_out = [], []
+    for knob in knobs(base.experiment):
+        try:
+            answer = ask_for_figures(changed(base.overrides, knob.overrides))
+            gains.append(_gain(base, knob, answer, decode, ttft))
+        except ConfigError as error:
+            found = error.findings if isinstance(error, Refused) else ()
+            left_out.append((knob, found[0].what if found else error.message))
+    return WhatIf(base, tuple(sorted(gains, key=lambda gain: (-gain.decode, -gain.ttft))), tuple(left_out))
+
+
+def _gain(base: Answer, knob: Knob, answer: Answer, decode: float, ttft: float) -> Gain:
+    known = {finding.what for finding in base.experiment.warnings}
+    before, after = base.prediction, answer.prediction
+    phases = (("decode", before.decode, after.decode), ("TTFT", before.prefill, after.prefill))
+    return Gain(
+        knob,
+        answer,
+        decode=100 * (answer.tokens_per_s_per_user / decode - 1),
+        ttft=100 * (ttft / answer.ttft_ms - 1),
+        memory=answer.prediction.memory.used - base.prediction.memory.used,
+        warnings=tuple(dict.fromkeys(f.id for f in answer.experiment.warnings if f.what not in known)),
+        trust=tuple(f"{name} {now}" for name, then, now in phases if str(now) != str(then)),
+    )
+
+
+def knobs(experiment: Experiment) -> list[Knob]:
+    """Every single change of formats, fidelities, split and runtime that would make another configuration."""
+    return [
+        *format_knobs(experiment.hardware),
+        *fidelity_knobs(experiment.hardware),
+        *split_knobs(experiment.hardware),
+        *runtime_knobs(experiment),
+    ]
+
+
+def format_knobs(hw: DeviceConfig) -> list[Knob]:
+    """Formats of every tensor group; those of weights with the fidelity that fits them."""
+    found: dict[_Effect, Knob] = {}
+    for group, op_group in WEIGHTS.items():
+        for data, fidelity in FITTING.items():
+            formats = _changing(hw, _finest_tensors(group), data)
+            if formats:
+                pair = (f"precision.{group}={data}", f"compute.{op_group}.math_fidelity={fidelity}")
+                found[data, formats, _changing(hw, _finest_ops(op_group), fidelity)] = Knob(pair)
+    choices = [("kv_cache", data) for data in DataFormat]
+    # Activations and what chips exchange are BF16 or BFP8 in every stack; nobody runs them in BFP4.
+    choices += [(group, data) for group in ACTIVATIONS for data in (DataFormat.BFP8, DataFormat.BF16)]
+    for group, data in choices:
+        formats = _changing(hw, _finest_tensors(group), data)
+        if formats:
+            found[data, formats, frozenset()] = Knob((f"precision.{group}={data}",))
+    return list(found.values())
+
+
+def fidelity_knobs(hw: DeviceConfig) -> list[Knob]:
+    """Another math_fidelity for every op group, formats as they are."""
+    found: dict[_Effect, Knob] = {}
+    for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS):
+        for fidelity in MathFidelity:
+            ops = _changing(hw, _finest_ops(group), fidelity)
+            if ops:
+                found[fidelity, frozenset(), ops] = Knob((f"compute.{group}.math_fidelity={fidelity}",))
+    return list(found.values())
+
+
+def split_knobs(hw: DeviceConfig) -> list[Knob]:
+    """Every other way to share the chips out over tensor and data parallelism, the widest tensor parallelism first."""
+    chips, own = hw.spec.chips, hw.parallelism
+    return [
+        Knob(
+            (f"parallelism.tensor_parallel_size={size}", f"parallelism.data_parallel_size={chips // size}"),
+        )
+        for size in range(chips, 0, -1)
+        if chips % size == 0 and (size, chips // size) != (own.tensor_parallel_size, own.data_parallel_size)
+    ]
+
+
+def runtime_knobs(experiment: Experiment) -> list[Knob]:
+    """The switches of `runtime` in the position they are not in."""
+    constants = experiment.calibration.of(experiment.hardware.spec.chip.arch)
+    sampling = Sampling.host if constants.sampling_on_device else Sampling.device
+    traced = str(not constants.prefill_traced).lower()
+    found = [Knob((f"runtime.sampling={sampling}",)), Knob((f"runtime.traced_prefill={traced}",))]
+    # Wormhole's decode matmuls have one reader per bank in every release.
+    if experiment.hardware.spec.chip.arch is Arch.blackhole:
+        found.append(Knob((f"runtime.dram_readers_per_bank={1 if constants.readers_per_bank == 2 else 2}",)))
+    return found
+
+
+def _changing(hw: DeviceConfig, groups: Iterable[str], value: Named) -> frozenset[str]:
+    """The groups that have another value than `value` in some layer."""
+    variants = {id(own): own for own in (hw, *hw.layers.values())}.values()
+    return frozenset(group for group in groups if any(_value(own, group, value) != value for own in variants))
+
+
+def _value(hw: DeviceConfig, group: str, like: Named) -> Named:
+    return hw.compute_for(group).math_fidelity if isinstance(like, MathFidelity) else hw.precision.of(group)
+
+
+def _finest_tensors(group: str) -> list[str]:
+    return [name for name, parent in TENSOR_GROUP_PARENTS.items() if parent == group] or [group]
+
+
+def _finest_ops(group: str) -> list[str]:
+    finer = [name for name, parent in OP_GROUP_PARENTS.items() if parent == group]
+    return [finest for name in finer for finest in _finest_ops(name)] or [group]

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `preflight` section of a result: what the real ttnn said of every op, without a card.
+
+Nothing here imports ttnn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..backends.ttnn.process.availability import require_ttnn
+from ..backends.ttnn.process.failures import TtnnFailure
+from ..backends.ttnn.process.isolated import run_isolated
+from ..config.resolve import Experiment
+from ..perf.ops import DECODE, PREFILL
+
+JOB = f"{__package__}.preflight_job:preflight"
+LONGEST = 900.0  # seconds; the first Galaxy ever takes a minute, everything else much less
+PHASES = (PREFILL, DECODE)
+
+Section = dict[str, Any]
+Progress = Callable[[str, int, int], None]
+
+
+def preflight_section(experiment: Experiment, progress: Progress) -> Section:
+    """Asks ttnn about the experiment's ops in a process of its own.
+
+    Bytes are of L1 per core; `peak` of an op is what earlier tensors hold and what the op takes itself, `share` is of
+    what ttnn's allocator may hand out, `share_of_limit` of the core's whole L1, firmware included. Where ttnn's process
+    gives up, `error` says how. Raises ConfigError when ttnn is not installed and for what no op can be made of.
+    """
+    found = require_ttnn("task=preflight")
+    started = time.monotonic()
+    compiler = "stand-in" if found.sfpi is None else "sfpi"
+    section: Section = {
+        "basis": f"asked of ttnn {found.version} on a described {experiment.hardware.device_type}, kernel compiler "
+        f"{compiler}: programs were checked and laid out, nothing was run",
+        "ttnn": found.version,
+        "compiler": compiler,
+        "error": None,
+        "notes": found.findings,
+        **_asked(experiment),
+    }
+    composed, typed = experiment.composed_and_typed()
+    try:
+        answer = run_isolated(
+            JOB,
+            {"composed": composed, "typed": typed},
+            device=experiment.hardware.spec,
+            mock=True,
+            timeout_s=LONGEST,
+            on_progress=lambda facts: progress(facts["phase"], facts["done"], facts["steps"]),
+        )
+        section |= _answered(answer, experiment)
+    except TtnnFailure as failure:
+        section |= {"error": str(failure), "said": failure.said, **_answered(_NOTHING, experiment)}
+    section["notes"] += _notes(experiment, section)
+    return section | {"seconds": time.monotonic() - started}
+
+
+def failure_of(section: Section) -> str | None:
+    """Why a preflight did not pass, in a line; None when it did."""
+    if section["error"] is not None:
+        return str(section["error"])
+    failed = [row for row in section["ops"] if row["verdict"] == "failed"]
+    if not failed:
+        return None
+    first = failed[0]
+    where = f"{first['phase']} {first['part']} {first['op']}"
+    return f"{len(failed)} of {len(section['ops'])} ops refused, first {where}: {first['said']}"
+
+
+_NOTHING: dict[str, Any] = {"ops": [], "tokens": None, "chunks": None, "users": None, "l1_usable": None}
+
+
+def _asked(experiment: Experiment) -> dict[str, Any]:
+    hardware, workload = experiment.hardware, experiment.config.workload
+    parallel = hardware.parallelism
+    return {
+        "device": str(hardware.device_type),
+        "model": experiment.spec.name,
+        "mesh": list(hardware.spec.mesh_shape),
+        "grid": list(hardware.spec.grid),
+        "tensor_parallel": parallel.tensor_parallel_size,
+        "groups": parallel.data_parallel_size,
+        "prompt_length": workload.prompt_length,
+        "context": experiment.context,
+        "l1_limit": hardware.spec.chip.l1_memory_size,
+    }
+
+
+def _answered(answer: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
+    usable, limit = answer["l1_usable"], experiment.hardware.spec.chip.l1_memory_size
+    rows = [row | _shares(row, usable, limit) for row in answer["ops"]]
+    worst = {phase: _worst([row for row in rows if row["phase"] == phase]) for phase in PHASES}
+    return {
+        "tokens": answer["tokens"],
+        "chunks": answer["chunks"],
+        "users": answer["users"],
+        "l1_usable": usable,
+        "asked_ops": len(rows),
+        "fitted_ops": sum(row["verdict"] == "fitted" for row in rows),
+        "failed_ops": sum(row["verdict"] == "failed" for row in rows),
+        "worst_l1": max((row["peak"] for row in worst.values() if row), default=None),
+        "worst": worst,
+        "ops": rows,
+    }
+
+
+def _shares(row: dict[str, Any], usable: int, limit: int) -> dict[str, float | None]:
+    if row["peak"] is None:
+        return {"share": None, "share_of_limit": None}
+    return {"share": row["peak"] / usable, "share_of_limit": (row["peak"] + limit - usable) / limit}
+
+
+def _worst(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The op with the highest peak of a phase."""
+    passed = [row for row in rows if row["peak"] is not None]
+    if not passed:
+        return None
+    row = max(passed, key=lambda row: row["peak"])
+    return {name: row[name] for name in ("part", "op", "peak", "share", "share_of_limit")}
+
+
+def _notes(experiment: Experiment, section: Section) -> list[str]:
+    """What was left out of the question."""
+    notes = []
+    tokens, groups = section["tokens"], section["groups"]
+    if tokens is not None and section["chunks"] > 1:
+        notes.append(
+            f"a prompt of {section['prompt_length']} tokens is {section['chunks']} chunks of {tokens}; the first and "
+            "the layers of the second (2) were asked about"
+        )
+    if groups > 1 and section["users"] is not None:
+        notes.append(
+            f"one of {groups} data-parallel groups was asked about, {section['users']} users; the others are alike"
+        )
+    for phase in PHASES:
+        own = [row for row in section["ops"] if row["phase"] == phase]
+        if own and own[-1]["verdict"] == "failed" and own[-1]["passes_with"] is None:
+            notes.append(f"{phase} ended at {own[-1]['part']} {own[-1]['op']}: what follows was not asked about")
+    return notes

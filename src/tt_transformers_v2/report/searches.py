@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Searches among the jobs of a report: the front as table and picture, and what each layer bears.
+
+Pictures are images of their own inside the page: their styles follow the reader's theme, and nothing in them can run.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from ..common.drawing import Drawing
+from ..search import search_pictures as pictures
+from .loading import Job, Sweep
+
+_MOST = 8  # searches shown; further ones have their own reports
+_COLUMNS = (
+    "",
+    "tokens/s/user, predicted",
+    "TTFT ms, predicted",
+    "KL",
+    "95 %",
+    "top-1",
+    "KL on the search's text",
+    "file",
+)
+
+
+def search_sections(sweeps: Sequence[Sweep]) -> str:
+    """HTML of a section for every job that searched; empty where none did."""
+    found = [(sweep, job) for sweep in sweeps for job in sweep.jobs if job.finished and _section(job)]
+    return "".join("".join(_html(sweep, job)) for sweep, job in found[:_MOST])
+
+
+def _section(job: Job) -> Mapping[str, Any] | None:
+    section = job.result.get("search")
+    return section if isinstance(section, dict) and "sensitivities" in section else None
+
+
+def _html(sweep: Sweep, job: Job) -> Iterator[str]:
+    section = _section(job)
+    assert section is not None
+    title = "Search" if job.name == sweep.name else f"Search of job {job.name}"
+    yield f'<section class="card"><h2>{escape(title)}</h2>'
+    yield f'<p class="faint small">{escape(str(section["basis"]))}</p>'
+    if section.get("points"):
+        for point in section["points"]:
+            if point["name"] == section["chosen"]:
+                yield f"<p><b>{escape(point['name'])}</b>: {escape(point['sentence'])}</p>"
+        yield f'<p class="faint small">verified on {escape(str(section["verified_on"]))}</p>'
+        yield from _table(section)
+        yield _image(pictures.front(section))
+    yield _image(pictures.heat_map(section))
+    yield "</section>"
+
+
+def _table(section: Mapping[str, Any]) -> Iterator[str]:
+    yield '<div class="scroll"><table><thead><tr>'
+    yield "".join(f"<th>{escape(column)}</th>" for column in _COLUMNS)
+    yield "</tr></thead><tbody>"
+    for row in (*section["points"], *section["presets"]):
+        interval = "" if row["kl_low"] is None else f"{row['kl_low']:.4f} to {row['kl_high']:.4f}"
+        cells = (
+            row["name"],
+            f"{row['decode_tokens_per_s_per_user']:.2f}",
+            f"{row['ttft_ms']:.1f}",
+            f"{row['kl_divergence']:.4f}",
+            interval,
+            f"{row['top1']:.1%}",
+            f"{row['searched_kl']:.4f}",
+            row.get("tuning", ""),
+        )
+        yield "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>"
+    yield "</tbody></table></div>"
+
+
+def _image(drawing: Drawing) -> str:
+    data = base64.b64encode(drawing.svg().encode()).decode()
+    return f'<p><img alt="{escape(drawing.title)}" src="data:image/svg+xml;base64,{data}"></p>'

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `on_card` runs in the process that opens the device: a model on a mesh, its accuracy and its speed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..accuracy import walk as accuracy
+from ..accuracy.accuracy_result import Bars, metrics
+from ..accuracy.evaluation_text import EvaluationTokens
+from ..backends.reference import ReferenceOps
+from ..backends.ttnn.measure_speed import measure_speed, median
+from ..backends.ttnn.mesh_model import TtnnModel
+from ..backends.ttnn.preflight_walk import group_mesh, lm_head_columns
+from ..backends.ttnn.process.availability import look_around
+from ..backends.ttnn.process.child import Job
+from ..backends.ttnn.process.session import differences, open_mesh
+from ..backends.ttnn.recording.autofit import Fitting, memory_named
+from ..backends.ttnn.recording.recorder import Recorder
+from ..backends.ttnn.weights.host_weights import CacheShape, HostWeights, open_cache
+from ..common.errors import ConfigError
+from ..config.experiment_schema import Task
+from ..config.model_rules import knobs
+from ..config.resolve import Experiment, resolve
+from ..hardware.schema import DeviceSpec
+from ..models.decoder import LayerWeights, decoder_layer, final_hidden
+from ..models.open_model import open_weights
+from ..models.rope import rope_tables
+from ..models.weights import WeightSource
+from ..perf.ops import padded_prompt
+from ..planning.split import Split
+from .measure_task import evaluation_tokens
+
+RUNS, STEPS = 5, 64  # timed prompts and timed decode steps
+SLOW_DISPATCH = "TT_METAL_SLOW_DISPATCH_MODE"  # set, ttnn has no command queues and so no traces
+
+
+def measure(payload: dict[str, Any], job: Job) -> dict[str, Any]:
+    """The `accuracy` section and the `measured` part of the `performance` section of an experiment's result.
+
+    `payload` has `composed` and `typed` as configuration.resolve takes them and `home`, the folder of the weight cache.
+    Either section is None where the task does not ask for it. Raises ConfigError.
+    """
+    experiment = resolve(payload["composed"], payload["typed"])
+    return Measurement(experiment, Path(payload["home"]), job).result(Fitting(experiment.config.runtime.autofit))
+
+
+@dataclass
+class Measurement:
+    """One experiment on the way through a device."""
+
+    experiment: Experiment
+    home: Path
+    job: Job
+
+    def result(self, recorder: Recorder) -> dict[str, Any]:
+        """`accuracy` and `measured` as `measure` returns them, every op run through `recorder`. Raises ConfigError."""
+        config, task = self.experiment.config, self.experiment.config.task
+        source, tokenizer = open_weights(
+            self.experiment.spec, path=config.model.path, package=config.model.package, seed=config.seed
+        )
+        tokens = expected = None
+        if task is not Task.performance:
+            tokens = evaluation_tokens(self.experiment, tokenizer)
+            # The reference is computed before the device is opened, which then serves nobody else.
+            expected = reference_hidden(source, tokens, self._progress)
+        found: dict[str, Any] = {"accuracy": None, "measured": None}
+        with self._model(source, tokens, recorder) as model:
+            if tokens is not None and expected is not None:
+                found["accuracy"] = self._accuracy(model, source, tokens, expected)
+            if task is not Task.accuracy:
+                found["measured"] = self._speed(model, recorder)
+        return found
+
+    @contextmanager
+    def _model(self, source: WeightSource, tokens: EvaluationTokens | None, recorder: Recorder) -> Iterator[TtnnModel]:
+        experiment, hardware = self.experiment, self.experiment.hardware
+        split, device = Split.of(hardware, experiment.spec), str(hardware.device_type)
+        with ExitStack() as stack:
+            stack.enter_context(memory_named(device))
+            refuse_other(unlike(identify({}, self.job), hardware.spec), device)
+            mesh = stack.enter_context(open_mesh(hardware, self.job.mock))
+            refuse_other(differences(mesh, hardware.spec), device)
+            weights = HostWeights(
+                source,
+                split,
+                group_mesh(mesh, hardware, experiment.spec),
+                kv=kv_cache(experiment, tokens),
+                lm_head_columns=lm_head_columns(experiment.hardware, experiment.spec),
+                disk=open_cache(source, split, hardware, self.home, lambda line: self.job.progress(warning=line)),
+                placed=lambda count: self.job.progress(stage="tensors", done=count, total=None),
+            )
+            yield TtnnModel(weights, hardware, recorder, **run_settings(experiment))
+
+    def _accuracy(
+        self, model: TtnnModel, source: WeightSource, tokens: EvaluationTokens, expected: list[Tensor]
+    ) -> dict[str, Any]:
+        """Teacher forcing: logits after every token of every window, from prefill, beside the reference's."""
+        head, measured = source.tensor("lm_head"), 0
+        walk = accuracy.Walk(source.spec.num_layers)
+        for place, (window, hidden) in enumerate(zip(tokens.windows, expected, strict=True)):
+            agreement = walk.agreement_on(tokens, place)
+            targets = torch.cat([window[1:], torch.tensor([-1])])
+            done = 0
+            for found in model.all_logits(window.tolist()):
+                piece = slice(done, done + len(found))
+                agreement.add(found, hidden[piece] @ head, targets[piece], done)
+                done += len(found)
+                self._progress("tokens", measured + done, tokens.count)
+            measured += done
+        walk.pool()
+        return {
+            "numerics": self._through(),
+            "tensor_parallel": "as the card has it",
+            **metrics(walk, source, tokens, self._where(), bars=Bars.of(self.experiment)),
+        }
+
+    def _speed(self, model: TtnnModel, recorder: Recorder) -> dict[str, Any]:
+        experiment, workload = self.experiment, self.experiment.config.workload
+        users, vocabulary = model.kv.users, experiment.spec.vocab_size
+        generator = torch.Generator().manual_seed(experiment.config.seed)
+        prompts = torch.randint(vocabulary, (users, workload.prompt_length), generator=generator).tolist()
+        trace = SLOW_DISPATCH not in os.environ
+        timings = measure_speed(
+            model, prompts, context=experiment.context, runs=RUNS, steps=STEPS, trace=trace, progress=self._progress
+        )
+        per_user = 1000 / median(timings.steps_ms)
+        groups = experiment.hardware.parallelism.data_parallel_size
+        return {
+            "basis": f"{self._where()}; greedy sampling on the host, decode {'traced' if trace else 'not traced'}, "
+            "prompts of random token ids" + ("; a simulator's times are no card's" if look_around().simulator else ""),
+            "ttft_ms": median(timings.prompts_ms),
+            "decode_tokens_per_s_per_user": per_user,
+            "users": users,
+            "groups_measured": 1,
+            "groups": groups,
+            "prompts_ms": timings.prompts_ms,
+            "steps_ms": timings.steps_ms,
+            "plans_made_smaller": recorder.smaller if isinstance(recorder, Fitting) else 0,
+        }
+
+    def _where(self) -> str:
+        where = "Tenstorrent's simulator of " if look_around().simulator else ""
+        return f"measured on {where}{self.experiment.hardware.device_type} through {self._through()}"
+
+    @staticmethod
+    def _through() -> str:
+        return f"ttnn {look_around().version}"
+
+    def _progress(self, stage: str, done: int, total: int) -> None:
+        self.job.progress(stage=stage, done=done, total=total)
+
+
+def refuse_other(found: list[str], device: str) -> None:
+    """Raises ConfigError when the opened system is not the configured one."""
+    if found:
+        raise ConfigError(" ".join(found), f"device={device.lower()} is not this machine; device=auto finds out.")
+
+
+def unlike(seen: dict[str, Any], spec: DeviceSpec) -> list[str]:
+    """What `identify` saw that is otherwise than `spec` says, one sentence each."""
+    arch, chips = spec.chip.arch.value, spec.chips
+    found = []
+    if seen["arch"] != arch:
+        found.append(f"{spec.device_type}: the machine's chips are {seen['arch']}, the device file says {arch}.")
+    if seen["chips"] != chips:
+        found.append(f"{spec.device_type}: the machine has {seen['chips']} chips, the device file says {chips}.")
+    return found
+
+
+def reference_hidden(
+    source: WeightSource, tokens: EvaluationTokens, progress: Callable[[str, int, int], None]
+) -> list[Tensor]:
+    """The float32 reference's normed output of the last layer for every window, [tokens, hidden] each."""
+    spec, ops = source.spec, ReferenceOps()
+    table = source.tensor("embedding")
+    streams = [ops.embed(window[None], table) for window in tokens.windows]
+    for layer in range(spec.num_layers):
+        progress("reference layers", layer, spec.num_layers)
+        weights = LayerWeights(source, layer, keep=True)
+        for i, x in enumerate(streams):
+            streams[i] = decoder_layer(ops, spec, weights, x, *rope_tables(spec, torch.arange(x.shape[1])))
+    progress("reference layers", spec.num_layers, spec.num_layers)
+    return [final_hidden(ops, spec, source, x)[0] for x in streams]
+
+
+def kv_cache(experiment: Experiment, tokens: EvaluationTokens | None) -> CacheShape:
+    """The cache that every part of the task fits in: padded windows, padded prompts, and context with new tokens."""
+    config, hardware = experiment.config, experiment.hardware
+    users, needed = 1, 0
+    if tokens is not None:
+        needed = max(padded_prompt(len(window)) for window in tokens.windows)
+    if config.task is not Task.accuracy:
+        users = math.ceil(config.workload.batch / hardware.parallelism.data_parallel_size)
+        needed = max(needed, padded_prompt(config.workload.prompt_length), experiment.context + STEPS + 1)
+    return CacheShape(users, math.ceil(needed / 32) * 32, config.runtime.kv_page_size)
+
+
+def run_settings(experiment: Experiment) -> dict[str, Any]:
+    """Fields of ops.Run that come from the experiment and are the same in both phases."""
+    runtime = experiment.config.runtime
+    return {
+        "readers_per_bank": runtime.dram_readers_per_bank or 1,
+        "row_limit": knobs(experiment.hardware, experiment.spec).get("prefill_len_cutoff", 1024),
+        "lm_head_columns": lm_head_columns(experiment.hardware, experiment.spec),
+        "programs": runtime.programs,
+    }
+
+
+def identify(payload: dict[str, Any], job: Job) -> dict[str, Any]:
+    """What ttnn says this machine is, without opening it: its name of the system, architecture, number of chips."""
+    import ttnn
+
+    return {
+        "cluster": ttnn.cluster.get_cluster_type().name,
+        "arch": ttnn.get_arch_name(),
+        "chips": ttnn.get_num_devices(),
+    }

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""task=accuracy, performance and both: measured on a backend of this machine, or on a card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..common.errors import ConfigError
+from ..common.terminal import ProgressLine
+from ..common.units import GIB
+from ..config.experiment_schema import BackendName, Part, Task
+from ..config.resolve import Experiment
+from .performance import performance_section
+from .tasks import Job, Outcome, runs
+
+if TYPE_CHECKING:
+    from ..accuracy.evaluation_text import EvaluationTokens
+    from ..accuracy.reference_store import ReferenceStore
+    from ..models.tokenizer import Tokenizer
+
+
+@runs(Task.accuracy, Task.performance, Task.both)
+def measure_task(job: Job) -> Outcome:
+    """The `accuracy` and `performance` sections that the task asks for."""
+    experiment = job.experiment
+    if experiment.config.backend.name is BackendName.ttnn:
+        from .on_card import sections
+
+        with ProgressLine(experiment.spec.name, enabled=job.show_progress) as progress:
+            return Outcome(sections(experiment, progress.update))
+    found: dict[str, Any] = {}
+    if experiment.config.task is not Task.performance:
+        found["accuracy"] = _accuracy(job)
+    if experiment.config.task is not Task.accuracy:
+        found["performance"] = performance_section(experiment)
+    return Outcome(found)
+
+
+def _accuracy(job: Job) -> dict[str, Any]:
+    from ..accuracy.accuracy_result import Bars, metrics
+    from ..accuracy.numerics_choice import choose_numerics
+    from ..accuracy.walk import Phases, measure
+    from ..backends import open_backend
+    from ..backends.emulated.emulated_ops import EmulatedOps
+    from ..models.open_model import open_weights
+
+    experiment = job.experiment
+    config, workload = experiment.config, experiment.config.workload
+    # What cannot run here is said before anything is read.
+    reference = open_backend("reference", experiment.hardware)
+    source, tokenizer = open_weights(
+        experiment.spec, path=config.model.path, package=config.model.package, seed=config.seed
+    )
+    tokens = evaluation_tokens(experiment, tokenizer)
+    kept = None if job.shared is None else job.shared.of(source, lambda: _reference_store(experiment))
+    candidate: Any = reference
+    how = {"numerics": "float32", "tensor_parallel": "one chip"}
+    phases = Phases(workload.prefill_tokens, experiment.hardware.max_prefill_chunk_size)
+    if config.backend.name is BackendName.emulated:
+        how["numerics"] = choose_numerics(
+            config.backend.numerics.value,
+            experiment.spec,
+            experiment.hardware,
+            tokens=tokens.count,
+            window=workload.window,
+            synthetic=source.synthetic,
+            max_seconds=config.backend.exact_max_seconds,
+        )
+        candidate = EmulatedOps(
+            experiment.hardware,
+            how["numerics"],
+            None if kept is None else kept.prepared,
+            tensor_parallel=config.backend.tensor_parallel,
+        )
+        how["tensor_parallel"] = str(candidate.chips)
+    with ProgressLine(f"accuracy of {experiment.spec.name}", enabled=job.show_progress) as progress:
+        walk = measure(
+            source if kept is None else kept.source,
+            tokens,
+            candidate,
+            reference,
+            max_seconds=workload.max_seconds,
+            progress=progress.update,
+            phases=phases,
+            isolated=config.accuracy.isolated,
+            references=None if kept is None else kept.references,
+        )
+    bars, prompt = Bars.of(experiment), workload.prefill_tokens
+    return how | metrics(walk, source, tokens, candidate.name, bars=bars, prefill_tokens=prompt)
+
+
+def _reference_store(experiment: Experiment) -> ReferenceStore | None:
+    from ..accuracy.reference_store import ReferenceStore
+    from ..common.checkout import outputs_dir
+    from ..models.open_model import model_files
+
+    most, model = int(experiment.config.cache.reference_gib * GIB), experiment.config.model
+    if not most:
+        return None
+    return ReferenceStore(
+        outputs_dir() / "cache" / "reference", most, model_files(path=model.path, package=model.package)
+    )
+
+
+def evaluation_tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> EvaluationTokens:
+    """The user's texts or the default one, or random token ids for a model without a tokenizer."""
+    from ..accuracy.evaluation_text import random_windows, read_text, text_windows, windows_of_texts
+
+    config, workload = experiment.config, experiment.config.workload
+    default = type(workload)().texts
+    if workload.text_file is not None and workload.texts != default:
+        raise ConfigError("workload.text_file and workload.texts are both set.", "Put the file among workload.texts.")
+    tokens, window = workload.tokens, workload.window
+    if tokenizer is not None:
+        how: dict[str, Any] = {"skip": workload.skip, "part": workload.part}
+        if workload.text_file is not None:
+            return text_windows(tokenizer, *read_text(workload.text_file), tokens, window, **how)
+        return windows_of_texts(tokenizer, workload.texts, tokens, window, **how)
+    asked = {
+        "text_file": workload.text_file is not None,
+        "texts": workload.texts != default,
+        "skip": workload.skip > 0,
+        "part": workload.part is not Part.all,
+    }
+    if any(asked.values()):
+        which = ", ".join(f"workload.{name}" for name, is_set in asked.items() if is_set)
+        raise ConfigError(
+            f"{which} cannot be: this model has no tokenizer.", "Give model.path=DIR with tokenizer.json."
+        )
+    return random_windows(experiment.spec.vocab_size, tokens, window, config.seed)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""device=auto: which device this machine is, as ttnn sees it. Nothing here imports ttnn."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from ..common.errors import ConfigError
+from ..config.device_presets import DevicePresets
+from ..config.groups import device_types
+
+IDENTIFY = "tt_transformers_v2.run.card_job:identify"
+LONGEST_LOOK = 120.0  # seconds
+# ttnn's name of a kind of system -> the device type in capitals, where they are not alike.
+CLUSTERS = {"GALAXY": "WH_GALAXY", "BLACKHOLE_GALAXY": "BH_GALAXY"}
+
+
+def name_this_machine(overrides: Sequence[str]) -> list[str]:
+    """`overrides` with this machine's option in place of device=auto, also among several devices.
+
+    Raises ConfigError as `machine_device` does.
+    """
+    return [_named(text) for text in overrides]
+
+
+def _named(text: str) -> str:
+    key, equals, value = text.partition("=")
+    devices = value.split(",")
+    if key.strip() != "device" or "auto" not in [device.strip().casefold() for device in devices]:
+        return text
+    named = [machine_device() if device.strip().casefold() == "auto" else device for device in devices]
+    return f"{key}{equals}{','.join(named)}"
+
+
+@lru_cache(maxsize=1)
+def machine_device() -> str:
+    """The option of conf/device that this machine is, said on standard error. Asks ttnn in a process of its own, once.
+
+    Raises ConfigError when the machine has neither a card nor a simulator, and when no device file describes it.
+    """
+    from ..backends.ttnn.process.availability import require_ttnn
+    from ..backends.ttnn.process.failures import TtnnFailure
+    from ..backends.ttnn.process.isolated import run_isolated
+
+    instead = "Name a device, such as device=n150."
+    if not require_ttnn("device=auto", instead=instead).runs_programs:
+        raise ConfigError("device=auto needs a card or a simulator, and this machine has none.", instead)
+    some = DevicePresets.get_config("N150").spec  # the job opens nothing, so any will do
+    try:
+        seen = run_isolated(IDENTIFY, {}, device=some, mock=False, timeout_s=LONGEST_LOOK)
+    except TtnnFailure as failure:
+        said = f": {failure.said}" if failure.said else ""
+        log = f" Everything it printed: {failure.log}" if failure.log else ""
+        raise ConfigError(
+            f"device=auto: ttnn could not look at this machine's cards{said}", f"Name a device.{log}"
+        ) from None
+    kind = device_of(seen)
+    option = device_types()[kind]
+    print(f"device=auto: this machine is {kind} (device={option})", file=sys.stderr)
+    return option
+
+
+def device_of(seen: dict[str, Any]) -> str:
+    """The device type of a machine whose `cluster` (ttnn's name), `arch` and number of `chips` are given.
+
+    Raises ConfigError when several device files or none describe it.
+    """
+    alike = []
+    for kind in device_types():
+        system = DevicePresets.get_config(kind).spec
+        if (system.chip.arch.value, system.chips) == (seen["arch"], seen["chips"]):
+            alike.append(kind)
+    name = CLUSTERS.get(seen["cluster"], seen["cluster"].replace("_X", "X"))
+    found = [kind for kind in alike if kind.upper() == name] or alike
+    if len(found) == 1:
+        return found[0]
+    what = f"{seen['chips']} {seen['arch']} chips (ttnn calls them {seen['cluster']})"
+    if not found:
+        raise ConfigError(f"device=auto: no device file describes {what}.", "Name the nearest device.")
+    raise ConfigError(
+        f"device=auto: {what} may be {' or '.join(found)}.", f"Name it, such as device={device_types()[found[0]]}."
+    )

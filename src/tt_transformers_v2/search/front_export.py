@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A point of the front as files to use: a tuning file of ours, and a TTTv1 decoder JSON where TTTv1 can say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..common.checked import field_types
+from ..common.errors import ConfigError
+from ..common.files import write_atomically
+from ..config.exchange import read_decoder_json, write_decoder_json
+from ..config.resolve import Experiment, plain
+from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, TENSOR_GROUP_PARENTS, DeviceConfig, PrecisionConfig
+from .space import Assignment, entries
+
+
+def tuning_yaml(experiment: Experiment, assignment: Assignment, purpose: str) -> str:
+    """A file for conf/tuning that makes this very configuration, whatever the precision mode and the model's rules."""
+    import yaml
+
+    hardware = experiment.hardware
+    tree = {
+        "mode": "custom",
+        "precision": {group: str(hardware.precision.of(group)) for group in field_types(PrecisionConfig)},
+        "compute": {group: plain(hardware.compute_for(group)) for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS)},
+        "memory": plain(hardware.memory),
+        "layers": [_plain_entry(entry.to_dict()) for entry in entries(assignment)],
+    }
+    head = f"# @package _global_\n# {purpose}\n"
+    return head + yaml.safe_dump(tree, sort_keys=False, width=110)
+
+
+def _plain_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: plain(value) for key, value in entry.items() if value}
+
+
+def tttv1_json(experiment: Experiment) -> str:
+    """The configuration as a TTTv1 decoder file. Raises ConfigError where TTTv1 cannot say it, or would not read back
+    the same."""
+    layers = experiment.spec.num_layers
+    text = write_decoder_json(experiment.hardware, layers)
+    read = read_decoder_json(str(text), layers).applied(experiment.hardware, layers)
+    for layer in range(layers):
+        if not same_numerics(experiment.hardware.for_layer(layer), read.for_layer(layer)):
+            raise ConfigError(f"layer {layer} of the TTTv1 JSON would not read back as it was written.")
+    return str(text)
+
+
+def same_numerics(one: DeviceConfig, other: DeviceConfig) -> bool:
+    """Whether two configurations of a layer compute the same: formats and kernel settings of every finest group."""
+    tensors = set(field_types(PrecisionConfig)) - set(TENSOR_GROUP_PARENTS.values())
+    ops = {*ROOT_OP_GROUPS, *OP_GROUP_PARENTS} - set(OP_GROUP_PARENTS.values())
+    return all(one.precision.of(group) == other.precision.of(group) for group in tensors) and all(
+        one.compute_for(group) == other.compute_for(group) for group in ops
+    )
+
+
+def write_point(
+    folder: Path, name: str, experiment: Experiment, assignment: Assignment, purpose: str
+) -> dict[str, Any]:
+    """Writes tuning/NAME.yaml and tttv1/NAME.json under `folder`; returns their places, or why there is none."""
+    tuning = folder / "tuning" / f"{name}.yaml"
+    write_atomically(tuning, tuning_yaml(experiment, assignment, purpose))
+    written: dict[str, Any] = {"tuning": str(tuning.relative_to(folder)), "tttv1_json": None, "tttv1_refusal": None}
+    try:
+        place = folder / "tttv1" / f"{name}.json"
+        write_atomically(place, tttv1_json(experiment))
+        written["tttv1_json"] = str(place.relative_to(folder))
+    except ConfigError as error:
+        written["tttv1_refusal"] = str(error)
+    return written

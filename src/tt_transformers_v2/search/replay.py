@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running a model again from the layer that changed.
+
+The base configuration's hidden states before every layer, and between its attention and its MLP, are kept from one
+whole run. A variant that differs in one layer starts there: what comes before is the same to the last bit. Its own
+layer runs in the variant's settings, the later ones in the base's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..backends.emulated.emulated_ops import EmulatedOps
+from ..backends.emulated.prepared_weights import PreparedWeights
+from ..hardware.schema import DeviceConfig
+from ..models.decoder import LayerWeights, attention_half, final_hidden, mlp_half
+from ..models.rope import rope_tables
+from ..models.weights import WeightSource
+from .space import HEAD, Place
+from .target import Divergence, Target
+
+# Sites that only the second half of a layer sees.
+_MLP_SITES = ("ff1_ff3", "ff2")
+
+
+class Replay:
+    """The base run of `hardware` on the target's text, and variants of it.
+
+    `prepared` keeps weights ready to be multiplied; `source` should then return the same tensors each time.
+    `layers_run` counts the layers computed so far, the base's included (two halves are one layer).
+    """
+
+    def __init__(
+        self,
+        source: WeightSource,
+        target: Target,
+        hardware: DeviceConfig,
+        numerics: str,
+        prepared: PreparedWeights | None = None,
+    ) -> None:
+        self.source, self.target, self.hardware, self.numerics = source, target, hardware, numerics
+        self.layers_run = 0.0
+        self._prepared = prepared
+        self._weights = [LayerWeights(source, layer) for layer in range(source.spec.num_layers)]
+        self._ops = self._open(hardware)
+        self._tables = rope_tables(source.spec, torch.arange(target.windows.shape[1]))
+        self._before: list[Tensor] = []
+        self._between: list[Tensor] = []
+        x = self._ops.embed(target.windows, source.tensor("embedding"))
+        for layer in range(source.spec.num_layers):
+            self._before.append(x)
+            x = self._attention(self._ops, layer, x)
+            self._between.append(x)
+            x = self._mlp(self._ops, layer, x)
+        self._last = x
+        self.base = self._compare(self._ops, x)
+
+    def variant(self, place: Place, hardware: DeviceConfig) -> Divergence:
+        """The divergence with the settings that `hardware` has at `place`; everywhere else they are the base's."""
+        changed = self._open(hardware)
+        if place.site == HEAD:
+            return self._compare(changed, self._last)
+        x = self._between[place.layer]
+        if place.site not in _MLP_SITES:
+            x = self._attention(changed, place.layer, self._before[place.layer])
+        x = self._mlp(changed, place.layer, x)
+        for layer in range(place.layer + 1, self.source.spec.num_layers):
+            x = self._mlp(self._ops, layer, self._attention(self._ops, layer, x))
+        return self._compare(self._ops, x)
+
+    def whole(self, hardware: DeviceConfig) -> Divergence:
+        """The divergence of another configuration, run from the first layer to the last."""
+        ops = self._open(hardware)
+        x = ops.embed(self.target.windows, self.source.tensor("embedding"))
+        for layer in range(self.source.spec.num_layers):
+            x = self._mlp(ops, layer, self._attention(ops, layer, x))
+        return self._compare(ops, x)
+
+    def _open(self, hardware: DeviceConfig) -> EmulatedOps:
+        return EmulatedOps(hardware, self.numerics, prepared=self._prepared)
+
+    def _attention(self, ops: EmulatedOps, layer: int, x: Tensor) -> Tensor:
+        self.layers_run += 0.5
+        return attention_half(ops.at_layer(layer), self.source.spec, self._weights[layer], x, *self._tables)
+
+    def _mlp(self, ops: EmulatedOps, layer: int, x: Tensor) -> Tensor:
+        self.layers_run += 0.5
+        return mlp_half(ops.at_layer(layer), self.source.spec, self._weights[layer], x)
+
+    def _compare(self, ops: EmulatedOps, x: Tensor) -> Divergence:
+        hidden = final_hidden(ops, self.source.spec, self.source, x).flatten(0, 1)
+        head = ops.matrix(self.source.tensor("lm_head"), HEAD, HEAD)
+        return self.target.divergence(lambda rows: ops.linear(hidden[rows], head, None, HEAD))

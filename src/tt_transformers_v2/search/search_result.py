@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `search` section of a result: sensitivities, the front and what verified it, and a sentence for people."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..common.files import write_atomically
+from ..config.layers import write_select
+from ..config.resolve import Experiment
+from ..config.search_schema import Objective
+from .costs import step_us
+from .front_export import write_point
+from .sensitivity import Sensitivities
+from .sentence import in_words
+from .space import Place
+from .subject import Subject, figures
+from .target import Divergence
+from .verify import Front, Point, Preset, dominated
+
+_COLUMNS = (
+    "name",
+    "decode_tokens_per_s_per_user",
+    "ttft_ms",
+    "bytes_per_chip",
+    "kl_divergence",
+    "kl_low",
+    "kl_high",
+    "top1",
+    "pcc",
+    "searched_kl",
+    "estimated_kl",
+    "dominated",
+    "tuning",
+    "tttv1_json",
+    "sentence",
+)
+
+
+def sensitivity_rows(subject: Subject, measured: Sensitivities) -> dict[str, Any]:
+    """What was measured of single changes, and on what."""
+    settings, base = subject.settings, measured.base
+    rows = [
+        {
+            "layer": place.layer if place.layer >= 0 else None,
+            "site": place.site,
+            "option": option.text,
+            "kl_change": divergence.kl - base.kl,
+            "top1_change": divergence.top1 - base.top1,
+            "pcc_change": divergence.pcc - base.pcc,
+            "saves_us": subject.costs.saves[place, option],
+        }
+        for (place, option), divergence in sorted(measured.found.items(), key=_in_order)
+    ]
+    return {
+        "basis": f"emulated ({settings.numerics} numerics) against float32 reference; {subject.source.basis}; speed "
+        "predicted",
+        "text": subject.text,
+        "tokens": subject.seen.numel(),
+        "window": settings.window,
+        "space": {site: [option.text for option in options] for site, options in subject.space.options.items()},
+        "base": _divergence(base) | figures(subject.base),
+        "sensitivities": rows,
+        "sensitivity_cost": {
+            "measured_now": measured.new,
+            "seconds_each": measured.seconds / measured.new if measured.new else None,
+            "layers_each": measured.layers / measured.new if measured.new else None,
+            "layers_of_a_whole_run": subject.space.num_layers,
+        },
+        "not_measured": _left_out(measured),
+    }
+
+
+def search_section(
+    folder: Path,
+    front: Front,
+    measured: Sensitivities,
+    points: Sequence[Point],
+    presets: Sequence[Preset],
+    chosen: Point | None,
+    left_out: int,
+) -> dict[str, Any]:
+    """The front, verified, with its files written under `folder`."""
+    subject = front.subject
+    objective = subject.settings.objective
+
+    def time(experiment: Experiment) -> float:
+        return step_us(experiment, objective)
+
+    compared = [
+        {
+            "name": preset.name,
+            **figures(preset.experiment),
+            **_measured(preset),
+            "dominated": dominated(preset, points, time),
+        }
+        for preset in presets
+    ]
+    reference = next((row for row in compared if row["name"] == "precision=performance"), compared[0])
+    rows = []
+    for number, point in enumerate(points):
+        name = f"point_{number:02d}"
+        row = {"name": name, "steps": point.steps, **figures(point.experiment), **_measured(point)}
+        row |= {
+            "estimated_kl": point.estimated_kl,
+            "dominated": dominated(point, points, time),
+            "options": _options(point),
+            "sentence": _sentence(front, point, row, reference, objective),
+        }
+        row |= write_point(folder, name, point.experiment, point.assignment, row["sentence"])
+        rows.append(row)
+    whole = front.seen.seconds
+    found = {
+        "whole_run_seconds": sum(whole) / len(whole) if whole else None,
+        "objective": str(objective),
+        "verified_on": f"{subject.unseen.numel()} other tokens of {subject.text}, {subject.settings.verify_numerics} "
+        "numerics",
+        "points": rows,
+        "points_not_verified_in_time": left_out,
+        "presets": compared,
+        "chosen": None if chosen is None else rows[list(points).index(chosen)]["name"],
+        "beats_performance": _verdict(rows, reference),
+    }
+    write_atomically(folder / "search.csv", _csv(rows, compared))
+    return found
+
+
+def _in_order(item: tuple[tuple[Place, Any], Divergence]) -> tuple[str, int, str]:
+    (place, option), _ = item
+    return place.site, place.layer, option.text
+
+
+def _left_out(measured: Sensitivities) -> dict[str, list[str]]:
+    """Site and option -> layers that were not measured in time."""
+    found: dict[str, list[int]] = {}
+    for place, option in measured.left_out:
+        found.setdefault(f"{place.site} {option}", []).append(max(place.layer, 0))
+    return {what: [write_select(layers)] for what, layers in found.items()}
+
+
+def _divergence(found: Divergence) -> dict[str, float]:
+    return dataclasses.asdict(found)
+
+
+def _measured(found: Point | Preset) -> dict[str, Any]:
+    verified, searched = found.verified, found.searched
+    return {
+        "kl_divergence": verified.kl,
+        "kl_low": verified.kl_low,
+        "kl_high": verified.kl_high,
+        "top1": verified.top1,
+        "pcc": verified.pcc,
+        "searched_kl": searched.kl,
+        "searched_top1": searched.top1,
+    }
+
+
+def _options(point: Point) -> dict[str, dict[str, str]]:
+    """Site -> option -> layers."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for place, option in sorted(point.assignment.items()):
+        found.setdefault(place.site, {}).setdefault(option.text, []).append(place.layer)
+    return {
+        site: {text: "all" if layers == [-1] else write_select(layers) for text, layers in options.items()}
+        for site, options in found.items()
+    }
+
+
+def _sentence(front: Front, point: Point, row: dict[str, Any], reference: dict[str, Any], objective: Objective) -> str:
+    base = figures(front.subject.base)
+    if objective is Objective.decode:
+        key, unit, sign = "decode_tokens_per_s_per_user", "tokens/s/user", 1
+    else:
+        key, unit, sign = "ttft_ms", "ms to the first token", -1
+    gain = 100 * (row[key] / base[key] - 1)
+    against = 100 * sign * (row[key] / reference[key] - 1)
+    words = in_words(front.subject.space, point.assignment)
+    return (
+        f"{words}: {row[key]:.2f} {unit} predicted ({gain:+.1f} % on the most accurate options, {against:+.1f} % "
+        f"against {reference['name']}) at KL {point.verified.kl:.4f}, top-1 {point.verified.top1:.1%}"
+    )
+
+
+def _verdict(rows: Sequence[dict[str, Any]], reference: dict[str, Any]) -> dict[str, Any]:
+    """Whether a verified point is better than the preset in both KL and predicted speed; the closest one if none is."""
+    speed, kl = reference["decode_tokens_per_s_per_user"], reference["kl_divergence"]
+    better = [row for row in rows if row["decode_tokens_per_s_per_user"] > speed and row["kl_divergence"] < kl]
+    best = min(better, key=lambda row: row["kl_divergence"], default=None)
+    if best is not None:
+        return {
+            "preset": reference["name"],
+            "point": best["name"],
+            "speed_percent": 100 * (best["decode_tokens_per_s_per_user"] / speed - 1),
+            "kl_ratio": best["kl_divergence"] / kl,
+        }
+    faster = [row for row in rows if row["decode_tokens_per_s_per_user"] > speed]
+    closest = min(faster, key=lambda row: row["kl_divergence"], default=None)
+    why = (
+        f"no verified point is faster than {reference['name']} ({speed:.2f} tokens/s/user)"
+        if closest is None
+        else f"the most accurate verified point that is faster, {closest['name']}, has KL "
+        f"{closest['kl_divergence']:.4f} against {kl:.4f}"
+    )
+    return {"preset": reference["name"], "point": None, "why": why}
+
+
+def _csv(rows: Sequence[dict[str, Any]], presets: Sequence[dict[str, Any]]) -> str:
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=_COLUMNS, lineterminator="\n", extrasaction="ignore", restval="")
+    writer.writeheader()
+    writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in (*rows, *presets))
+    return text.getvalue()

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a search works on, opened and checked: said before hours are spent, and before anything large is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..accuracy.code_version import code_version
+from ..backends.emulated.prepared_weights import PreparedWeights
+from ..common.checkout import outputs_dir
+from ..common.errors import ConfigError
+from ..common.units import GIB
+from ..config.experiment_schema import BackendName
+from ..config.resolve import Experiment
+from ..config.search_schema import Objective, SearchConfig
+from ..models.kept_weights import KeptWeights
+from ..models.open_model import open_weights
+from ..run.performance import predict
+from .costs import Costs, measure_costs, step_us, worth_measuring
+from .measured_variants import Measured, key_of
+from .replay import Replay
+from .search_texts import search_and_verify
+from .space import Option, Place, Space, read_space, with_assignment
+from .target import Target
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An experiment ready to be searched.
+
+    base: on the most accurate option everywhere. wanted: the changes to measure. seen, unseen: token ids
+    [windows, window] to search on and to verify on.
+    """
+
+    experiment: Experiment
+    settings: SearchConfig
+    space: Space
+    costs: Costs
+    wanted: list[tuple[Place, Option]]
+    base: Experiment
+    source: KeptWeights
+    prepared: PreparedWeights | None
+    seen: Tensor
+    unseen: Tensor
+    text: str
+
+    def replay(self, windows: Tensor, numerics: str) -> Callable[[], Replay]:
+        """The base run on `windows`, made when first asked for."""
+        made: list[Replay] = []
+
+        def replay() -> Replay:
+            if not made:
+                target = Target(self.source, windows)
+                made.append(Replay(self.source, target, self.base.hardware, numerics, self.prepared))
+            return made[0]
+
+        return replay
+
+    def measured(self, windows: Tensor, numerics: str) -> Measured:
+        """What is known of this model, base, text and arithmetic, from this search or an earlier one."""
+        parts = {
+            "code": code_version(),
+            "weights": self.source.fingerprint,
+            "base": {key: self.base.to_dict()[key] for key in ("precision", "compute", "layers")},
+            "arch": str(self.base.hardware.spec.chip.arch),
+            "tokens": hashlib.sha256(windows.numpy().tobytes()).hexdigest(),
+            "window": windows.shape[1],
+            "numerics": numerics,
+        }
+        return Measured(outputs_dir() / "cache" / "search" / f"{key_of(parts)}.jsonl")
+
+
+def open_subject(experiment: Experiment, *, everything: bool = False) -> Subject:
+    """Opens and checks what a search needs; with `everything`, also changes that save no time are to be measured.
+
+    Raises ConfigError for a model without real weights or tokenizer, a text too short, options that do not fit or save
+    nothing, and a target that no assignment of the space is predicted to reach.
+    """
+    settings, spec = experiment.config.search, experiment.spec
+    space = read_space(settings.space, spec.num_layers)
+    _check_backend(experiment)
+    base = with_assignment(experiment, space.base())
+    _check_memory(base)
+    costs = measure_costs(experiment, space, settings.objective)
+    every = [(place, option) for place in space.places() for option in space.options[place.site][1:]]
+    wanted = every if everything else worth_measuring(space, costs)
+    if not everything:
+        _check_target(experiment, space, costs)
+    model = experiment.config.model
+    source, tokenizer = open_weights(spec, path=model.path, package=model.package, seed=experiment.config.seed)
+    if source.synthetic or tokenizer is None:
+        raise ConfigError(
+            f"a search measures accuracy, and model {spec.name} has no real weights and tokenizer here.",
+            "Give model=hf model.path=DIR (safetensors or GGUF with its tokenizer), or take model=smollm2_135m.",
+        )
+    seen, unseen, text = search_and_verify(experiment, tokenizer)
+    kept = KeptWeights(source)
+    prepared = PreparedWeights() if kept.kept else None
+    return Subject(experiment, settings, space, costs, wanted, base, kept, prepared, seen, unseen, text)
+
+
+def _check_backend(experiment: Experiment) -> None:
+    if experiment.config.backend.name is not BackendName.emulated:
+        raise ConfigError(
+            f"a search measures with backend=emulated, not {experiment.config.backend.name}.", "Leave backend out."
+        )
+
+
+def _check_memory(base: Experiment) -> None:
+    memory = predict(base).memory
+    if not memory.fits:
+        raise ConfigError(
+            f"the most accurate options of search.space do not fit on {base.hardware.device_type}: each chip lacks "
+            f"{-memory.free / GIB:.2f} GiB.",
+            "Begin the sites of search.space with a smaller format: search.space.ff2=[BFP8/HIFI2,BFP4/LOFI].",
+        )
+
+
+def _check_target(experiment: Experiment, space: Space, costs: Costs) -> None:
+    """Refuses a target that the fastest assignment is predicted to miss."""
+    settings = experiment.config.search
+    fastest = space.base()
+    for place in fastest:
+        saves = {option: costs.saves.get((place, option), 0.0) for option in space.options[place.site]}
+        fastest[place] = max(saves, key=lambda option: saves[option])
+    time = step_us(with_assignment(experiment, fastest), settings.objective)
+    if settings.objective is Objective.decode and (settings.min_tokens_per_s_per_user or 0) > 1e6 / time:
+        raise ConfigError(
+            f"no configuration of search.space is predicted to reach {settings.min_tokens_per_s_per_user:g} "
+            f"tokens/s/user: the fastest reaches {1e6 / time:.2f}.",
+            "Lower search.min_tokens_per_s_per_user, or add faster options to search.space.",
+        )
+    if settings.max_ttft_ms is not None and settings.max_ttft_ms < time / 1e3:
+        raise ConfigError(
+            f"no configuration of search.space is predicted to start within {settings.max_ttft_ms:g} ms: the fastest "
+            f"takes {time / 1e3:.2f}.",
+            "Raise search.max_ttft_ms, or add faster options to search.space.",
+        )
+
+
+def figures(experiment: Experiment) -> dict[str, Any]:
+    """Predicted tokens/s/user, TTFT in ms and bytes per chip."""
+    prediction = predict(experiment)
+    return {
+        "decode_tokens_per_s_per_user": prediction.speed.decode_tokens_per_s_per_user,
+        "ttft_ms": prediction.speed.ttft_ms,
+        "bytes_per_chip": prediction.memory.used,
+    }

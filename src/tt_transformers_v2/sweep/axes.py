@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a sweep runs over: overrides in Hydra's grammar, each with its values, and keys that go together."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..common.errors import ConfigError
+from ..config.building import raise_all
+from ..config.groups import groups
+from ..config.overrides import check_overrides
+
+MOST_JOBS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One or several keys, and the points they take: for each point one override per key, as Hydra gets it."""
+
+    keys: tuple[str, ...]
+    points: tuple[tuple[str, ...], ...]
+
+
+def axes_of(typed: Sequence[str], named: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> list[Axis]:
+    """The axes of a sweep, in the order in which the jobs run through them, the last fastest.
+
+    Args:
+        typed: overrides of the command line; one with a single value is an axis of one point.
+        named: overrides of a file in conf/experiment; a typed one for the same key replaces it.
+        pairs: mappings of the same keys to values that go together.
+
+    Raises:
+        ConfigError: a bad or empty axis, pairs that do not match, a key in two places.
+    """
+    problems: list[ConfigError] = []
+    own = _axes(typed, problems)
+    keys = {key for axis in own for key in axis.keys}
+    files = [axis for axis in _axes(named, problems) if keys.isdisjoint(axis.keys)]
+    together = []
+    try:
+        together = _paired(pairs)
+        for key in (key for axis in together for key in axis.keys):
+            if any(key in axis.keys for axis in (*files, *own)):
+                raise ConfigError(f"{key} is in sweep.pairs and is set besides.", "Give it in one place.")
+    except ConfigError as problem:
+        problems.append(problem)
+    raise_all(problems)
+    found = [*files, *together, *own]
+    total = math.prod(len(axis.points) for axis in found)
+    if total > MOST_JOBS:
+        raise ConfigError(f"that is {total:,} jobs; a sweep takes at most {MOST_JOBS:,}.", "Sweep fewer values.")
+    return found
+
+
+def combinations(axes: Sequence[Axis]) -> Iterator[list[str]]:
+    """The overrides of every job, in order."""
+    for points in itertools.product(*(axis.points for axis in axes)):
+        yield [text for point in points for text in point]
+
+
+def _axes(texts: Sequence[str], problems: list[ConfigError]) -> list[Axis]:
+    found = []
+    for text in texts:
+        try:
+            found.append(_axis(text))
+        except ConfigError as problem:
+            problems.append(problem)
+    return found
+
+
+def _axis(text: str) -> Axis:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    check_overrides([text], multirun=True)
+    override = OverridesParser.create().parse_override(text)
+    key = str(override.key_or_group)
+    if not override.is_sweep_override():
+        return Axis((key,), ((check_overrides([text]).texts[0],),))
+    values = [f"{key}={value}" for value in _values(override, key, text)]
+    points = check_all(values)
+    return Axis((key,), tuple((point,) for point in points))
+
+
+def check_all(texts: Sequence[str]) -> list[str]:
+    """Each override checked by itself and as Hydra gets it; raises one ConfigError for all that is wrong."""
+    problems: list[ConfigError] = []
+    checked = []
+    for text in texts:
+        try:
+            checked += check_overrides([text]).texts
+        except ConfigError as problem:
+            problems.append(problem)
+    raise_all(problems)
+    return checked
+
+
+def _values(override: Any, key: str, text: str) -> list[str]:
+    """The values of a sweep override, encoded as overrides write them."""
+    from hydra.core.override_parser.types import Glob
+
+    if override.is_interval_sweep():
+        raise ConfigError(f"{text!r}: an interval cannot be gone through.", f"Write {key}=range(0,10,2) or {key}=A,B.")
+    if isinstance(override.value(), Glob):
+        return _matching(override.value(), key, text)
+    found = [encoded(value) for value in itertools.islice(override.sweep_iterator(), MOST_JOBS + 1)]
+    if len(found) > MOST_JOBS:
+        raise ConfigError(f"{text!r} is more than the {MOST_JOBS:,} jobs that a sweep takes.", "Sweep fewer values.")
+    if not found:
+        raise ConfigError(f"{text!r} is empty: it has no value.", f"Write {key}=A,B or {key}=range(START,STOP).")
+    return found
+
+
+def _matching(pattern: Any, key: str, text: str) -> list[str]:
+    if key not in groups():
+        raise ConfigError(f"{text!r}: glob chooses among files, and {key} is a value.", f"Write {key}=A,B.")
+    found = [str(name) for name in pattern.filter(list(groups()[key]))]
+    if not found:
+        raise ConfigError(f"{text!r} matches no {key}.", f"choices: {', '.join(groups()[key])}")
+    return found
+
+
+def encoded(value: Any) -> str:
+    """A value as overrides write it."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    if isinstance(value, QuotedString):
+        return value.with_quotes()
+    if isinstance(value, str):
+        return value if _reads_as_itself(value) else QuotedString(value, Quote.single).with_quotes()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{encoded(key)}:{encoded(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(encoded, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)
+
+
+def _reads_as_itself(text: str) -> bool:
+    """Whether a text without quotes means itself; 1, null and a,b do not."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(f"key={text}")
+    except HydraException:
+        return False
+    value = override.value()
+    return bool(text) and not override.is_sweep_override() and isinstance(value, str) and value == text
+
+
+def _paired(pairs: Sequence[Mapping[str, Any]]) -> list[Axis]:
+    """The one axis that `pairs` describes, or none."""
+    if not pairs:
+        return []
+    keys = tuple(str(key) for key in pairs[0])
+    if not keys:
+        raise ConfigError("sweep.pairs has an entry without keys.", "Write sweep.pairs=[{KEY: A, KEY2: B}, …].")
+    points = []
+    for number, pair in enumerate(pairs):
+        if set(map(str, pair)) != set(keys):
+            raise ConfigError(
+                f"sweep.pairs[{number}] sets {', '.join(map(str, pair)) or 'nothing'}, the first entry "
+                f"{', '.join(keys)}.",
+                "Every entry sets the same keys.",
+            )
+        points.append(tuple(check_all([f"{key}={encoded(pair[key])}" for key in keys])))
+    return [Axis(keys, tuple(points))]

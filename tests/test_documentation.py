@@ -9,13 +9,11 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import tour
-
-ROOT = Path(__file__).resolve().parent.parent
+from places import ROOT
 
 
 def skip_without_ttnn(step):

@@ -9,10 +9,10 @@ import json
 import random
 import shutil
 import signal
-from pathlib import Path
 
 import pytest
 
+from places import ROOT
 from tt_transformers_v2.commands import run as cli
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config import composition
@@ -26,7 +26,6 @@ from tt_transformers_v2.report.loading import read_sweep
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parent.parent
 LONGEST_S = 20
 WORDS = [
     "precision.mlp_weights=BFP8",

@@ -8,13 +8,12 @@ import subprocess
 import sys
 import venv
 import zipfile
-from pathlib import Path
 
 import pytest
 
 import tour
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 LINE = ("device=t3k", "precision=accuracy", "model=llama70b", "task=performance")
 
 

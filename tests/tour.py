@@ -9,7 +9,8 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from places import ROOT
+
 PAGES = ("README.md", "docs/tutorial.md")
 # A command, indented; after it, perhaps, a block of what it prints: fenced, or indented too.
 _COMMAND = re.compile(

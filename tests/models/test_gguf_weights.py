@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from plain_decoder import logits
 from tiny_gguf import TINY, write_gguf
 
+from places import DATA
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.models.gguf_weights import GgufWeights, _llama3_divisors, gguf_spec, packaged_gguf, read_gguf
 from tt_transformers_v2.models.huggingface import SafetensorsWeights
@@ -23,8 +24,6 @@ from tt_transformers_v2.models.rope import inverse_frequencies
 from tt_transformers_v2.models.spec import ModelSpec, RopeScaling
 from tt_transformers_v2.models.tokenizer import gguf_tokenizer
 from tt_transformers_v2.models.weights import GLOBAL_TENSORS, SyntheticWeights, tensor_names, tensor_shape
-
-DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture(scope="module")

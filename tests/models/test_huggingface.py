@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from plain_decoder import logits
 from safetensors.torch import load_file, save_file
 
+from places import DATA
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.models.huggingface import SafetensorsWeights, huggingface_spec
 from tt_transformers_v2.models.spec import ModelSpec, RopeScaling
 from tt_transformers_v2.models.weights import GLOBAL_TENSORS, tensor_names, tensor_shape
 
-DATA = Path(__file__).parents[1] / "data"
 MODELS = sorted(path.name for path in DATA.glob("hf_*"))
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],

@@ -12,11 +12,10 @@ from tiny_gguf import TINY, write_gguf
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models
 
+from places import DATA
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.models.huggingface import huggingface_spec
 from tt_transformers_v2.models.open_model import open_weights
-
-DATA = Path(__file__).parents[1] / "data"
 
 
 def test_synthetic_when_nothing_is_named() -> None:

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The packer bit for bit, the fast matmul within the deviation it documents, against the golden matmul."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from places import DATA
 from tt_transformers_v2.numerics.fast_matmul import COLUMNS, ROWS, matmul, prepare_in1
 from tt_transformers_v2.numerics.fidelity import src_a_parts, src_b_parts
 from tt_transformers_v2.numerics.formats import quantize, unpack_tiles
 from tt_transformers_v2.numerics.packer import pack_output
 
-GOLDEN = np.load(Path(__file__).parent.parent / "data" / "golden" / "matrix_unit" / "wh_matmul_K128.npz")
+GOLDEN = np.load(DATA / "golden" / "matrix_unit" / "wh_matmul_K128.npz")
 FIDELITIES = ("LoFi", "HiFi2", "HiFi3", "HiFi4")
 CASES = [(w, f, d) for w in ("bf16", "bfp8", "bfp4") for f in FIDELITIES for d in ("fp32", "bf16")]
 

@@ -6,7 +6,6 @@ import struct
 import subprocess
 import sys
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from places import DATA
 from tt_transformers_v2.numerics import FORMATS, pack_tiles, quantize, unpack_tiles
 from tt_transformers_v2.numerics.formats import MAGNITUDE_BITS, TILE_BYTES, decode_blocks
 
-GOLDEN = Path(__file__).parent.parent / "data" / "golden"
+GOLDEN = DATA / "golden"
 PACKING = sorted((GOLDEN / "host_packing").glob("*.npz"))
 TTNN_NAMES = {"bfp8": "bfloat8_b", "bfp4": "bfloat4_b"}
 

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exact matrix unit against every golden array of ttsim: 0 differing bits, and none left out."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from places import DATA
 from tt_transformers_v2.numerics.blocks import l1_add
 from tt_transformers_v2.numerics.formats import quantize, unpack_tiles
 from tt_transformers_v2.numerics.matrix_unit import PreparedIn1, eltwise, matmul, pack, prepare_in1
 
-GOLDEN = Path(__file__).parent.parent / "data" / "golden" / "matrix_unit"
+GOLDEN = DATA / "golden" / "matrix_unit"
 ARCHS = {"wormhole": "wh", "blackhole": "bh"}
 FIDELITIES = ("LoFi", "HiFi2", "HiFi3", "HiFi4")
 WEIGHTS = ("bf16", "bfp8", "bfp4")

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import yaml
 
+from places import ROOT
 from tt_transformers_v2.hardware.enums import Arch, DataFormat, DeviceType, MathFidelity
 from tt_transformers_v2.hardware.schema import (
     ChipSpec,
@@ -21,7 +20,6 @@ from tt_transformers_v2.hardware.schema import (
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.perf.calibration import Calibration
 
-ROOT = Path(__file__).parents[2]
 CHIPS = {"N150": (1, [8, 8], "none"), "N300": (2, [8, 7], "line"), "T3K": (8, [8, 7], "ring")}
 SHAPES = {  # hidden, layers, heads, FFN, head_dim, tied; all with 8 KV heads
     "Llama-3.2-1B": (2048, 16, 32, 8192, 64, True),

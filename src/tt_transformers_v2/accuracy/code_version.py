@@ -14,9 +14,10 @@ _ROOMS = (
     "numerics/*.py",
     "models/*.py",
     "backends/*.py",
-    "experiments/accuracy.py",
-    "experiments/search/target.py",
-    "experiments/search/replay.py",
+    "backends/emulated/*.py",
+    "accuracy/walk.py",
+    "search/target.py",
+    "search/replay.py",
 )
 
 

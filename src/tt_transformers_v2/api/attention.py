@@ -52,7 +52,7 @@ class MultiHeadAttention:
         self.hw_config = hw_config
         self.spec = ModelSpec.uniform(32, hidden_dim, 1, num_heads, hidden_dim, name="MultiHeadAttention")
         self.weights: WeightSource = weights if weights is not None else SyntheticWeights(self.spec, seed=0)
-        self.recorder: Any = None  # on an open device, what runs the ops instead of backends.ttnn.fitting
+        self.recorder: Any = None  # on an open device, what runs the ops instead of backends.ttnn.recording.autofit
         self._open = None if device is None or isinstance(device, str) else device
         self._ops: EmulatedOps | None = None
         self._on_mesh: AttentionOnMesh | None = None

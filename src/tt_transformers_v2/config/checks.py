@@ -2,7 +2,7 @@
 """Cross-field findings about a configuration: what is wrong, why, and what to do; docs/findings.md explains each.
 
 Errors stop a run, warnings are printed and stored, hints are stored. Whether weights and KV cache fit DRAM is found by
-`experiments.configuration`, which knows the memory map.
+`config.resolve`, which knows the memory map.
 """
 
 from __future__ import annotations

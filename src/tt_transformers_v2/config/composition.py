@@ -20,7 +20,7 @@ from .resolvers import register_resolvers
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The composed configuration as a plain nested dict, the caller's to change.
 
-    `overrides` are checked ones (experiments.overrides). Raises ConfigError for what cannot be composed.
+    `overrides` are checked ones (config.overrides). Raises ConfigError for what cannot be composed.
     """
     return compose_with_origins(overrides).tree
 

@@ -183,7 +183,7 @@ class RuntimeConfig(Checked):
     """How the software runs the model; null is what the calibrated release does. `dram_readers_per_bank` is 1 or 2.
 
     `kv_page_size` is in tokens, a multiple of 32; null keeps a plain KV cache. `programs` sets fields of ttnn's program
-    configs by op group (backends.ttnn.programs); those groups are not fitted, all others may be (`autofit`).
+    configs by op group (planning.typed_programs); those groups are not fitted, all others may be (`autofit`).
     """
 
     AT_LEAST = {"dram_readers_per_bank": 1, "kv_page_size": 32}  # noqa: RUF012

@@ -81,7 +81,7 @@ class L1Map:
 def l1_map(hw: DeviceConfig, spec: ModelSpec, *, batch: int, context: int) -> L1Map:
     """L1 per core for `batch` users per data-parallel group with `context` tokens in each one's cache.
 
-    The KV cache is hardware.fitting.kv_cache_bytes, which the finding kv-cache-over-l1 compares with all of L1: what
+    The KV cache is perf.footprint.kv_cache_bytes, which the finding kv-cache-over-l1 compares with all of L1: what
     that finds too large is over here.
     """
     chip, cores = hw.spec.chip, hw.spec.cores

@@ -15,7 +15,7 @@ import pytest
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.device_presets import DevicePresets
 from tt_transformers_v2.run.card_job import unlike
-from tt_transformers_v2.run.on_card import IDENTIFY, device_of
+from tt_transformers_v2.run.this_machine import IDENTIFY, device_of
 
 Run = Callable[..., dict[str, Any]]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One attention block on a mesh that somebody else has opened: models.attention's on a card."""
+"""One attention block on a mesh that somebody else has opened: api.attention's on a card."""
 
 from __future__ import annotations
 

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
+
+import pytest
+
+from places import ROOT
+from tt_transformers_v2.commands.explain import differences, explain, main
+from tt_transformers_v2.config import composition
+
+
+def origins(*overrides):
+    return {value.path: (value.value, value.origin) for value in explain(overrides).values}
+
+
+def test_files_rules_inheritance_and_typing_are_told_apart():
+    found = origins("device=t3k", "precision=accuracy", "model=llama3_3_70b", "compute.sdpa.math_fidelity=HiFi3")
+    assert found["device.mesh_shape"] == ([1, 8], "conf/device/t3k.yaml")
+    assert found["device.chip.dram_banks"] == (12, "conf/chip/wormhole.yaml")
+    assert found["precision.mlp_weights"] == ("BFP4", "rule mlp-bfp4-from-70b")
+    assert found["precision.ff1_ff3"] == ("BFP4", "inherits precision.mlp_weights (rule mlp-bfp4-from-70b)")
+    assert found["precision.ff2"] == ("BFP8", "rule mlp-bfp4-from-70b")
+    assert found["compute.mlp.math_fidelity"] == ("LoFi", "rule mlp-bfp4-from-70b")
+    assert found["compute.sdpa.math_fidelity"] == ("HiFi3", "you typed it")
+    assert found["compute.sdpa_prefill.math_fidelity"] == ("HiFi3", "you typed compute.sdpa.math_fidelity")
+    assert found["task"] == ("both", "conf/config.yaml")
+
+
+def test_a_typed_value_wins_and_the_rule_is_said_to_be_overruled(capsys):
+    overrides = ["device=T3000", "precision=accuracy", "model=llama3_3_70b", "precision.mlp_weights=BFP8"]
+    found = origins(*overrides)
+    assert found["precision.mlp_weights"] == ("BFP8", "you typed it")
+    assert found["precision.ff2"] == ("BFP8", "you typed precision.mlp_weights")
+    assert main(overrides) == 0
+    assert "rule mlp-bfp4-from-70b would set precision.mlp_weights=BFP4" in capsys.readouterr().out
+
+
+def test_every_value_has_an_origin():
+    assert all(value.origin for value in explain(["model=llama8b"]).values)
+
+
+def test_against_shows_only_what_differs():
+    one, other = explain(["device=n150"]), explain(["device=n150", "workload.batch=2"])
+    assert [path for path, _, _ in differences(one, other)] == ["workload.batch"]
+    assert differences(one, one) == []
+    modes = differences(explain(["precision=performance"]), explain(["precision=accuracy"]))
+    paths = [path for path, _, _ in modes]
+    assert "precision.attention_weights" in paths
+    assert "precision.wqkv" not in paths, "it follows attention_weights"
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["device=n151"], 2), (["--help"], 0), (["--against", "x=1"], 2)])
+def test_exit_codes(arguments, code, capsys):
+    assert main(arguments) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_command_loads_no_torch():
+    code = (
+        "import sys; from tt_transformers_v2.commands.explain import main; code = main(sys.argv[1:]); "
+        "print(code, [m for m in ('torch', 'ttnn', 'numpy', 'pandas') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, "device=T3000", "precision=accuracy", "model=llama3_3_70b"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert done.stdout.strip().endswith("0 []"), done.stdout[-500:] + done.stderr
+
+
+def test_a_folder_of_ones_own_can_be_named_and_may_not_reach_for_hydra(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(composition, "_added_dirs", [])
+    own = tmp_path / "own"
+    (own / "model").mkdir(parents=True)
+    (own / "model" / "mine.yaml").write_text("defaults: [llama1b]\nname: mine\n")
+    try:
+        assert main(["--config-dir", str(own), "model=mine"]) == 0
+        assert "model.name                             mine" in capsys.readouterr().out
+        (own / "model" / "bad.yaml").write_text("# @package hydra.job\nname: x\n")
+        assert main(["--config-dir", str(own), "model=mine"]) == 2
+        assert "reaches for Hydra's settings" in capsys.readouterr().err
+    finally:
+        composition._forget_listings()

@@ -8,7 +8,13 @@ import subprocess
 import sys
 
 from places import ROOT
-from tt_transformers_v2.sweep.engine import run_sweep
+from tt_transformers_v2.report import write_report
+from tt_transformers_v2.sweep import engine
+
+
+def run_sweep(overrides, folder):
+    """The exit code of a sweep, run in this process, with its report."""
+    return engine.run_sweep(overrides, folder, write_report)
 
 
 def sweep(folder, *overrides):

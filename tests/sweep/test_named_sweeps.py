@@ -5,10 +5,9 @@ import math
 import re
 
 import pytest
-from sweeping import ROOT, command_line, results, rows
+from sweeping import ROOT, command_line, results, rows, run_sweep
 
 from tt_transformers_v2.config.groups import groups
-from tt_transformers_v2.sweep.engine import run_sweep
 from tt_transformers_v2.sweep.job_plan import plan_jobs
 from tt_transformers_v2.sweep.request import read_request
 

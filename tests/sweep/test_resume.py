@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from sweeping import ROOT, left_over, lines, results, rows, sweep, table
+from sweeping import ROOT, left_over, lines, results, rows, run_sweep, sweep, table
 
 from tt_transformers_v2.config.conf_folders import conf_dir, conf_dirs
 from tt_transformers_v2.hardware import ConfigError
@@ -49,7 +49,7 @@ def test_resuming_a_finished_sweep_runs_nothing_and_rebuilds_lost_tables(finishe
     whole, before = table(finished), inodes(finished)
     (finished / "results.csv").unlink()
     (finished / "results.jsonl").write_text('{"job": "torn')
-    assert engine.run_sweep([f"sweep.resume={finished}"], finished.parent / "unused") == 0
+    assert run_sweep([f"sweep.resume={finished}"], finished.parent / "unused") == 0
     assert inodes(finished) == before
     assert table(finished) == whole
     assert [line["job"] for line in lines(finished)] == [row["job"] for row in rows(finished)]
@@ -59,7 +59,7 @@ def test_resuming_a_finished_sweep_runs_nothing_and_rebuilds_lost_tables(finishe
 def test_resume_last_takes_the_newest_sweep(finished):
     assert sweep(finished.parent / "newer", "seed=1,2") == 0
     shutil.rmtree(finished.parent / "newer" / sorted(inodes(finished.parent / "newer"))[0])
-    assert engine.run_sweep(["sweep.resume=last"], finished.parent / "unused") == 0
+    assert run_sweep(["sweep.resume=last"], finished.parent / "unused") == 0
     assert len(results(finished.parent / "newer")) == 2
 
 
@@ -280,8 +280,9 @@ def test_editing_the_configuration_during_a_sweep_changes_no_later_job(tmp_path)
 import sys
 sys.path.insert(0, {str(copy / "src")!r})
 from pathlib import Path
+from tt_transformers_v2.report import write_report
 from tt_transformers_v2.sweep import engine, worker
-from tt_transformers_v2.hardware.composition import conf_dir
+from tt_transformers_v2.config.conf_folders import conf_dir
 assert conf_dir() == Path({str(copy / "conf")!r})
 real, calls = worker.run, []
 def editing(*arguments, **settings):
@@ -297,7 +298,7 @@ def editing(*arguments, **settings):
     return real(*arguments, **settings)
 worker.run = editing
 axes = ["task=performance", "model=llama1b", "workload.batch=1,2,4,8"]
-sys.exit(engine.run_sweep(axes, Path(sys.argv[1])))
+sys.exit(engine.run_sweep(axes, Path(sys.argv[1]), write_report))
 """
 
     def start(folder, edit_at, stop_at):

@@ -4,10 +4,9 @@
 import json
 
 import pytest
-from sweeping import left_over, lines, results, rows, sweep, table
+from sweeping import left_over, lines, results, rows, run_sweep, sweep, table
 
 from tt_transformers_v2.hardware import ConfigError
-from tt_transformers_v2.sweep import engine
 
 
 def test_every_job_has_a_folder_named_by_number_values_and_hash_and_a_row(tmp_path):
@@ -121,7 +120,7 @@ def test_a_job_that_takes_too_long_fails(tmp_path, monkeypatch):
 
 def test_pairs_of_the_command_line(tmp_path):
     pairs = "sweep.pairs=[{device: n150, model: llama8b}, {device: t3k, model: llama70b}]"
-    assert engine.run_sweep(["task=performance", pairs, "precision=accuracy,performance"], tmp_path) == 0
+    assert run_sweep(["task=performance", pairs, "precision=accuracy,performance"], tmp_path) == 0
     found = [(row["device"], row["model"], row["precision"]) for row in rows(tmp_path)]
     assert found == [
         ("n150", "llama8b", "accuracy"),
@@ -158,7 +157,7 @@ def test_bad_settings_are_refused_before_anything_is_made(tmp_path, overrides, m
 
 def test_nothing_to_sweep(tmp_path):
     with pytest.raises(ConfigError, match="nothing to sweep"):
-        engine.run_sweep([], tmp_path / "s")
+        run_sweep([], tmp_path / "s")
     assert list(tmp_path.iterdir()) == []
 
 

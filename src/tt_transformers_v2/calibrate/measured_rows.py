@@ -14,7 +14,7 @@ from ..common.errors import ConfigError, did_you_mean
 from ..config.building import raise_all
 from ..config.composition import compose
 from ..config.groups import option
-from ..config.overrides import typed_paths
+from ..config.overrides import check_each
 from ..config.resolve import Experiment, resolve
 from ..config.yaml_files import read_yaml_file
 from ..perf.calibration import Calibration
@@ -140,7 +140,8 @@ def _resolved(row: MeasuredRow, overrides: Sequence[str]) -> ResolvedRow:
         chosen = [f"device={option('device', row.device)}", f"model={option('model', row.model)}"]
         # Beyond device and model, which are checked here, every override is of this module's own making.
         texts = [*chosen, *overrides[len(chosen) :]]
-        experiment = resolve(compose(texts), typed_paths(texts))
+        asked = check_each(texts)
+        experiment = resolve(compose(asked), asked.typed)
     except ConfigError as error:
         return ResolvedRow(row, None, error.message)
     if experiment.errors:

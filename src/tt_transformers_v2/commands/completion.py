@@ -23,7 +23,8 @@ from ..config.composition import compose
 from ..config.conf_folders import add_conf_dir
 from ..config.groups import groups
 from ..config.hydra_settings import settings
-from ..config.overrides import OPTIONAL_GROUPS, annotation_of
+from ..config.overrides import OPTIONAL_GROUPS
+from ..config.schema_keys import annotation_of
 
 FLAGS = ("-sc", "--shell-completion")
 # As Hydra has it: a value that begins like this is a path.

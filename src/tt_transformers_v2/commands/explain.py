@@ -45,7 +45,7 @@ class Explanation:
 def explain(overrides: Sequence[str]) -> Explanation:
     """Resolves checked or unchecked `overrides` and traces every value. Raises ConfigError."""
     checked = check_overrides(name_this_machine(overrides))
-    composed = compose_with_origins(checked.texts)
+    composed = compose_with_origins(checked)
     given = dict(_leaves(composed.tree))
     experiment = resolve(composed.tree, checked.typed)
     trace = _Trace(experiment, composed, given, checked.typed)

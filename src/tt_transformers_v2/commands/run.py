@@ -20,7 +20,10 @@ from ..common.checkout import outputs_dir
 from ..common.errors import ConfigError, closest
 from ..config.composition import hydra_base, in_one_line
 from ..config.conf_folders import conf_dir
+from ..config.experiment_schema import ExperimentConfig
+from ..config.overrides import Overrides, check_overrides
 from ..config.resolvers import register_resolvers
+from ..config.schema_store import store_schema
 from .command_line import complain, flags_of, run_command
 
 PACKAGE_NAME = "tt-transformers-v2"
@@ -35,7 +38,6 @@ def _main(given: list[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
     from ..config.hydra_settings import check_flags, use_own_folder
-    from ..config.overrides import check_overrides
     from ..run.this_machine import name_this_machine
     from . import completion
 
@@ -55,8 +57,11 @@ def _main(given: list[str]) -> int:
     checked = check_overrides(named, multirun=multirun)
     if not multirun:
         _refuse_sweep_settings(named)
-    spelled = dict(zip(options.overrides, checked.texts, strict=True))
-    return _run_hydra([spelled.get(argument, argument) for argument in given])
+    spelled = dict(zip(options.overrides, checked.hydra_texts, strict=True))
+    arguments = [spelled.get(argument, argument) for argument in given]
+    # Without --run Hydra composes everything twice, the first time for hydra.mode alone.
+    alone = not (multirun or options.run or options.cfg or options.info or options.help or options.hydra_help)
+    return _run_hydra([*arguments, "--run"] if alone else arguments, checked)
 
 
 def _versions() -> str:
@@ -92,7 +97,7 @@ def _parse_flags(parser: argparse.ArgumentParser, given: list[str]) -> argparse.
     return parser.parse_args(given)
 
 
-def _run_hydra(arguments: list[str]) -> int:
+def _run_hydra(arguments: list[str], checked: Overrides) -> int:
     """Hydra's own main, with its exceptions turned into ConfigError. Full tracebacks with HYDRA_FULL_ERROR=1.
 
     Returns the exit code of the job or of the sweep.
@@ -103,6 +108,7 @@ def _run_hydra(arguments: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     register_resolvers()
+    store_schema()
     wanted_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own traceback and exits with 1
     program, sys.argv = sys.argv, [sys.argv[0], *arguments]
@@ -111,7 +117,7 @@ def _run_hydra(arguments: list[str]) -> int:
         codes: list[int] = []  # Hydra drops what a job returns
 
         def job(composed: Any) -> None:
-            codes.append(_job(composed))
+            codes.append(_job(composed, checked))
 
         job.runs_experiments = True  # type: ignore[attr-defined]  # our sweeper runs no other functions
         hydra.main(config_path=str(conf_dir()), config_name="config", **hydra_base())(job)()
@@ -137,18 +143,16 @@ def _run_hydra(arguments: list[str]) -> int:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
-def _job(composed: Any) -> int:
+def _job(composed: Any, checked: Overrides) -> int:
     """The job of a single run: Hydra has composed it and made its folder. Returns its exit code."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from ..config.overrides import as_typed, typed_paths
-
-    job = HydraConfig.get()
-    folder, overrides = Path(job.runtime.output_dir), as_typed(job.overrides.task)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    overrides = Overrides(tuple(item for item in checked.items if not item.is_setting))
     try:
-        plain: Any = OmegaConf.to_container(composed, resolve=True)
-        result = _run_one(plain, typed_paths(overrides), overrides, folder)
+        config: Any = OmegaConf.to_object(composed)
+        result = _run_one(config, overrides, folder)
     except ConfigError as error:
         _remove_unused(folder)
         return complain(error)
@@ -159,17 +163,17 @@ def _job(composed: Any) -> int:
     return 0 if result["status"] == "ok" else 1
 
 
-def _run_one(plain: Any, typed: set[str], overrides: list[str], folder: Path) -> dict[str, Any]:
+def _run_one(config: ExperimentConfig, overrides: Overrides, folder: Path) -> dict[str, Any]:
     """Runs the job and prints its outcome; returns the result."""
     from ..config.resolve import resolve_or_refuse
     from ..run.result_files import RESULT_FILE
     from ..run.runner import run
     from .summary import print_summary
 
-    experiment = resolve_or_refuse(plain, typed)
+    experiment = resolve_or_refuse(config, overrides.typed)
     if experiment.config.sweep.axes or experiment.config.sweep.pairs:
         raise ConfigError("this experiment is a sweep.", "Add --multirun.")
-    result = run(experiment, folder, overrides)
+    result = run(experiment, folder, overrides.texts)
     print_summary(experiment, result, str(folder / RESULT_FILE))
     if result["search"] is not None:
         from ..report import write_report

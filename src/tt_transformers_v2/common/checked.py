@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
 import math
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .errors import ConfigError, did_you_mean
@@ -32,42 +34,75 @@ def _exact_types(wanted: Any) -> tuple[type, ...]:
 
 
 def coerce(where: str, wanted: Any, value: Any) -> Any:
-    """`value` as the annotation `wanted` asks, or ConfigError naming `where`."""
+    """`value` as the annotation `wanted` asks, or ConfigError naming `where`.
+
+    Converts exactly what OmegaConf's typed nodes convert (a test compares them), so that a configuration is the same
+    object whether Hydra composed it or not: numbers in quotes, yes and no for flags, enum members by name.
+    """
     if typing.get_origin(wanted) in UNIONS:
         if value is None:
             return None
         (wanted,) = (arg for arg in typing.get_args(wanted) if arg is not type(None))
-    if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
+    origin = typing.get_origin(wanted)
+    if origin in _CONTAINERS:
+        return _CONTAINERS[origin](where, wanted, value)
+    if not isinstance(wanted, type) or type(value) is wanted:
+        return value
+    if issubclass(wanted, enum.Enum):
         return enum_member(wanted, value, where)
-    if wanted is bool and not isinstance(value, bool):
-        raise ConfigError(f"{where} must be true or false, not {value!r}.")
-    if wanted is int and (isinstance(value, bool) or not isinstance(value, int)):
-        raise ConfigError(f"{where} must be a whole number, not {value!r}.")
-    if wanted is float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigError(f"{where} must be a number, not {value!r}.")
-        return float(value)
-    if isinstance(wanted, type) and issubclass(wanted, str):
-        if not isinstance(value, str):
-            raise ConfigError(f"{where} must be text, not {value!r}.")
-        return value if isinstance(value, wanted) else wanted(value)
-    if typing.get_origin(wanted) is list:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where} must be a list, not {value!r}.")
-        (item,) = typing.get_args(wanted)
-        return [coerce(f"{where}[{i}]", item, each) for i, each in enumerate(value)]
-    if typing.get_origin(wanted) is dict and not isinstance(value, dict):
-        raise ConfigError(f"{where} must be a mapping, not {value!r}.")
+    for kind, (accepts, convert, expected) in _SCALARS.items():
+        if issubclass(wanted, kind):
+            if type(value) in accepts:
+                with contextlib.suppress(ValueError, KeyError):
+                    return convert(wanted, value)
+            raise ConfigError(f"{where} must be {expected}, not {value!r}.")
     return value
 
 
+def _flag(wanted: type, value: Any) -> bool:
+    if isinstance(value, str):
+        word = value.lower()
+        return _WORDS[word] if word in _WORDS else int(value) != 0
+    return bool(value)
+
+
+def _list(where: str, wanted: Any, value: Any) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{where} must be a list, not {value!r}.")
+    (item,) = typing.get_args(wanted)
+    return [coerce(f"{where}[{i}]", item, each) for i, each in enumerate(value)]
+
+
+def _mapping(where: str, wanted: Any, value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} must be a mapping, not {value!r}.")
+    keys, values = typing.get_args(wanted)
+    wrong = next((key for key in value if not isinstance(key, keys)), None)
+    if wrong is not None:
+        raise ConfigError(f"{where}: the key {wrong!r} must be {_SCALARS[keys][2]}.", "Put it in quotes.")
+    return {key: coerce(f"{where}.{key}", values, each) for key, each in value.items()}
+
+
+_WORDS = dict.fromkeys(("yes", "y", "on", "true"), True) | dict.fromkeys(("no", "n", "off", "false"), False)
+_CONTAINERS: dict[Any, Callable[[str, Any, Any], Any]] = {list: _list, dict: _mapping}
+# Type -> (types of values that become one, how, what was expected); bool before int, whose subclass it is.
+_SCALARS: dict[type, tuple[tuple[type, ...], Callable[[type, Any], Any], str]] = {
+    bool: ((bool, int, str), _flag, "true or false"),
+    int: ((int, str), lambda wanted, value: wanted(value), "a whole number"),
+    float: ((float, int, str), lambda wanted, value: wanted(value), "a number"),
+    str: ((str, int, float, bool), lambda wanted, value: wanted(value), "text"),
+}
+
+
 def enum_member(cls: type[enum.Enum], value: Any, where: str) -> Any:
-    """The member of `cls` whose value or name is `value`; ConfigError naming `where` and the nearest one."""
+    """The member of `cls` whose name is `value`, also with the enum's own name and a dot before it.
+
+    Raises ConfigError naming `where` and the nearest member.
+    """
     if isinstance(value, cls):
         return value
-    for member in cls:
-        if isinstance(value, str) and value in (member.value, member.name):
-            return member
+    if isinstance(value, str) and (name := value.removeprefix(f"{cls.__name__}.")) in cls.__members__:
+        return cls[name]
     raise ConfigError(
         f"{where}: {str(value)!r} is not a {cls.__name__}.",
         did_you_mean(str(value), [str(m.value) for m in cls]),

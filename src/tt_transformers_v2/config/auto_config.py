@@ -19,7 +19,7 @@ from ..hardware.schema import (
     PrecisionConfig,
 )
 from .building import raise_all
-from .device_presets import DevicePresets, build_device_config, composed_preset, precision_mode
+from .device_presets import DevicePresets, build_sections, composed_preset, device_config, precision_mode
 from .layers import apply_layers, layer_entry
 from .model_rules import ModelShape, apply_rules
 from .precedence import leaf_paths, release_finer, set_path
@@ -85,8 +85,9 @@ class AutoHardwareConfig:
         composed = composed_preset(device, PrecisionMode.PERFORMANCE)
         for path, value in typed.items():
             set_path(composed, path, value)
-        release_finer(composed, typed)
-        config = build_device_config(composed)
+        parts = build_sections(composed)
+        release_finer(parts, typed)
+        config = device_config(parts)
         config.custom_configs = dict(free_form) if free_form else None
         if layers:
             if num_layers is None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,59 +10,36 @@ from typing import Any
 
 from ..common.errors import ConfigError
 from .conf_folders import conf_dirs
-from .groups import groups
+from .overrides import Overrides, check_each
 from .precedence import set_path
 from .quick_composition import Composed, NotCovered, compose_choices
 from .resolvers import register_resolvers
 
 
-def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The composed configuration as a plain nested dict, the caller's to change.
+def compose(overrides: Overrides | Sequence[str] = ()) -> dict[str, Any]:
+    """The composed configuration as a plain nested dict, the caller's to change; the schema's own defaults are left
+    out of it.
 
-    `overrides` are checked ones (config.overrides). Raises ConfigError for what cannot be composed.
+    `overrides` are checked here where they are texts. Raises ConfigError for what cannot be composed.
     """
     return compose_with_origins(overrides).tree
 
 
-def compose_with_origins(overrides: Sequence[str] = ()) -> Composed:
+def compose_with_origins(overrides: Overrides | Sequence[str] = ()) -> Composed:
     """As `compose`, and the file under conf/ that set each value; where Hydra had to compose, the origins are empty."""
-    choices: dict[str, str | None] = {}
-    values: dict[str, Any] = {}
-    for text in overrides:
-        key, value = parse_override(text)
-        if key in groups():
-            choices[key] = value
-        else:
-            values[key] = value
+    checked = overrides if isinstance(overrides, Overrides) else check_each(overrides)
+    values = [item for item in checked.items if not item.is_setting]
+    choices = {item.key: item.value for item in values if item.is_choice}
     try:
-        if any("${" in text for text in overrides):
+        if any(item.interpolates for item in values):
             raise NotCovered("interpolation")
         composed = compose_choices(conf_dirs(), choices)
     except NotCovered:
-        return Composed(_composed_by_hydra(overrides))
-    for key, value in values.items():
-        set_path(composed.tree, key, value)
+        return Composed(_composed_by_hydra([item.hydra_text for item in values]))
+    for item in values:
+        if not item.is_choice:
+            set_path(composed.tree, item.key, item.value)
     return composed
-
-
-@functools.lru_cache(maxsize=65536)
-def parse_override(text: str) -> tuple[str, Any]:
-    """Key and plain value of one override that is no sweep."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    override = OverridesParser.create().parse_override(text)
-    return str(override.key_or_group), plain_value(override.value())
-
-
-def plain_value(value: Any) -> Any:
-    """Hydra's quoted strings as str, containers element by element."""
-    if hasattr(value, "text"):
-        return str(value.text)
-    if isinstance(value, list):
-        return [plain_value(item) for item in value]
-    if isinstance(value, dict):
-        return {str(plain_value(key)): plain_value(item) for key, item in value.items()}
-    return value
 
 
 def in_one_line(error: Exception) -> str:
@@ -90,12 +66,15 @@ def _hydras_tree(overrides: Sequence[str]) -> dict[str, Any]:
     from hydra import initialize_config_dir
     from omegaconf import OmegaConf
 
+    from .schema_store import store_schema
+
     register_resolvers()
+    store_schema()
     *added, main = conf_dirs()
     search = [f"hydra.searchpath={json.dumps([f'file://{folder}' for folder in added])}"] if added else []
     with _own_hydra(), initialize_config_dir(config_dir=str(main), **hydra_base()):
         composed = hydra_compose("config", overrides=[*overrides, *search])
-    plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+    plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False, enum_to_str=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 

@@ -44,8 +44,12 @@ def composed_preset(device: str | DeviceType, mode: str | PrecisionMode) -> dict
 
 def build_device_config(composed: Mapping[str, Any]) -> DeviceConfig:
     """The hardware part of a composed configuration, checked. Raises ConfigError listing every problem."""
-    parts = build(HardwareSections, {key: composed.get(key) or {} for key in field_types(HardwareSections)})
-    return device_config(parts)
+    return device_config(build_sections(composed))
+
+
+def build_sections(composed: Mapping[str, Any]) -> HardwareSections:
+    """The sections that `device_config` takes. Raises ConfigError listing every problem."""
+    return build(HardwareSections, {key: composed.get(key) or {} for key in field_types(HardwareSections)})
 
 
 def device_config(parts: HardwareSections) -> DeviceConfig:
@@ -60,7 +64,7 @@ def device_config(parts: HardwareSections) -> DeviceConfig:
             did_you_mean(system.device_type, device_types()),
         )
     return DeviceConfig(
-        device_type=system.device_type,
+        device_type=DeviceType(system.device_type),
         precision=parts.precision,
         compute=parts.compute.table(),
         memory=parts.memory,

@@ -1,84 +1,144 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Overrides checked before Hydra composes: nothing unknown passes, and every mistake is named with its likely fix.
+"""Overrides: parsed once by Hydra's grammar, checked once against groups and schema, and passed on as values.
 
-Hydra alone would accept `+devise=t3k` and run with defaults, would let the last of `device=[t3k,n150]` win, and
-answers a typo by advising the `+` that hides it.
+Every mistake on a command line is told at once and named with its likely fix. Hydra alone would stop at the first,
+accept `+devise=t3k` and run with defaults, let the last of `device=[t3k,n150]` win, and answer a typo by advising the
+`+` that hides it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import typing
+import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ..common.checked import coerce, field_types
+from ..common.checked import coerce
 from ..common.errors import ConfigError, did_you_mean
 from .building import nested_dataclass, raise_all
-from .composition import parse_override, plain_value
-from .experiment_schema import ExperimentConfig
+from .conf_folders import conf_dirs
 from .groups import groups, option
 from .hydra_settings import check_setting
 from .precedence import leaf_paths
+from .schema_keys import annotation_of, is_free_form, root_keys, unknown_key
 
 OPTIONAL_GROUPS = ("experiment", "tuning")
 
 
-@dataclasses.dataclass(frozen=True)
-class CheckedOverrides:
-    """`texts` as Hydra should get them (options in their file's spelling); `typed` the dotted value paths set."""
+@dataclass(frozen=True)
+class Override:
+    """One checked override.
 
-    texts: list[str]
-    typed: set[str]
+    Attributes:
+        text: as the user would type it, an option in its file's spelling.
+        key: a group, a dotted key of the schema, or a setting of Hydra's.
+        value: its plain value; None where `sweep` has several.
+        sweep: Hydra's own parsed override where it gives several values.
+        interpolates: whether a value refers to another one, which only Hydra resolves.
+    """
+
+    text: str
+    key: str
+    value: Any = None
+    sweep: Any = None
+    interpolates: bool = False
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether it chooses an option of a group."""
+        return self.key in groups()
+
+    @property
+    def is_setting(self) -> bool:
+        """Whether it is a setting of Hydra's own."""
+        return _is_setting(self.key)
+
+    @property
+    def hydra_text(self) -> str:
+        """As Hydra gets it, who must be told to take a key that no file has set in a free-form mapping."""
+        return f"++{self.text}" if not self.is_choice and not self.is_setting and is_free_form(self.key) else self.text
+
+    @functools.cached_property
+    def typed(self) -> frozenset[str]:
+        """The dotted value paths that it sets; none for choices and settings of Hydra's."""
+        if self.is_choice or self.is_setting:
+            return frozenset()
+        if self.sweep is None:
+            return frozenset(leaf_paths(self.key, self.value))
+        return frozenset({self.key}.union(*(leaf_paths(self.key, value) for value in values_of(self.sweep))))
 
 
-def check_overrides(texts: Sequence[str], *, multirun: bool = False) -> CheckedOverrides:
+@dataclass(frozen=True)
+class Overrides:
+    """Checked overrides, in their order."""
+
+    items: tuple[Override, ...] = ()
+
+    @property
+    def texts(self) -> list[str]:
+        """As the user would type them."""
+        return [item.text for item in self.items]
+
+    @property
+    def hydra_texts(self) -> list[str]:
+        """As Hydra gets them."""
+        return [item.hydra_text for item in self.items]
+
+    @property
+    def typed(self) -> set[str]:
+        """The dotted value paths that they set."""
+        return {path for item in self.items for path in item.typed}
+
+
+def check_overrides(texts: Sequence[str], *, multirun: bool = False) -> Overrides:
     """Checks command-line overrides against the groups of conf/ and the schema; raises one ConfigError for them all."""
-    checked = CheckedOverrides([], set())
+    checked: list[Override] = []
     problems: list[ConfigError] = []
     seen: set[str] = set()
     for text in texts:
         try:
-            override = _parse(text)
-            key = str(override.key_or_group)
+            parsed = parse(text)
+            key = str(parsed.key_or_group)
             if key in seen:
                 raise ConfigError(f"{key} is given twice.", "Give it once, or sweep: --multirun KEY=A,B.")
             seen.add(key)
-            if key.split(".")[0].split("/")[0] == "hydra":
-                check_setting(text, key, _values(override))
-                checked.texts.append(text)
-                continue
-            _refuse_prefix(text, override, key)
-            if override.is_sweep_override() and not multirun:
-                raise ConfigError(f"{text!r} gives several values for {key}.", "Add --multirun to run them all.")
-            checked.texts.append(_check_one(text, override, key, checked.typed))
+            checked.append(_checked(text, parsed, key, multirun))
         except ConfigError as problem:
             problems.append(problem)
     raise_all(problems)
-    return checked
+    return Overrides(tuple(checked))
 
 
-def as_typed(texts: Sequence[str]) -> list[str]:
-    """Checked overrides as the user writes them."""
-    return [text.removeprefix("++") for text in texts]
+def check_each(texts: Sequence[str]) -> Overrides:
+    """As `check_overrides`, but each by itself and remembered: for code that asks for the same ones again and again."""
+    return Overrides(tuple(_remembered(text, conf_dirs()) for text in texts))
 
 
-def typed_paths(texts: Sequence[str]) -> set[str]:
-    """The dotted paths that checked overrides set (group choices and hydra.* left out)."""
-    typed: set[str] = set()
-    for text in texts:
-        key, value = parse_override(text)
-        if key not in groups() and key.split(".")[0].split("/")[0] != "hydra":
-            typed.update(leaf_paths(key, value))
-    return typed
+@functools.lru_cache(maxsize=4096)
+def _remembered(text: str, roots: tuple[Path, ...]) -> Override:
+    (only,) = check_overrides([text]).items
+    return only
 
 
-def _parse(text: str) -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+def check_value(key: str, value: Any, text: str) -> Override:
+    """The override that gives `key` a plain `value`, as `text` says it; nothing is parsed. Raises ConfigError."""
+    if key in groups():
+        name = _option(text, key, value)
+        return Override(f"{key}={'null' if name is None else name}", key, name)
+    annotation = annotation_of(key)
+    if annotation is None:
+        raise unknown_key(key)
+    interpolates = _check(key, annotation, value)
+    return Override(text, key, value, interpolates=interpolates)
+
+
+def parse(text: str) -> Any:
+    """Hydra's parsed override. Raises ConfigError for what the grammar refuses, and for packages."""
     from hydra.errors import HydraException
 
     try:
-        override = OverridesParser.create().parse_override(text)
+        override = _parser().parse_override(text)
     except HydraException as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"cannot read {text!r}: {reason}.", "Write KEY=VALUE, and quote odd characters.") from None
@@ -89,57 +149,26 @@ def _parse(text: str) -> Any:
     return override
 
 
-def _refuse_prefix(text: str, override: Any, key: str) -> None:
-    if override.is_delete():
-        raise ConfigError(f"{text!r} deletes a key; every key is needed.", f"Set it instead: {key}=VALUE.")
-    if override.is_add() or override.is_force_add():
-        bare = text.lstrip("+")
-        known = key in groups() or annotation_of(key) is not None
-        hint = f"Write {bare}." if known else did_you_mean(key.split(".")[0], _root_keys(), "")
-        raise ConfigError(f"{text!r} adds a key; every key exists already, so nothing can be added.", hint)
+@functools.cache
+def _parser() -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()
 
 
-def _check_one(text: str, override: Any, key: str, typed: set[str]) -> str:
-    """The override as Hydra should get it; adds to `typed`. Raises ConfigError."""
-    if key in groups():
-        return _check_choice(text, override, key)
-    annotation = annotation_of(key)
-    if annotation is None:
-        raise _unknown_key(key)
-    for value in _values(override):
-        if not isinstance(value, dict):
-            if nested_dataclass(annotation) is not None and value is not None:
-                raise ConfigError(f"{key} is a section, not a value.", f"Set its keys: {key}.KEY=VALUE.")
-            if not (isinstance(value, str) and "${" in value):
-                coerce(key, annotation, value)
-        typed.update(leaf_paths(key, value))
-    if override.is_sweep_override():
-        typed.add(key)
-    # The schema knows the key; Hydra knows only those that some file sets, and must be told to take it all the same.
-    return f"++{text}"
+def plain_value(value: Any) -> Any:
+    """Hydra's quoted strings as str, containers element by element."""
+    if hasattr(value, "text"):
+        return str(value.text)
+    if isinstance(value, list):
+        return [plain_value(item) for item in value]
+    if isinstance(value, dict):
+        return {str(plain_value(key)): plain_value(item) for key, item in value.items()}
+    return value
 
 
-def _check_choice(text: str, override: Any, group: str) -> str:
-    values = _values(override)
-    if override.is_sweep_override() and not values:
-        return text  # glob(...) and range(...) are expanded by Hydra against the same files
-    names: list[str] = []
-    for value in values:
-        if value is None and group in OPTIONAL_GROUPS:
-            names.append("null")
-        elif isinstance(value, (list, dict)) or value is None:
-            example = groups()[group][0]
-            raise ConfigError(
-                f"{group} takes one option, not {text.partition('=')[2] or 'nothing'}.",
-                f"Write {group}={example}, or sweep: --multirun {group}={','.join(groups()[group][:2])}.",
-            )
-        else:
-            names.append(option(group, str(value)))
-    return f"{group}={','.join(names)}"
-
-
-def _values(override: Any) -> list[Any]:
-    """The plain values an override gives: one, or the elements of a choice sweep; none for glob and range."""
+def values_of(override: Any) -> list[Any]:
+    """The plain values that a parsed override gives: one, or those of a choice sweep; none for glob and range."""
     from hydra.core.override_parser.types import Glob
 
     if not override.is_sweep_override():
@@ -149,32 +178,58 @@ def _values(override: Any) -> list[Any]:
     return []
 
 
-def _root_keys() -> list[str]:
-    return list(dict.fromkeys([*groups(), *field_types(ExperimentConfig)]))
+def _checked(text: str, parsed: Any, key: str, multirun: bool) -> Override:
+    values = values_of(parsed)
+    sweeps = parsed.is_sweep_override()
+    if _is_setting(key):
+        check_setting(text, key, values)
+        return Override(text, key, values[0] if values and not sweeps else None, parsed if sweeps else None)
+    _refuse_prefix(text, parsed, key)
+    if not sweeps:
+        return check_value(key, values[0], text)
+    if not multirun:
+        raise ConfigError(f"{text!r} gives several values for {key}.", "Add --multirun to run them all.")
+    each = [check_value(key, value, text) for value in values]
+    if key in groups() and each:
+        text = f"{key}={','.join('null' if one.value is None else one.value for one in each)}"
+    elif key not in groups() and annotation_of(key) is None:
+        raise unknown_key(key)
+    return Override(text, key, sweep=parsed, interpolates=any(one.interpolates for one in each))
 
 
-def annotation_of(key: str) -> Any:
-    """The annotation of a dotted key in the schema, of all of it for "", or None when there is no such key."""
-    annotation: Any = ExperimentConfig
-    for part in key.split(".") if key else ():
-        cls = nested_dataclass(annotation)
-        if cls is None:
-            return typing.Any if typing.get_origin(annotation) is dict else None
-        if part not in field_types(cls):
-            return None
-        annotation = field_types(cls)[part]
-    return annotation
+def _refuse_prefix(text: str, override: Any, key: str) -> None:
+    if override.is_delete():
+        raise ConfigError(f"{text!r} deletes a key; every key is needed.", f"Set it instead: {key}=VALUE.")
+    if override.is_add() or override.is_force_add():
+        bare = text.lstrip("+")
+        known = key in groups() or annotation_of(key) is not None
+        hint = f"Write {bare}." if known else did_you_mean(key.split(".")[0], root_keys(), "")
+        raise ConfigError(f"{text!r} adds a key; every key exists already, so nothing can be added.", hint)
 
 
-def _unknown_key(key: str) -> ConfigError:
-    cls: Any = ExperimentConfig
-    parts = key.split(".")
-    for depth, part in enumerate(parts):
-        known = _root_keys() if depth == 0 else list(field_types(cls))
-        if part not in known:
-            prefix = ".".join(parts[:depth]) + "." if depth else ""
-            return ConfigError(f"unknown key {key!r}: no {prefix}{part}.", did_you_mean(part, known, prefix))
-        cls = nested_dataclass(field_types(cls).get(part))
-        if cls is None:
-            return ConfigError(f"unknown key {key!r}: {'.'.join(parts[: depth + 1])} is a value, not a section.")
-    return ConfigError(f"unknown key {key!r}.")
+def _check(key: str, annotation: Any, value: Any) -> bool:
+    """Raises ConfigError where `key` cannot take `value`; returns whether only Hydra can tell, by interpolating it."""
+    if isinstance(value, dict):
+        return "${" in str(value)  # its leaves are checked as a whole, when the configuration is built
+    if nested_dataclass(annotation) is not None and value is not None:
+        raise ConfigError(f"{key} is a section, not a value.", f"Set its keys: {key}.KEY=VALUE.")
+    if isinstance(value, str) and "${" in value:
+        return True
+    coerce(key, annotation, value)
+    return "${" in str(value)
+
+
+def _option(text: str, group: str, value: Any) -> str | None:
+    if value is None and group in OPTIONAL_GROUPS:
+        return None
+    if isinstance(value, (list, dict)) or value is None:
+        example = groups()[group][0]
+        raise ConfigError(
+            f"{group} takes one option, not {text.partition('=')[2] or 'nothing'}.",
+            f"Write {group}={example}, or sweep: --multirun {group}={','.join(groups()[group][:2])}.",
+        )
+    return option(group, str(value))
+
+
+def _is_setting(key: str) -> bool:
+    return key.split(".")[0].split("/")[0] == "hydra"

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..hardware.schema import OP_GROUP_PARENTS, TENSOR_GROUP_PARENTS
+from ..common.checked import field_types
+from ..hardware.schema import OP_GROUP_PARENTS, TENSOR_GROUP_PARENTS, ComputeOverride, HardwareSections
 
 
 def leaf_paths(path: str, value: Any) -> dict[str, Any]:
@@ -40,39 +41,34 @@ def governed_by(path: str, typed: Iterable[str]) -> str | None:
 
 
 def set_path(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Sets a dotted path in nested dicts, making the levels that are missing."""
-    *parents, last = path.split(".")
-    for part in parents:
-        if not isinstance(tree.get(part), dict):
-            tree[part] = {}
-        tree = tree[part]
-    tree[last] = value
+    """Sets a dotted path in nested dicts, making the levels that are missing; a mapping is merged into what is there,
+    as Hydra does."""
+    for leaf, inner in leaf_paths(path, value).items():
+        *parents, last = leaf.split(".")
+        at = tree
+        for part in parents:
+            if not isinstance(at.get(part), dict):
+                at[part] = {}
+            at = at[part]
+        if inner != {} or not isinstance(at.get(last), dict):
+            at[last] = inner
 
 
-def _section(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The mapping at `key`; an empty one for anything else, which the schema refuses later."""
-    found = tree.get(key)
-    return found if isinstance(found, Mapping) else {}
-
-
-def release_finer(tree: dict[str, Any], typed: Iterable[str]) -> list[str]:
+def release_finer(parts: HardwareSections, typed: Iterable[str]) -> list[str]:
     """Lets a typed coarse value reach the finer groups that files had set: those become null, which inherits.
 
     So `compute.mlp.math_fidelity=HiFi2` means the whole MLP, FF2 included. Returns the paths it released. Changes
-    `tree`, the composed configuration as nested dicts.
+    `parts`.
     """
     asked = set(typed)
     released: list[str] = []
-    for group in OP_GROUP_PARENTS:
-        for name, value in _section(_section(tree, "compute"), group).items():
-            path = f"compute.{group}.{name}"
-            if value is not None and path not in asked and governed_by(path, asked):
+    sections: list[tuple[str, Any, Iterable[str]]] = [
+        (f"compute.{group}", getattr(parts.compute, group), field_types(ComputeOverride)) for group in OP_GROUP_PARENTS
+    ]
+    for where, section, names in (*sections, ("precision", parts.precision, TENSOR_GROUP_PARENTS)):
+        for name in names:
+            path = f"{where}.{name}"
+            if path not in asked and getattr(section, name) is not None and governed_by(path, asked):
+                setattr(section, name, None)
                 released.append(path)
-    for group in TENSOR_GROUP_PARENTS:
-        path = f"precision.{group}"
-        value = _section(tree, "precision").get(group)
-        if value is not None and path not in asked and governed_by(path, asked):
-            released.append(path)
-    for path in released:
-        set_path(tree, path, None)
     return released

@@ -20,6 +20,8 @@ from typing import Any
 from ..common.errors import ConfigError
 from .yaml_files import read_yaml_file
 
+# The entry of a defaults list that brings the schema (config.schema_store).
+SCHEMA = "tt_transformers_v2/schema"
 _PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 _CHOICE = re.compile(r"\$\{(\w+)\}")
 
@@ -86,6 +88,8 @@ def _compose(roots: tuple[Path, ...], choices: tuple[tuple[str, str | None], ...
 def _entries(defaults: tuple[Any, ...]) -> Iterator[tuple[str | None, str | None, bool]]:
     """(group, option, optional) of the root's defaults list; group None stands for _self_."""
     for entry in defaults:
+        if entry == SCHEMA:
+            continue  # types, and defaults that the dataclasses have
         if entry == "_self_":
             yield None, None, False
             continue

@@ -32,7 +32,7 @@ from .precedence import release_finer
 class Experiment:
     """A resolved experiment. `hardware` and `spec` are final; `effects` and `findings` say what happened on the way.
 
-    `request` is what it was resolved from, as JSON text that nothing later changes: see `composed_and_typed`.
+    `config` and `typed`, the dotted paths that the user set, are what it was resolved from.
     """
 
     config: ExperimentConfig
@@ -42,12 +42,7 @@ class Experiment:
     effects: list[RuleEffect] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     layers: list[LayerEntry] = field(default_factory=list)
-    request: str = ""
-
-    def composed_and_typed(self) -> tuple[dict[str, Any], list[str]]:
-        """The arguments of `resolve` that give this experiment, in another process too."""
-        asked = json.loads(self.request)
-        return asked["composed"], asked["typed"]
+    typed: frozenset[str] = frozenset()
 
     @property
     def context(self) -> int:
@@ -129,22 +124,20 @@ def hash_of(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def resolve(composed: Mapping[str, Any], typed: Iterable[str] = ()) -> Experiment:
+def resolve(composed: ExperimentConfig | Mapping[str, Any], typed: Iterable[str] = ()) -> Experiment:
     """The experiment that a composed configuration asks for.
 
-    `composed` are nested dicts, changed in place where finer groups are released;
+    `composed` is the typed configuration, in which finer groups are released, or nested dicts to build it from;
     `typed` are the dotted paths the user set. Raises ConfigError listing every unknown key and bad value. Findings are
     in the result, errors among them: see `resolve_or_refuse`.
     """
-    asked = set(typed)
-    request = json.dumps({"composed": composed, "typed": sorted(asked)})
-    release_finer(dict(composed), asked)
-    config = build(ExperimentConfig, composed)
-    calibration = Calibration.from_dict(config.calibration).replace(**config.runtime.constants())
+    asked = frozenset(typed)
+    config = composed if isinstance(composed, ExperimentConfig) else build(ExperimentConfig, composed)
+    release_finer(config, asked)
     spec = model_spec(config.model)
     ruled = apply_rules(device_config(config), spec, mode=config.mode, rule_set=config.model_rules.value, typed=asked)
     hardware = ruled.config
-    experiment = Experiment(config, hardware, spec, calibration, ruled.effects, request=request)
+    experiment = Experiment(config, hardware, spec, calibration_of(config), ruled.effects, typed=asked)
     batch = config.workload.batch
     experiment.effects += fit_to_model(hardware, spec, batch=batch, context=experiment.context, typed=asked)
     experiment.effects += computed_chunk(hardware, spec, asked)
@@ -159,7 +152,12 @@ def resolve(composed: Mapping[str, Any], typed: Iterable[str] = ()) -> Experimen
     return experiment
 
 
-def resolve_or_refuse(composed: Mapping[str, Any], typed: Iterable[str] = ()) -> Experiment:
+def calibration_of(config: ExperimentConfig) -> Calibration:
+    """The constants of the calibration that `config` chooses, with the switches of its `runtime`."""
+    return Calibration.from_dict(config.calibration).replace(**config.runtime.constants())
+
+
+def resolve_or_refuse(composed: ExperimentConfig | Mapping[str, Any], typed: Iterable[str] = ()) -> Experiment:
     """As `resolve`, but findings that are errors are raised as one ConfigError."""
     experiment = resolve(composed, typed)
     if experiment.errors:

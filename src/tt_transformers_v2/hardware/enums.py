@@ -8,7 +8,8 @@ from typing import ClassVar, NamedTuple
 
 
 class Named(str, enum.Enum):
-    """An enum whose members equal, print and serialise as their value."""
+    """An enum whose members equal, print and serialise as their value, which is also their name: OmegaConf knows enum
+    members by name."""
 
     def __str__(self) -> str:
         return str(self.value)
@@ -56,9 +57,13 @@ class DispatchCoreType(Named):
 class PrecisionMode(Named):
     """The preset that a configuration starts from; in `custom`, rules about precision and fidelity change nothing."""
 
-    ACCURACY = "accuracy"
-    PERFORMANCE = "performance"
-    CUSTOM = "custom"
+    accuracy = "accuracy"
+    performance = "performance"
+    custom = "custom"
+    # The seed design's names.
+    ACCURACY = accuracy
+    PERFORMANCE = performance
+    CUSTOM = custom
 
 
 class Arch(Named):

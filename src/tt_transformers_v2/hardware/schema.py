@@ -238,7 +238,7 @@ class DeviceSpec(Checked):
     }
     PAIRS = ("mesh_shape", "compute_grid", "compute_grid_eth")
 
-    device_type: DeviceType = DeviceType.N150
+    device_type: str = DeviceType.N150.value
     description: str = ""
     aliases: list[str] = field(default_factory=list)
     chip: ChipSpec = field(default_factory=ChipSpec)

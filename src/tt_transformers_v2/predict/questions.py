@@ -6,7 +6,6 @@ scripts/predict.py asks its questions through this module; from Python it is `tt
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from ..config.composition import compose
 from ..config.findings import Finding
 from ..config.groups import option
 from ..config.measured_points import measured_points
-from ..config.overrides import CheckedOverrides, as_typed, check_overrides
+from ..config.overrides import check_each, check_overrides
 from ..config.resolve import Experiment, resolve
 from ..perf.measurements import MeasuredRow
 from ..perf.prediction import Prediction
@@ -112,9 +111,8 @@ def resolve_overrides(overrides: Sequence[str]) -> Experiment:
     """The experiment of overrides as typed; findings are in it, errors among them. Raises ConfigError."""
     if len({override_key(text) for text in overrides}) < len(overrides):
         check_overrides(overrides)  # names the key that is given twice
-    checked = [_checked(text) for text in overrides]
-    typed = {path for one in checked for path in one.typed}
-    return resolve(compose([text for one in checked for text in one.texts]), typed)
+    checked = check_each(overrides)
+    return resolve(compose(checked), checked.typed)
 
 
 def changed(overrides: Sequence[str], changes: Sequence[str]) -> tuple[str, ...]:
@@ -126,12 +124,6 @@ def changed(overrides: Sequence[str], changes: Sequence[str]) -> tuple[str, ...]
 def override_key(text: str) -> str:
     """What stands before the equals sign."""
     return text.partition("=")[0].strip()
-
-
-@functools.lru_cache(maxsize=4096)
-def _checked(text: str) -> CheckedOverrides:
-    """One override checked; a search asks for the same ones again and again."""
-    return check_overrides([text])
 
 
 @dataclass(frozen=True)
@@ -186,4 +178,4 @@ def _parts(experiment: Experiment) -> dict[str, Any]:
 
 def typed_overrides(overrides: Sequence[str]) -> list[str]:
     """Overrides with options in their file's spelling, as the user would type them. Raises ConfigError."""
-    return as_typed(check_overrides(name_this_machine(overrides)).texts)
+    return check_overrides(name_this_machine(overrides)).texts

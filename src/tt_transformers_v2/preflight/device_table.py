@@ -81,7 +81,7 @@ def _asked(device: str, model: str, overrides: Sequence[str]) -> Asked:
 
 def _composed(device: str, model: str, overrides: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
     checked = check_overrides([f"device={device}", f"model={model}", "task=preflight", *overrides])
-    return compose(checked.texts), checked.typed
+    return compose(checked), checked.typed
 
 
 def run_all(asked: Sequence[Asked], tell: Callable[[Row], None]) -> list[Row]:

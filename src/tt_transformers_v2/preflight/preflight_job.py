@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -16,8 +15,9 @@ from ..backends.ttnn.process.child import Job
 from ..backends.ttnn.process.session import open_mesh
 from ..backends.ttnn.recording.asking import Row, l1_bytes
 from ..common.errors import ConfigError
+from ..config.experiment_json import from_sections
 from ..config.precedence import leaf_paths, set_path
-from ..config.resolve import Experiment, resolve
+from ..config.resolve import Experiment, plain, resolve
 from ..perf.ops import padded_prompt
 
 MOST_FIXES = 2  # that are said to help
@@ -26,15 +26,15 @@ MOST_FIXES = 2  # that are said to help
 def preflight(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     """Rows for every op, with what was asked and L1 bytes per core.
 
-    `payload` has `composed` and `typed` as configuration.resolve takes them. Raises ConfigError for what no op can be
-    made of, such as heads that cannot be split.
+    `payload` has the resolved `experiment` (config.experiment_json). Raises ConfigError for what no op can be made of,
+    such as heads that cannot be split.
     """
-    experiment = resolve(copy.deepcopy(payload["composed"]), payload["typed"])
+    experiment = from_sections(payload["experiment"])
     question = question_of(experiment)
     with open_mesh(experiment.hardware, mock=True) as whole:  # placing tensors is harmless on described chips only
         mesh = group_mesh(whole, question.config, question.spec)
         rows = ask(question, mesh, lambda phase, done, steps: job.progress(phase=phase, done=done, steps=steps))
-        _Advising(payload, question, mesh, rows).advise()
+        _Advising(experiment, question, mesh, rows).advise()
         return {
             "ops": rows,
             "tokens": question.tokens,
@@ -85,7 +85,7 @@ class _Advising:
     It adds to each such row `fixes`, those that were found to help, and `no_help`, those that were not.
     """
 
-    payload: dict[str, Any]
+    experiment: Experiment
     question: Question
     mesh: Any
     rows: list[Row]
@@ -117,7 +117,7 @@ class _Advising:
         return self._tried[fix.text]
 
     def _resolved(self, fix: Fix) -> Experiment:
-        composed, typed = copy.deepcopy(self.payload["composed"]), set(self.payload["typed"])
+        composed, typed = plain(self.experiment.config), set(self.experiment.typed)
         for path, value in fix.overrides.items():
             set_path(composed, path, value)
             typed.update(leaf_paths(path, value))

@@ -13,6 +13,7 @@ from typing import Any
 from ..backends.ttnn.process.availability import require_ttnn
 from ..backends.ttnn.process.failures import TtnnFailure
 from ..backends.ttnn.process.isolated import run_isolated
+from ..config.experiment_json import to_sections
 from ..config.resolve import Experiment
 from ..perf.ops import DECODE, PREFILL
 
@@ -43,11 +44,10 @@ def preflight_section(experiment: Experiment, progress: Progress) -> Section:
         "notes": found.findings,
         **_asked(experiment),
     }
-    composed, typed = experiment.composed_and_typed()
     try:
         answer = run_isolated(
             JOB,
-            {"composed": composed, "typed": typed},
+            {"experiment": to_sections(experiment)},
             device=experiment.hardware.spec,
             mock=True,
             timeout_s=LONGEST,

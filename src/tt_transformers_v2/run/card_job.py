@@ -28,9 +28,10 @@ from ..backends.ttnn.recording.autofit import Fitting, memory_named
 from ..backends.ttnn.recording.recorder import Recorder
 from ..backends.ttnn.weights.host_weights import CacheShape, HostWeights, open_cache
 from ..common.errors import ConfigError
+from ..config.experiment_json import from_sections
 from ..config.experiment_schema import Task
 from ..config.model_rules import knobs
-from ..config.resolve import Experiment, resolve
+from ..config.resolve import Experiment
 from ..hardware.schema import DeviceSpec
 from ..models.decoder import LayerWeights, decoder_layer, final_hidden
 from ..models.open_model import open_weights
@@ -47,10 +48,10 @@ SLOW_DISPATCH = "TT_METAL_SLOW_DISPATCH_MODE"  # set, ttnn has no command queues
 def measure(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     """The `accuracy` section and the `measured` part of the `performance` section of an experiment's result.
 
-    `payload` has `composed` and `typed` as configuration.resolve takes them and `home`, the folder of the weight cache.
+    `payload` has the resolved `experiment` (config.experiment_json) and `home`, the folder of the weight cache.
     Either section is None where the task does not ask for it. Raises ConfigError.
     """
-    experiment = resolve(payload["composed"], payload["typed"])
+    experiment = from_sections(payload["experiment"])
     return Measurement(experiment, Path(payload["home"]), job).result(Fitting(experiment.config.runtime.autofit))
 
 

@@ -14,6 +14,7 @@ from ..backends.ttnn.process.availability import require_card
 from ..backends.ttnn.process.isolated import run_isolated
 from ..backends.ttnn.process.stand_in import cache_home
 from ..common.errors import ConfigError
+from ..config.experiment_json import to_sections
 from ..config.experiment_schema import Sampling, Task
 from ..config.resolve import Experiment
 from .performance import performance_section
@@ -35,10 +36,9 @@ def sections(experiment: Experiment, progress: Progress) -> dict[str, Any]:
     _refuse_unmeasured(experiment)
     for line in found.findings:
         _warn(line)
-    composed, typed = experiment.composed_and_typed()
     answer = run_isolated(
         JOB,
-        {"composed": composed, "typed": typed, "home": str(cache_home())},
+        {"experiment": to_sections(experiment), "home": str(cache_home())},
         device=experiment.hardware.spec,
         mock=False,
         timeout_s=LONGEST_RUN,

@@ -5,31 +5,31 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..common.errors import ConfigError
 from ..config.building import raise_all
 from ..config.groups import groups
-from ..config.overrides import check_overrides
+from ..config.overrides import Override, Overrides, check_overrides, check_value, parse, plain_value
 
 MOST_JOBS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One or several keys, and the points they take: for each point one override per key, as Hydra gets it."""
+    """One or several keys, and the points they take: for each point one checked override per key."""
 
     keys: tuple[str, ...]
-    points: tuple[tuple[str, ...], ...]
+    points: tuple[tuple[Override, ...], ...]
 
 
-def axes_of(typed: Sequence[str], named: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> list[Axis]:
+def axes_of(typed: Sequence[Override], named: Sequence[str], pairs: Sequence[Mapping[str, Any]]) -> list[Axis]:
     """The axes of a sweep, in the order in which the jobs run through them, the last fastest.
 
     Args:
-        typed: overrides of the command line; one with a single value is an axis of one point.
+        typed: checked overrides of the command line; one with a single value is an axis of one point.
         named: overrides of a file in conf/experiment; a typed one for the same key replaces it.
         pairs: mappings of the same keys to values that go together.
 
@@ -39,7 +39,7 @@ def axes_of(typed: Sequence[str], named: Sequence[str], pairs: Sequence[Mapping[
     problems: list[ConfigError] = []
     own = _axes(typed, problems)
     keys = {key for axis in own for key in axis.keys}
-    files = [axis for axis in _axes(named, problems) if keys.isdisjoint(axis.keys)]
+    files = [axis for axis in _axes(_read(named, problems), problems) if keys.isdisjoint(axis.keys)]
     together = []
     try:
         together = _paired(pairs)
@@ -56,57 +56,64 @@ def axes_of(typed: Sequence[str], named: Sequence[str], pairs: Sequence[Mapping[
     return found
 
 
-def combinations(axes: Sequence[Axis]) -> Iterator[list[str]]:
+def combinations(axes: Sequence[Axis]) -> Iterator[Overrides]:
     """The overrides of every job, in order."""
     for points in itertools.product(*(axis.points for axis in axes)):
-        yield [text for point in points for text in point]
+        yield Overrides(tuple(override for point in points for override in point))
 
 
-def _axes(texts: Sequence[str], problems: list[ConfigError]) -> list[Axis]:
-    found = []
+def _read(texts: Sequence[str], problems: list[ConfigError]) -> list[Override]:
+    """The overrides that a file names, each checked."""
+    found: list[Override] = []
     for text in texts:
         try:
-            found.append(_axis(text))
+            found += check_overrides([text], multirun=True).items
         except ConfigError as problem:
             problems.append(problem)
     return found
 
 
-def _axis(text: str) -> Axis:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    check_overrides([text], multirun=True)
-    override = OverridesParser.create().parse_override(text)
-    key = str(override.key_or_group)
-    if not override.is_sweep_override():
-        return Axis((key,), ((check_overrides([text]).texts[0],),))
-    values = [f"{key}={value}" for value in _values(override, key, text)]
-    points = check_all(values)
-    return Axis((key,), tuple((point,) for point in points))
+def _axes(overrides: Sequence[Override], problems: list[ConfigError]) -> list[Axis]:
+    found = []
+    for override in overrides:
+        try:
+            found.append(_axis(override))
+        except ConfigError as problem:
+            problems.append(problem)
+    return found
 
 
-def check_all(texts: Sequence[str]) -> list[str]:
-    """Each override checked by itself and as Hydra gets it; raises one ConfigError for all that is wrong."""
+def _axis(override: Override) -> Axis:
+    """One axis; an override of one value is an axis of one point."""
+    if override.sweep is None:
+        return Axis((override.key,), ((override,),))
+    points = check_all(override.key, _values(override))
+    return Axis((override.key,), tuple((point,) for point in points))
+
+
+def check_all(key: str, values: Iterable[Any]) -> list[Override]:
+    """An override of `key` for each value of Hydra's; raises one ConfigError for all that is wrong."""
     problems: list[ConfigError] = []
     checked = []
-    for text in texts:
+    for value in values:
         try:
-            checked += check_overrides([text]).texts
+            checked.append(check_value(key, plain_value(value), f"{key}={encoded(value)}"))
         except ConfigError as problem:
             problems.append(problem)
     raise_all(problems)
     return checked
 
 
-def _values(override: Any, key: str, text: str) -> list[str]:
-    """The values of a sweep override, encoded as overrides write them."""
+def _values(axis: Override) -> list[Any]:
+    """The values of a sweep override, as Hydra's grammar gives them."""
     from hydra.core.override_parser.types import Glob
 
+    text, key, override = axis.text, axis.key, axis.sweep
     if override.is_interval_sweep():
         raise ConfigError(f"{text!r}: an interval cannot be gone through.", f"Write {key}=range(0,10,2) or {key}=A,B.")
     if isinstance(override.value(), Glob):
         return _matching(override.value(), key, text)
-    found = [encoded(value) for value in itertools.islice(override.sweep_iterator(), MOST_JOBS + 1)]
+    found = list(itertools.islice(override.sweep_iterator(), MOST_JOBS + 1))
     if len(found) > MOST_JOBS:
         raise ConfigError(f"{text!r} is more than the {MOST_JOBS:,} jobs that a sweep takes.", "Sweep fewer values.")
     if not found:
@@ -124,13 +131,9 @@ def _matching(pattern: Any, key: str, text: str) -> list[str]:
 
 
 def encoded(value: Any) -> str:
-    """A value as overrides write it."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    if isinstance(value, QuotedString):
-        return value.with_quotes()
-    if isinstance(value, str):
-        return value if _reads_as_itself(value) else QuotedString(value, Quote.single).with_quotes()
+    """A value of Hydra's grammar as overrides write it. Text that was not quoted needs no quotes."""
+    if hasattr(value, "with_quotes"):
+        return str(value.with_quotes())
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{encoded(key)}:{encoded(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
@@ -140,14 +143,22 @@ def encoded(value: Any) -> str:
     return str(value)
 
 
+def quoted(value: Any) -> Any:
+    """A plain value as Hydra's grammar would give it: text in quotes where it would read as something else."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    if isinstance(value, str):
+        return value if _reads_as_itself(value) else QuotedString(value, Quote.single)
+    if isinstance(value, Mapping):
+        return {quoted(key): quoted(inner) for key, inner in value.items()}
+    return [quoted(inner) for inner in value] if isinstance(value, list) else value
+
+
 def _reads_as_itself(text: str) -> bool:
     """Whether a text without quotes means itself; 1, null and a,b do not."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
     try:
-        override = OverridesParser.create().parse_override(f"key={text}")
-    except HydraException:
+        override = parse(f"key={text}")
+    except ConfigError:
         return False
     value = override.value()
     return bool(text) and not override.is_sweep_override() and isinstance(value, str) and value == text
@@ -168,5 +179,5 @@ def _paired(pairs: Sequence[Mapping[str, Any]]) -> list[Axis]:
                 f"{', '.join(keys)}.",
                 "Every entry sets the same keys.",
             )
-        points.append(tuple(check_all([f"{key}={encoded(pair[key])}" for key in keys])))
+        points.append(tuple(check_all(key, [quoted(pair[key])])[0] for key in keys))
     return [Axis(keys, tuple(points))]

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..common.errors import ConfigError
 from ..config.composition import compose
-from ..config.overrides import as_typed, typed_paths
+from ..config.experiment_json import to_sections
+from ..config.overrides import Overrides
 from ..config.resolve import resolve_or_refuse
 from .axes import Axis, combinations
 
@@ -21,7 +22,7 @@ _SECTIONS = ("sweep", "launcher")
 
 @dataclass
 class PlannedJob:
-    """One job. `name` is its folder's; `reason` says why it is skipped; `typed` and `tree` are what `resolve` takes."""
+    """One job. `name` is its folder's; `reason` says why it is skipped; `sections` are its resolved experiment."""
 
     number: int
     name: str
@@ -29,17 +30,16 @@ class PlannedJob:
     overrides: list[str]
     config_hash: str | None = None
     reason: str = ""
-    typed: list[str] = field(default_factory=list)
-    tree: dict[str, Any] = field(default_factory=dict)
+    sections: dict[str, Any] = field(default_factory=dict)
 
 
 def plan_jobs(axes: Sequence[Axis], total: int) -> Iterator[PlannedJob]:
-    """Every combination in order: to be run, skipped because it cannot be, or a duplicate of an earlier one."""
+    """Every combination in order: to be run, skipped because it is invalid, or a duplicate of an earlier one."""
     swept = {key for axis in axes if len(axis.points) > 1 for key in axis.keys}
     width = max(3, len(str(total - 1)))
     first: dict[str, str] = {}
-    for number, texts in enumerate(combinations(axes)):
-        job = _planned(number, texts)
+    for number, overrides in enumerate(combinations(axes)):
+        job = _planned(number, overrides)
         job.name = _folder_name(job, swept, width)
         if job.status == PLANNED and job.config_hash is not None:
             original = first.setdefault(job.config_hash, job.name)
@@ -48,27 +48,18 @@ def plan_jobs(axes: Sequence[Axis], total: int) -> Iterator[PlannedJob]:
         yield job
 
 
-def _planned(number: int, texts: Sequence[str]) -> PlannedJob:
-    job = PlannedJob(number, "", PLANNED, as_typed(texts))
+def _planned(number: int, overrides: Overrides) -> PlannedJob:
+    job = PlannedJob(number, "", PLANNED, overrides.texts)
     try:
-        asked = typed_paths(texts)
-        job.typed = sorted(asked)
-        composed = compose(texts)
-        job.tree = {key: value for key, value in composed.items() if key not in _SECTIONS}
-        # Resolving changes what it is given, and the tree is to be frozen as composed.
-        job.config_hash = resolve_or_refuse(_copied(job.tree), asked).config_hash()
+        composed = {key: value for key, value in compose(overrides).items() if key not in _SECTIONS}
+        experiment = resolve_or_refuse(composed, overrides.typed)
+        job.config_hash = experiment.config_hash()
+        job.sections = to_sections(experiment)
     except ConfigError as error:
         job.status, job.reason = SKIPPED, str(error)
     except Exception as error:
-        # A mistake of ours: the job runs into it again and leaves its traceback.
-        job.reason = f"{type(error).__name__}: {error}"
+        job.status, job.reason = SKIPPED, f"{type(error).__name__}: {error} (a fault of this package, not of the job)"
     return job
-
-
-def _copied(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _copied(value) for key, value in tree.items()}
-    return [_copied(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def _folder_name(job: PlannedJob, swept: set[str], width: int) -> str:

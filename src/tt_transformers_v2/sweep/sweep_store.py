@@ -3,7 +3,7 @@
 
 sweep.json      the sweep: its command, versions, counts; written last, so a folder without it has no plan
 jobs.jsonl      every job, one line each, with what it needs to run
-sections.json   composed sections that jobs share
+sections.json   sections of resolved experiments that jobs share
 frozen/         a copy of the configuration folders
 NUMBER_SLUG_HASH/result.json   a job's result: the truth; results.jsonl and results.csv are made from them
 """
@@ -27,7 +27,7 @@ from .frozen import Sections
 from .job_plan import PLANNED, PlannedJob
 from .locks import LOCK_FILE
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 SWEEP_FILE = "sweep.json"
 JOBS_FILE = "jobs.jsonl"
 SECTIONS_FILE = "sections.json"
@@ -107,7 +107,7 @@ class Store:
             for job in jobs:
                 counts[_COUNTED[job.status]] += 1
                 keys.update(dict.fromkeys(text.partition("=")[0] for text in job.overrides))
-                record = dataclasses.asdict(job) | {"job": job.name, "tree": sections.pack(job.tree)}
+                record = dataclasses.asdict(job) | {"job": job.name, "sections": sections.pack(job.sections)}
                 file.write(json.dumps(record) + "\n")
         write_atomically(folder / SECTIONS_FILE, sections.save_text(), hint=HINT)
         temporary.replace(folder / JOBS_FILE)
@@ -128,19 +128,19 @@ class Store:
         write_atomically(self.folder / SWEEP_FILE, json.dumps(self.sweep, indent=2) + "\n", hint=HINT)
 
     def jobs(self) -> Iterator[PlannedJob]:
-        """Every job, in order, without its tree."""
+        """Every job, in order, without its sections."""
         with (self.folder / JOBS_FILE).open(encoding="utf-8") as file:
             for line in file:
                 record = json.loads(line)
                 del record["job"]
-                yield PlannedJob(**record | {"tree": {}})
+                yield PlannedJob(**record | {"sections": {}})
 
     def record(self, number: int) -> dict[str, Any]:
         """All of one job: what a worker needs to run it."""
         with (self.folder / JOBS_FILE).open("rb") as file:
             file.seek(self._offsets[number])
             record = json.loads(file.readline())
-        return record | {"tree": self._sections.unpack(record["tree"])}
+        return record | {"sections": self._sections.unpack(record["sections"])}
 
     def result(self, job: PlannedJob) -> dict[str, Any] | None:
         """The job's result, or None when it left none. Raises ConfigError for one that cannot be this job's."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..common.errors import ConfigError
 from ..common.files import write_atomically
 from ..config.conf_folders import in_own_context, use_only
-from ..config.resolve import resolve_or_refuse
+from ..config.experiment_json import from_sections
 from ..run.result_files import RESULT_FILE, write_result
 from ..run.runner import blank_result, run
 from .locks import job_lock
@@ -37,7 +37,7 @@ class Task:
     """A job on its way to a worker.
 
     Attributes:
-        record: its line in jobs.jsonl, with its composed tree.
+        record: its line in jobs.jsonl, with its resolved experiment.
         folder: where its result goes.
         conf: the sweep's frozen configuration folders.
         keys: the columns of overrides in the tables.
@@ -124,7 +124,7 @@ def _run(task: Task, folder: Path) -> dict[str, Any]:
     record, experiment = task.record, None
     try:
         with _time_limit(task.timeout_minutes):
-            experiment = resolve_or_refuse(record["tree"], record["typed"])
+            experiment = from_sections(record["sections"])
             if task.verify and experiment.config_hash() != record["config_hash"]:
                 raise ConfigError("the package has changed since this sweep was planned.", "Start the sweep anew.")
             return run(experiment, folder, record["overrides"], show_progress=False, shared=_states())

@@ -51,11 +51,11 @@ def cluster_description(spec: DeviceSpec) -> str:
 def board_of(spec: DeviceSpec) -> Board:
     """The kind of board a device is made of. Raises ConfigError when conf/ttnn/boards.yaml does not say."""
     known = read_yaml("ttnn/boards.yaml")
-    kind = known["devices"].get(spec.device_type.value)
+    kind = known["devices"].get(spec.device_type)
     if kind is None:
         raise ConfigError(
             f"ttnn cannot check {spec.device_type} without a card: conf/ttnn/boards.yaml names no board for it.",
-            did_you_mean(spec.device_type.value, known["devices"]),
+            did_you_mean(spec.device_type, known["devices"]),
         )
     return Board(kind, **_numbers(known["boards"][kind]))
 

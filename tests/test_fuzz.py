@@ -15,7 +15,8 @@ import pytest
 from places import ROOT
 from tt_transformers_v2.commands import run as cli
 from tt_transformers_v2.common.errors import ConfigError
-from tt_transformers_v2.config import composition
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.conf_folders import add_conf_dir, in_own_context
 from tt_transformers_v2.config.exchange import read_decoder_json
 from tt_transformers_v2.config.hydra_settings import check_own_files
 from tt_transformers_v2.config.overrides import check_overrides
@@ -146,30 +147,26 @@ def test_1100_configuration_files(tmp_path):
     chance = random.Random(2)
     originals = [path for path in sorted((ROOT / "conf").rglob("*.yaml")) if path.parent.name in GROUPS]
     taken = 0
-    try:
-        for number in range(1100):
-            original = chance.choice(originals)
-            folder = tmp_path / str(number)
-            target = folder / original.parent.name / "mine.yaml"
-            target.parent.mkdir(parents=True)
-            target.write_bytes(damaged(original.read_bytes(), chance))
-            taken += taken_or_refused(lambda folder=folder, group=target.parent.name: composed(folder, group))
-            assert files_of(folder) == {target}
-            composition._added_dirs.clear()
-    finally:
-        composition._added_dirs.clear()
-        composition._forget_listings()
+    for number in range(1100):
+        original = chance.choice(originals)
+        folder = tmp_path / str(number)
+        target = folder / original.parent.name / "mine.yaml"
+        target.parent.mkdir(parents=True)
+        target.write_bytes(damaged(original.read_bytes(), chance))
+        taken += taken_or_refused(lambda folder=folder, group=target.parent.name: composed(folder, group))
+        assert files_of(folder) == {target}
     assert 0 < taken < 1100
 
 
 GROUPS = ("device", "model", "precision", "workload", "backend", "experiment")
 
 
+@in_own_context
 def composed(folder, group):
-    composition.add_conf_dir(folder)
+    add_conf_dir(folder)
     check_own_files(folder)
     checked = check_overrides([f"{group}=mine", "task=performance"])
-    resolve_or_refuse(composition.compose(checked.texts), checked.typed)
+    resolve_or_refuse(compose(checked.texts), checked.typed)
 
 
 def test_1100_json_files(tmp_path):

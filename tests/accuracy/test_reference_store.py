@@ -11,11 +11,11 @@ import torch
 
 from places import DATA
 from tt_transformers_v2.accuracy import reference_store
-from tt_transformers_v2.accuracy import state_reuse as reuse
 from tt_transformers_v2.accuracy.reference_store import ReferenceStore
-from tt_transformers_v2.accuracy.state_reuse import References
+from tt_transformers_v2.accuracy.state_reuse import References, SharedStates
 from tt_transformers_v2.backends.reference import ReferenceOps
-from tt_transformers_v2.config import composition
+from tt_transformers_v2.common import checkout
+from tt_transformers_v2.config.composition import compose
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import resolve
 from tt_transformers_v2.run.runner import run
@@ -133,7 +133,7 @@ def resolved(*overrides):
     checked = check_overrides(
         ["task=accuracy", "backend.numerics=fast", "model=hf", f"model.path={LLAMA}", "workload.tokens=40", *overrides]
     )
-    return resolve(composition.compose(checked.texts), checked.typed)
+    return resolve(compose(checked), checked.typed)
 
 
 def figures(result):
@@ -141,27 +141,23 @@ def figures(result):
 
 
 def test_a_later_sweep_computes_no_reference_and_finds_the_same_figures(tmp_path, monkeypatch):
-    monkeypatch.setattr(composition, "outputs_dir", lambda: tmp_path / "outputs")
-    monkeypatch.setattr(reuse, "_last", [])
+    monkeypatch.setattr(checkout, "outputs_dir", lambda: tmp_path / "outputs")
     calls, attention = [], ReferenceOps.attention
     monkeypatch.setattr(ReferenceOps, "attention", lambda *a: (calls.append(1), attention(*a))[1])
     plain = run(resolved("workload.window=24"), tmp_path / "0", show_progress=False)
     assert not (tmp_path / "outputs").exists()
-    first = run(resolved("workload.window=24"), tmp_path / "1", show_progress=False, reuse=True)
-    reuse._last.clear()
+    first = run(resolved("workload.window=24"), tmp_path / "1", show_progress=False, shared=SharedStates())
     before = len(calls)
-    second = run(resolved("workload.window=24"), tmp_path / "2", show_progress=False, reuse=True)
+    second = run(resolved("workload.window=24"), tmp_path / "2", show_progress=False, shared=SharedStates())
     assert len(calls) == before > 0
     assert figures(plain) == figures(first) == figures(second)
-    reuse._last.clear()
-    run(resolved("workload.window=20"), tmp_path / "3", show_progress=False, reuse=True)
+    run(resolved("workload.window=20"), tmp_path / "3", show_progress=False, shared=SharedStates())
     assert len(calls) > before
 
 
 def test_with_no_room_nothing_is_kept_and_the_configuration_is_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(composition, "outputs_dir", lambda: tmp_path / "outputs")
-    monkeypatch.setattr(reuse, "_last", [])
+    monkeypatch.setattr(checkout, "outputs_dir", lambda: tmp_path / "outputs")
     experiment = resolved("cache.reference_gib=0")
     assert experiment.config_hash() == resolved().config_hash()
-    run(experiment, tmp_path / "0", show_progress=False, reuse=True)
+    run(experiment, tmp_path / "0", show_progress=False, shared=SharedStates())
     assert not (tmp_path / "outputs").exists()

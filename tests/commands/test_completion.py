@@ -38,7 +38,7 @@ def after(line):
         ("tt-run model=llama8b model.num_layers=", ["model.num_layers=32"]),
         ("tt-run hydra.run", ["hydra.run.dir="]),
         ("tt-run hydra/s", ["hydra/sweeper="]),
-        ("tt-run hydra/sweeper=b", ["hydra/sweeper=basic"]),
+        ("tt-run hydra/launcher=b", ["hydra/launcher=basic"]),
         ("tt-run nothing.like.it", []),
         ("tt-run --config-dir de", []),
         ("tt-predict --plot ", []),

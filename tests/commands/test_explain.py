@@ -6,7 +6,7 @@ import pytest
 
 from places import ROOT
 from tt_transformers_v2.commands.explain import differences, explain, main
-from tt_transformers_v2.config import composition
+from tt_transformers_v2.config.conf_folders import conf_dir, conf_dirs
 
 
 def origins(*overrides):
@@ -65,16 +65,13 @@ def test_the_command_loads_no_torch():
     assert done.stdout.strip().endswith("0 []"), done.stdout[-500:] + done.stderr
 
 
-def test_a_folder_of_ones_own_can_be_named_and_may_not_reach_for_hydra(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(composition, "_added_dirs", [])
+def test_a_folder_of_ones_own_can_be_named_and_may_not_reach_for_hydra(tmp_path, capsys):
     own = tmp_path / "own"
     (own / "model").mkdir(parents=True)
     (own / "model" / "mine.yaml").write_text("defaults: [llama1b]\nname: mine\n")
-    try:
-        assert main(["--config-dir", str(own), "model=mine"]) == 0
-        assert "model.name                             mine" in capsys.readouterr().out
-        (own / "model" / "bad.yaml").write_text("# @package hydra.job\nname: x\n")
-        assert main(["--config-dir", str(own), "model=mine"]) == 2
-        assert "reaches for Hydra's settings" in capsys.readouterr().err
-    finally:
-        composition._forget_listings()
+    assert main(["--config-dir", str(own), "model=mine"]) == 0
+    assert "model.name                             mine" in capsys.readouterr().out
+    (own / "model" / "bad.yaml").write_text("# @package hydra.job\nname: x\n")
+    assert main(["--config-dir", str(own), "model=mine"]) == 2
+    assert "reaches for Hydra's settings" in capsys.readouterr().err
+    assert conf_dirs() == (conf_dir(),)

@@ -4,10 +4,14 @@
 import itertools
 
 import pytest
+from omegaconf import OmegaConf
 
-from tt_transformers_v2.config.composition import _composed_by_hydra, compose, compose_with_origins
+from tt_transformers_v2.config.building import build
+from tt_transformers_v2.config.composition import compose, compose_by_hydra, compose_with_origins
 from tt_transformers_v2.config.conf_folders import conf_dirs
+from tt_transformers_v2.config.experiment_schema import ExperimentConfig
 from tt_transformers_v2.config.groups import groups, option
+from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.quick_composition import NotCovered, compose_choices
 from tt_transformers_v2.config.yaml_files import parse_yaml
 from tt_transformers_v2.hardware import ConfigError
@@ -18,13 +22,40 @@ PAIRS = [*itertools.product(("device=t3k", "device=p100"), (f"precision={name}" 
 
 @pytest.mark.parametrize("overrides", [(), *((one,) for one in SINGLE), *PAIRS], ids=" ".join)
 def test_the_fast_composer_equals_hydra(overrides):
-    assert compose(overrides) == _composed_by_hydra(overrides)
+    assert_same_objects(overrides)
 
 
-def test_typed_values_are_set_as_hydra_sets_them():
-    overrides = ["compute.mlp.math_fidelity=HiFi3", "workload.batch=4", "++model.path=null", "calibration.x='a b'"]
-    hydras = _composed_by_hydra([*overrides[:3], "++calibration.x='a b'"])
-    assert compose(overrides) == hydras
+def assert_same_objects(overrides):
+    """With and without Hydra and OmegaConf, the same typed configuration."""
+    checked = check_overrides(overrides)
+    quick, hydras = (
+        build(ExperimentConfig, compose(checked)),
+        OmegaConf.to_object(compose_by_hydra(checked.hydra_texts)),
+    )
+    assert isinstance(hydras, ExperimentConfig)
+    assert quick == hydras
+    assert repr(quick) == repr(hydras)  # an int and a float may be equal
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["compute.mlp.math_fidelity=HiFi3", "workload.batch=4", "model.path=null", "calibration.x='a b'"],
+        [
+            "compute.mlp={math_fidelity: HiFi4, packer_l1_acc: no}",
+            "memory={use_width_sharding: 0}",
+            "model.rope_scaling=null",
+        ],
+        ["seed='5'", "workload.max_seconds=3", "backend.tensor_parallel=off", "mode=CUSTOM", "model.name=5"],
+        ["runtime.programs={ff1_ff3: {in0_block_w: 4}}", "runtime.programs.ff2.in0_block_w=2"],
+        ["workload.texts=[a.txt,b.txt]"],
+        ["layers=[{select: 0, precision: {ff2: BFP8}}]", "search.space={ff2: [BFP8, BFP4/lofi]}"],
+        ["precision=custom", "device=t3k", "device.sources={}", "device.aliases=[]", "device.chip.arch=blackhole"],
+    ],
+    ids=" ".join,
+)
+def test_typed_values_are_set_as_hydra_sets_them(overrides):
+    assert_same_objects(overrides)
 
 
 def test_every_value_knows_its_file():

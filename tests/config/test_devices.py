@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-import shutil
 
 import pytest
 
-from tt_transformers_v2.config import composition
 from tt_transformers_v2.config.composition import compose
-from tt_transformers_v2.config.conf_folders import conf_dir, read_yaml
-from tt_transformers_v2.config.groups import aliases, groups, option
+from tt_transformers_v2.config.conf_folders import add_conf_dir, conf_dir, in_own_context, read_yaml
+from tt_transformers_v2.config.groups import groups, option
+from tt_transformers_v2.config.resolve import resolve
 from tt_transformers_v2.hardware import AutoHardwareConfig, ConfigError, DeviceType
 
 DEVICES = groups()["device"]
@@ -113,37 +112,23 @@ def test_no_name_is_claimed_twice():
     assert len(claimed) == len(set(claimed))
 
 
-@pytest.fixture
-def added_device(tmp_path, monkeypatch):
-    """One more file in a copy of conf/device, and nothing else."""
-    copied = tmp_path / "conf"
-    shutil.copytree(conf_dir(), copied)
-    text = (copied / "device/n300.yaml").read_text().replace("N300", "X1")
-    (copied / "device/x1.yaml").write_text(text.replace("n300", "x1"))
-
-    def forget():
-        for cached in (groups, aliases, composition.device_types):
-            cached.cache_clear()
-
-    monkeypatch.setattr(composition, "conf_dir", lambda: copied)
-    forget()
-    yield
-    monkeypatch.undo()
-    forget()
-    for table in (DeviceType._member_map_, DeviceType._value2member_map_):
-        table.pop("X1", None)
-    if "X1" in DeviceType._member_names_:
-        DeviceType._member_names_.remove("X1")
-
-
-@pytest.mark.usefixtures("added_device")
-def test_a_device_is_added_by_one_file():
-    assert DeviceType("X1") is DeviceType("X1")
+@in_own_context
+def test_a_device_is_added_by_one_file(tmp_path):
+    text = (conf_dir() / "device/n300.yaml").read_text().replace("N300", "X1").replace("n300", "x1")
+    (tmp_path / "device").mkdir()
+    (tmp_path / "device/x1.yaml").write_text(text)
+    add_conf_dir(tmp_path)
     assert compose(("device=x1",))["device"]["device_type"] == "X1"
     config = AutoHardwareConfig.from_device("x1")
     assert (config.device_type, config.spec.chips) == ("X1", 2)
+    assert config.device_type == DeviceType("X1")
 
 
 def test_an_unknown_device_stays_unknown():
-    with pytest.raises(ValueError, match="X1"):
-        DeviceType("X1")
+    with pytest.raises(ConfigError, match="no device named 'X1'"):
+        AutoHardwareConfig.from_device("X1")
+    with pytest.raises(ConfigError, match="no device named 'X1'"):
+        AutoHardwareConfig.from_device(DeviceType("X1"))
+    composed = compose(("device=n150", "device.device_type=N15O"))
+    with pytest.raises(ConfigError, match=r"device\.device_type: 'N15O' .* Did you mean N150"):
+        resolve(composed)

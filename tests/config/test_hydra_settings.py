@@ -44,7 +44,7 @@ def test_folders_inside_a_run_stay_inside(key, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["hydra.run.dir=/tmp/here", "hydra.sweep.dir=there", "hydra.verbose=true", "hydra/sweeper=basic"]
+    "text", ["hydra.run.dir=/tmp/here", "hydra.sweep.dir=there", "hydra.verbose=true", "hydra/sweeper=tt_transformers"]
 )
 def test_settings_that_place_files_pass(text):
     assert check_overrides([text]).texts == [text]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from tt_transformers_v2.config.overrides import check_overrides, typed_paths
+from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.hardware import ConfigError
 
 
@@ -68,5 +68,5 @@ def test_sweeps_are_checked_value_by_value():
 
 
 def test_typed_paths_are_the_leaves():
-    texts = ["device=t3k", "++compute.mlp={math_fidelity: LoFi, packer_l1_acc: true}", "seed=3", "hydra.verbose=true"]
-    assert typed_paths(texts) == {"compute.mlp.math_fidelity", "compute.mlp.packer_l1_acc", "seed"}
+    texts = ["device=t3k", "compute.mlp={math_fidelity: LoFi, packer_l1_acc: true}", "seed=3", "hydra.verbose=true"]
+    assert check_overrides(texts).typed == {"compute.mlp.math_fidelity", "compute.mlp.packer_l1_acc", "seed"}

@@ -63,7 +63,7 @@ def test_preset_equals_the_seed_field_by_field(device, mode):
     wanted = SEED[device, mode]
     config = DevicePresets.get_config(device, PrecisionMode(mode))
 
-    assert config.device_type is DeviceType(device)
+    assert config.device_type == DeviceType(device)
     for section in ("precision", "memory", "parallelism"):
         found = {name: getattr(getattr(config, section), name) for name in wanted[section]}
         assert found == wanted[section]
@@ -82,7 +82,7 @@ def test_bandwidth_is_the_published_one_and_the_file_says_that_the_seed_differs(
 def test_every_device_has_a_preset_in_every_mode():
     for device, modes in DevicePresets.PRESETS.items():
         for mode, config in modes.items():
-            assert config.device_type is device, mode
+            assert config.device_type == device, mode
 
 
 def test_presets_are_fresh_values():

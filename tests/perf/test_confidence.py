@@ -10,6 +10,7 @@ import pytest
 from perf_cases import CALIBRATION, calibration_data, make_device, make_model
 
 from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.measured_points import measured_points
 from tt_transformers_v2.perf import Calibration, predict
 from tt_transformers_v2.perf.confidence import ConfidenceRules, same_model
 
@@ -75,11 +76,14 @@ def make_28_heads():
     return dataclasses.replace(make_model("Llama-3.1-8B"), num_heads=28, num_kv_heads=4)
 
 
+POINTS = measured_points(prediction("N150").points)
+
+
 def test_the_nearest_row_is_the_same_configuration_where_there_is_one():
-    row = prediction("N300").nearest("accuracy")
+    row = prediction("N300").nearest(POINTS, "accuracy")
     assert (row.model, row.device, row.batch, row.seq, row.mode) == ("Llama-3.1-8B", "N300", 1, 128, "accuracy")
     assert row.flag == ""
-    users = prediction("T3K", batch=16).nearest("performance")
+    users = prediction("T3K", batch=16).nearest(POINTS, "performance")
     assert (users.device, users.batch) == ("T3K", 32)
 
 

@@ -8,8 +8,8 @@ import pytest
 from searching import resolved, search
 
 from tt_transformers_v2.common.errors import ConfigError
-from tt_transformers_v2.config import composition
 from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.conf_folders import add_conf_dir, in_own_context
 from tt_transformers_v2.config.exchange import read_decoder_json
 from tt_transformers_v2.config.layers import selected_layers
 from tt_transformers_v2.config.overrides import check_overrides
@@ -64,22 +64,18 @@ def test_files_of_a_search(found):
     assert "layer 1 ff2 BFP4/LOFI" in (folder / "sensitivity.svg").read_text()
 
 
-def tuned(folder, model, point, monkeypatch):
+@in_own_context
+def tuned(folder, model, point):
     """What a user gets with --config-dir and the point's tuning file."""
-    monkeypatch.setattr(composition, "_added_dirs", [folder])
-    composition._forget_listings()
-    try:
-        checked = check_overrides(["device=n150", "model=hf", f"model.path={model}", f"tuning={point['name']}"])
-        return resolve_or_refuse(compose(checked.texts), checked.typed)
-    finally:
-        monkeypatch.undo()
-        composition._forget_listings()
+    add_conf_dir(folder)
+    checked = check_overrides(["device=n150", "model=hf", f"model.path={model}", f"tuning={point['name']}"])
+    return resolve_or_refuse(compose(checked), checked.typed)
 
 
-def test_each_point_is_a_tuning_file_that_makes_its_configuration(found, tiny_model, monkeypatch):
+def test_each_point_is_a_tuning_file_that_makes_its_configuration(found, tiny_model):
     folder, section = found
     for point in section["points"]:
-        again = tuned(folder, tiny_model, point, monkeypatch)
+        again = tuned(folder, tiny_model, point)
         for site, options in point["options"].items():
             for text, select in options.items():
                 for layer in selected_layers(select, again.spec.num_layers):
@@ -88,13 +84,13 @@ def test_each_point_is_a_tuning_file_that_makes_its_configuration(found, tiny_mo
         assert speed == pytest.approx(point["decode_tokens_per_s_per_user"])
 
 
-def test_the_tttv1_json_reads_back_to_the_same_configuration(found, tiny_model, monkeypatch):
+def test_the_tttv1_json_reads_back_to_the_same_configuration(found, tiny_model):
     folder, section = found
     base = resolved(tiny_model)
     for point in section["points"]:
         assert point["tttv1_refusal"] is None
         read = read_decoder_json((folder / point["tttv1_json"]).read_text(), 2).applied(base.hardware, 2)
-        ours = tuned(folder, tiny_model, point, monkeypatch).hardware
+        ours = tuned(folder, tiny_model, point).hardware
         for layer in range(2):
             assert same_numerics(read.for_layer(layer), ours.for_layer(layer))
 

@@ -3,15 +3,24 @@
 
 import pytest
 
-from tt_transformers_v2.config.composition import parse_override
 from tt_transformers_v2.config.groups import groups
-from tt_transformers_v2.config.overrides import as_typed
+from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.hardware import ConfigError
 from tt_transformers_v2.sweep.axes import axes_of, combinations
 
 
 def jobs(*typed, named=(), pairs=()):
-    return [" ".join(as_typed(texts)) for texts in combinations(axes_of(typed, named, pairs))]
+    checked = check_overrides(typed, multirun=True).items
+    return [" ".join(job.texts) for job in combinations(axes_of(checked, named, pairs))]
+
+
+def only_value(axes):
+    """Key and value of the only override of the only job, and the same read from its text."""
+    (job,) = combinations(axes)
+    (override,) = job.items
+    (again,) = check_overrides(job.texts).items
+    assert (again.key, again.value) == (override.key, override.value)
+    return override.key, override.value
 
 
 def test_the_last_axis_turns_fastest_and_single_values_are_in_every_job():
@@ -49,17 +58,16 @@ def test_a_value_keeps_its_meaning_on_the_way_into_a_job():
     awkward = ["a b", "c,d", "it's", "1", "null", "true", "[x]", "{y: 1}", "ü", "a=b", "back\\slash", ""]
     for value in awkward:
         quoted = "'" + value.replace("'", "\\'") + "'"
-        (job,) = combinations(axes_of([f"workload.text_file={quoted}"], [], []))
-        assert parse_override(job[0]) == ("workload.text_file", value)
-        (job,) = combinations(axes_of([], [], [{"workload.text_file": value}]))
-        assert parse_override(job[0]) == ("workload.text_file", value)
+        typed = check_overrides([f"workload.text_file={quoted}"]).items
+        assert only_value(axes_of(typed, [], [])) == ("workload.text_file", value)
+        assert only_value(axes_of([], [], [{"workload.text_file": value}])) == ("workload.text_file", value)
 
 
 def test_layers_can_be_an_axis():
     first, second = '[{select: "0", precision: {ff2: BFP8}}]', "[]"
-    (a,), (b,) = combinations(axes_of([f"layers={first},{second}"], [], []))
-    assert parse_override(a) == ("layers", [{"select": "0", "precision": {"ff2": "BFP8"}}])
-    assert parse_override(b) == ("layers", [])
+    axes = axes_of(check_overrides([f"layers={first},{second}"], multirun=True).items, [], [])
+    a, b = (job.items[0].value for job in combinations(axes))
+    assert (a, b) == ([{"select": "0", "precision": {"ff2": "BFP8"}}], [])
 
 
 def test_a_glob_takes_the_options_of_its_group():
@@ -118,5 +126,5 @@ def test_axes_that_cannot_be_are_refused_with_the_reason(typed, pairs, message):
 
 def test_every_bad_axis_is_named_at_once():
     with pytest.raises(ConfigError) as refused:
-        jobs("device=n151", "workload.batch=range(2,2)", "precision=fast,accuracy")
+        jobs("device=glob(x*)", "workload.batch=range(2,2)", "seed=interval(1,2)")
     assert len(str(refused.value).splitlines()) == 3

@@ -265,10 +265,10 @@ def test_a_job_that_is_no_longer_what_was_planned_fails_and_says_so(finished):
     plan = store.Store.open(finished)
     record = plan.record(0)
     shutil.rmtree(finished / record["job"])
-    record["tree"]["workload"]["prompt_length"] += 1
+    record["sections"]["config.workload"]["prompt_length"] += 1
     conf = [str(path) for path in (finished / "frozen").iterdir()]
     summary = worker.run_job(worker.Task(record, str(finished / record["job"]), conf, plan.sweep["keys"]))
-    assert "the package has changed" in summary.row["error"]
+    assert "no longer what was planned" in summary.row["error"]
 
 
 def test_editing_the_configuration_during_a_sweep_changes_no_later_job(tmp_path):

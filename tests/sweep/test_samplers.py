@@ -115,14 +115,3 @@ def test_parquet_has_the_rows_of_the_csv_with_their_types(tmp_path):
         assert ours["job"] == theirs["job"]
         assert ours["decode_tokens_per_s_per_user"] == pytest.approx(float(theirs["decode_tokens_per_s_per_user"]))
         assert ours["error"] is None
-
-
-def test_a_job_returns_its_objectives_to_other_sweepers(tmp_path, monkeypatch):
-    """What Hydra's own optimising sweepers read."""
-    from tt_transformers_v2.commands import run as cli
-
-    result = {"performance": {"ttft_ms": 5.0, "decode_tokens_per_s_per_user": 7.0}, "status": "ok"}
-    composed = {"sweep": {"objectives": ["max decode_tokens_per_s_per_user", "min ttft_ms"]}}
-    assert cli._objectives(composed, result) == (7.0, 5.0)
-    assert cli._objectives({"sweep": {"objectives": ["min ttft_ms"]}}, result) == 5.0
-    assert cli._objectives({"sweep": {"objectives": []}}, result) is None

@@ -110,7 +110,7 @@ def test_an_application_of_ones_own_is_told_that_this_sweeper_runs_experiments(t
     application = tmp_path / "app.py"
     application.write_text(
         "import hydra\n"
-        "from tt_transformers_v2.config.composition import register_resolvers\n"
+        "from tt_transformers_v2.config.resolvers import register_resolvers\n"
         "register_resolvers()\n"
         f"@hydra.main(config_path={str(ROOT / 'conf')!r}, config_name='config', version_base='1.3')\n"
         "def main(cfg): print('job', cfg.device.device_type)\n"

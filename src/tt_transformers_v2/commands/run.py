@@ -18,12 +18,12 @@ from typing import Any, NoReturn
 
 from ..common.checkout import outputs_dir
 from ..common.errors import ConfigError, closest
-from ..config.composition import hydra_base, in_one_line
+from ..config.building import build
+from ..config.composition import compose, hydra_base, in_one_line
 from ..config.conf_folders import conf_dir
 from ..config.experiment_schema import ExperimentConfig
 from ..config.overrides import Overrides, check_overrides
 from ..config.resolvers import register_resolvers
-from ..config.schema_store import store_schema
 from .command_line import complain, flags_of, run_command
 
 PACKAGE_NAME = "tt-transformers-v2"
@@ -108,7 +108,6 @@ def _run_hydra(arguments: list[str], checked: Overrides) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     register_resolvers()
-    store_schema()
     wanted_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own traceback and exits with 1
     program, sys.argv = sys.argv, [sys.argv[0], *arguments]
@@ -127,7 +126,7 @@ def _run_hydra(arguments: list[str], checked: Overrides) -> int:
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         if wanted_tracebacks:
             raise
-        raise ConfigError(in_one_line(error)) from None
+        raise _in_our_words(error, checked) from None
     except OSError as error:
         folder = _typed_run_folder(arguments)
         if folder is not None:
@@ -146,13 +145,11 @@ def _run_hydra(arguments: list[str], checked: Overrides) -> int:
 def _job(composed: Any, checked: Overrides) -> int:
     """The job of a single run: Hydra has composed it and made its folder. Returns its exit code."""
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     overrides = Overrides(tuple(item for item in checked.items if not item.is_setting))
     try:
-        config: Any = OmegaConf.to_object(composed)
-        result = _run_one(config, overrides, folder)
+        result = _run_one(_typed(composed, checked), overrides, folder)
     except ConfigError as error:
         _remove_unused(folder)
         return complain(error)
@@ -161,6 +158,27 @@ def _job(composed: Any, checked: Overrides) -> int:
         complain(ConfigError(f"{type(error).__name__}: {error}. The traceback is in {folder / 'run.log'}"))
         return 1
     return 0 if result["status"] == "ok" else 1
+
+
+def _typed(composed: Any, checked: Overrides) -> ExperimentConfig:
+    """What Hydra composed, as the objects of the schema. Raises ConfigError for what is out of bounds."""
+    from omegaconf import OmegaConf
+
+    try:
+        config = OmegaConf.to_object(composed)
+    except ConfigError as error:
+        raise _in_our_words(error, checked) from None
+    assert isinstance(config, ExperimentConfig)
+    return config
+
+
+def _in_our_words(error: Exception, checked: Overrides) -> ConfigError:
+    """Hydra and OmegaConf stop at the first mistake and know no likely fix: here all of them are found again."""
+    try:
+        build(ExperimentConfig, compose(checked))
+    except ConfigError as ours:
+        return ours
+    return error if isinstance(error, ConfigError) else ConfigError(in_one_line(error))
 
 
 def _run_one(config: ExperimentConfig, overrides: Overrides, folder: Path) -> dict[str, Any]:

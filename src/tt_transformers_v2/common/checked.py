@@ -52,7 +52,7 @@ def coerce(where: str, wanted: Any, value: Any) -> Any:
         return enum_member(wanted, value, where)
     for kind, (accepts, convert, expected) in _SCALARS.items():
         if issubclass(wanted, kind):
-            if type(value) in accepts:
+            if type(value) in accepts or isinstance(value, str):
                 with contextlib.suppress(ValueError, KeyError):
                     return convert(wanted, value)
             raise ConfigError(f"{where} must be {expected}, not {value!r}.")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError
 from .conf_folders import conf_dirs
@@ -14,6 +14,9 @@ from .overrides import Overrides, check_each
 from .precedence import set_path
 from .quick_composition import Composed, NotCovered, compose_choices
 from .resolvers import register_resolvers
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def compose(overrides: Overrides | Sequence[str] = ()) -> dict[str, Any]:
@@ -50,33 +53,37 @@ def in_one_line(error: Exception) -> str:
 
 
 def _composed_by_hydra(overrides: Sequence[str]) -> dict[str, Any]:
-    """What Hydra composes. Raises ConfigError in place of Hydra's and OmegaConf's own exceptions."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    composed = compose_by_hydra(overrides)
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False, enum_to_str=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(in_one_line(error)) from None
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def compose_by_hydra(overrides: Sequence[str]) -> DictConfig:
+    """What Hydra composes, typed by the schema: `OmegaConf.to_object` makes an ExperimentConfig of it.
+
+    Raises ConfigError in place of Hydra's and OmegaConf's own exceptions.
+    """
     import yaml
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    try:
-        return _hydras_tree(overrides)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ConfigError(in_one_line(error)) from None
-
-
-def _hydras_tree(overrides: Sequence[str]) -> dict[str, Any]:
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from omegaconf import OmegaConf
-
-    from .schema_store import store_schema
-
     register_resolvers()
-    store_schema()
     *added, main = conf_dirs()
     search = [f"hydra.searchpath={json.dumps([f'file://{folder}' for folder in added])}"] if added else []
-    with _own_hydra(), initialize_config_dir(config_dir=str(main), **hydra_base()):
-        composed = hydra_compose("config", overrides=[*overrides, *search])
-    plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False, enum_to_str=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    try:
+        with _own_hydra(), initialize_config_dir(config_dir=str(main), **hydra_base()):
+            return hydra_compose("config", overrides=[*overrides, *search])
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(in_one_line(error)) from None
 
 
 def hydra_base() -> dict[str, Any]:

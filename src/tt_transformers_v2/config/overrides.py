@@ -56,8 +56,9 @@ class Override:
 
     @property
     def hydra_text(self) -> str:
-        """As Hydra gets it, who must be told to take a key that no file has set in a free-form mapping."""
-        return f"++{self.text}" if not self.is_choice and not self.is_setting and is_free_form(self.key) else self.text
+        """As Hydra gets it, who must be told to take keys of a free-form mapping that no file has set."""
+        adds = not self.is_choice and not self.is_setting and (isinstance(self.value, dict) or is_free_form(self.key))
+        return f"++{self.text}" if adds else self.text
 
     @functools.cached_property
     def typed(self) -> frozenset[str]:
@@ -126,11 +127,7 @@ def check_value(key: str, value: Any, text: str) -> Override:
     if key in groups():
         name = _option(text, key, value)
         return Override(f"{key}={'null' if name is None else name}", key, name)
-    annotation = annotation_of(key)
-    if annotation is None:
-        raise unknown_key(key)
-    interpolates = _check(key, annotation, value)
-    return Override(text, key, value, interpolates=interpolates)
+    return Override(text, key, value, interpolates=_check(key, value))
 
 
 def parse(text: str) -> Any:
@@ -207,12 +204,16 @@ def _refuse_prefix(text: str, override: Any, key: str) -> None:
         raise ConfigError(f"{text!r} adds a key; every key exists already, so nothing can be added.", hint)
 
 
-def _check(key: str, annotation: Any, value: Any) -> bool:
+def _check(key: str, value: Any) -> bool:
     """Raises ConfigError where `key` cannot take `value`; returns whether only Hydra can tell, by interpolating it."""
-    if isinstance(value, dict):
-        return "${" in str(value)  # its leaves are checked as a whole, when the configuration is built
+    annotation = annotation_of(key)
+    if annotation is None:
+        raise unknown_key(key)
     if nested_dataclass(annotation) is not None and value is not None:
-        raise ConfigError(f"{key} is a section, not a value.", f"Set its keys: {key}.KEY=VALUE.")
+        if not isinstance(value, dict):
+            raise ConfigError(f"{key} is a section, not a value.", f"Set its keys: {key}.KEY=VALUE.")
+        found = [_check(f"{key}.{name}", inner) for name, inner in value.items()]  # all of them are checked
+        return any(found)
     if isinstance(value, str) and "${" in value:
         return True
     coerce(key, annotation, value)

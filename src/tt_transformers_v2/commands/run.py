@@ -7,24 +7,27 @@ Exit codes: 0 done, 1 a job failed, 2 the user's mistake, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import shutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..common.checkout import outputs_dir
 from ..common.errors import ConfigError, closest
 from ..config.building import build
-from ..config.composition import compose, hydra_base, in_one_line
+from ..config.composition import compose, hydra_base, in_one_line, opened_hydra
 from ..config.conf_folders import conf_dir
 from ..config.experiment_schema import ExperimentConfig
 from ..config.overrides import Overrides, check_overrides
 from ..config.resolvers import register_resolvers
 from .command_line import complain, flags_of, run_command
+from .run_help import help_text
 
 PACKAGE_NAME = "tt-transformers-v2"
 
@@ -35,6 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(given: list[str]) -> int:
+    gc.disable()  # what is composed lives on, and looking through it for garbage takes a tenth of the start-up
+    try:
+        return _answer(given)
+    finally:
+        gc.enable()
+
+
+def _answer(given: list[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
     from ..config.hydra_settings import check_flags, use_own_folder
@@ -57,11 +68,14 @@ def _main(given: list[str]) -> int:
     checked = check_overrides(named, multirun=multirun)
     if not multirun:
         _refuse_sweep_settings(named)
+    if options.help:
+        print(help_text())
+        return 0
+    if not (multirun or options.cfg or options.info or options.hydra_help):
+        return _run_alone(checked)
     spelled = dict(zip(options.overrides, checked.hydra_texts, strict=True))
-    arguments = [spelled.get(argument, argument) for argument in given]
-    # Without --run Hydra composes everything twice, the first time for hydra.mode alone.
-    alone = not (multirun or options.run or options.cfg or options.info or options.help or options.hydra_help)
-    return _run_hydra([*arguments, "--run"] if alone else arguments, checked)
+    own_folder = {"--config-dir", "-cd", options.config_dir} if options.config_dir else set()
+    return _run_hydra([spelled.get(argument, argument) for argument in given if argument not in own_folder], checked)
 
 
 def _versions() -> str:
@@ -97,44 +111,61 @@ def _parse_flags(parser: argparse.ArgumentParser, given: list[str]) -> argparse.
     return parser.parse_args(given)
 
 
-def _run_hydra(arguments: list[str], checked: Overrides) -> int:
-    """Hydra's own main, with its exceptions turned into ConfigError. Full tracebacks with HYDRA_FULL_ERROR=1.
+def _run_alone(checked: Overrides) -> int:
+    """One job; Hydra composes it, makes its folder and calls us. Returns its exit code.
 
-    Returns the exit code of the job or of the sweep.
+    hydra.main would compose everything twice, the first time for hydra.mode alone.
     """
+    with _translated(checked), opened_hydra() as hydra:
+        done = hydra.run("config", lambda composed: _job(composed, checked), [*checked.hydra_texts, "hydra.mode=RUN"])
+        return int(done.return_value)
+
+
+def _run_hydra(arguments: list[str], checked: Overrides) -> int:
+    """Hydra's own main, for sweeps and its flags. Returns the exit code of the sweep, else 0."""
     import hydra
+
+    gc.enable()
+    register_resolvers()
+    program, sys.argv = sys.argv, [sys.argv[0], *arguments]
+
+    def experiments(composed: Any) -> None:
+        raise AssertionError("sweeps run their jobs themselves")
+
+    experiments.runs_experiments = True  # type: ignore[attr-defined]  # our sweeper runs no other functions
+    try:
+        with _translated(checked):
+            hydra.main(config_path=str(conf_dir()), config_name="config", **hydra_base())(experiments)()
+        return 0
+    except SystemExit as ended:  # how our sweeper passes its exit code through Hydra
+        return ended.code if isinstance(ended.code, int) else 1
+    finally:
+        sys.argv = program
+
+
+@contextmanager
+def _translated(checked: Overrides) -> Iterator[None]:
+    """Turns Hydra's exceptions into ConfigErrors; full tracebacks with HYDRA_FULL_ERROR=1."""
     import yaml
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    register_resolvers()
     wanted_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own traceback and exits with 1
-    program, sys.argv = sys.argv, [sys.argv[0], *arguments]
     handlers = list(logging.getLogger().handlers)
     try:
-        codes: list[int] = []  # Hydra drops what a job returns
-
-        def job(composed: Any) -> None:
-            codes.append(_job(composed, checked))
-
-        job.runs_experiments = True  # type: ignore[attr-defined]  # our sweeper runs no other functions
-        hydra.main(config_path=str(conf_dir()), config_name="config", **hydra_base())(job)()
-        return max(codes, default=0)
-    except SystemExit as ended:  # how our sweeper passes its exit code through Hydra
-        return ended.code if isinstance(ended.code, int) else 1
+        yield
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         if wanted_tracebacks:
             raise
         raise _in_our_words(error, checked) from None
     except OSError as error:
-        folder = _typed_run_folder(arguments)
+        folder = next((Path(str(item.value)) for item in checked.items if item.key == "hydra.run.dir"), None)
         if folder is not None:
             _remove_unused(folder)
         where = error.filename or folder or outputs_dir()
         raise ConfigError(f"cannot write {where}: {error.strerror}.", "Choose another hydra.run.dir.") from None
     finally:
-        sys.argv = program
         # Hydra leaves a handler that opens the run's log on its first record, when the folder may be gone.
         for handler in [each for each in logging.getLogger().handlers if each not in handlers]:
             logging.getLogger().removeHandler(handler)
@@ -146,6 +177,7 @@ def _job(composed: Any, checked: Overrides) -> int:
     """The job of a single run: Hydra has composed it and made its folder. Returns its exit code."""
     from hydra.core.hydra_config import HydraConfig
 
+    gc.enable()
     folder = Path(HydraConfig.get().runtime.output_dir)
     overrides = Overrides(tuple(item for item in checked.items if not item.is_setting))
     try:
@@ -198,12 +230,6 @@ def _run_one(config: ExperimentConfig, overrides: Overrides, folder: Path) -> di
 
         print(f"report {write_report(folder)}")
     return result
-
-
-def _typed_run_folder(arguments: list[str]) -> Path | None:
-    """The folder that `hydra.run.dir=` names literally."""
-    values = [text.partition("=")[2] for text in arguments if text.startswith("hydra.run.dir=")]
-    return Path(values[-1]) if values and "${" not in values[-1] else None
 
 
 def _remove_unused(folder: Path) -> None:

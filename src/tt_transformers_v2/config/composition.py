@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -72,18 +71,28 @@ def compose_by_hydra(overrides: Sequence[str]) -> DictConfig:
     """
     import yaml
     from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    register_resolvers()
-    *added, main = conf_dirs()
-    search = [f"hydra.searchpath={json.dumps([f'file://{folder}' for folder in added])}"] if added else []
     try:
-        with _own_hydra(), initialize_config_dir(config_dir=str(main), **hydra_base()):
-            return hydra_compose("config", overrides=[*overrides, *search])
+        with opened_hydra():
+            return hydra_compose("config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(in_one_line(error)) from None
+
+
+@contextmanager
+def opened_hydra() -> Iterator[Any]:
+    """Hydra on the configuration folders of this context, also while another Hydra application is running.
+
+    hydra_plugins.tt_transformers.search_path adds those besides the last.
+    """
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    register_resolvers()
+    with _own_hydra(), initialize_config_dir(config_dir=str(conf_dirs()[-1]), job_name="run", **hydra_base()):
+        yield GlobalHydra.instance().hydra
 
 
 def hydra_base() -> dict[str, Any]:

@@ -23,8 +23,7 @@ def about(group: str, option: str) -> str:
 
 
 def listing() -> str:
-    """Every group with its options, a line each, as --help shows it: Hydra makes a string.Template of the text, so a
-    dollar sign is doubled. The default of a group is marked."""
+    """Every group with its options, a line each, as --help shows it. The default of a group is marked."""
     lines: list[str] = []
     defaults = default_options()
     for group, options in groups().items():
@@ -33,7 +32,7 @@ def listing() -> str:
         for option in options:
             mark = "*" if defaults.get(group) == option else " "
             lines.append(f" {mark} {option:{width}}{_about_or_problem(group, option)}".rstrip())
-    return "\n".join(lines[1:]).replace("$", "$$")
+    return "\n".join(lines[1:])
 
 
 def _about_or_problem(group: str, option: str) -> str:

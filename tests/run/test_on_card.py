@@ -16,6 +16,7 @@ from tt_transformers_v2.backends.ttnn.process.availability import look_around
 from tt_transformers_v2.commands.summary import print_summary
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.experiment_json import from_sections
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import Experiment, resolve
 from tt_transformers_v2.run import on_card
@@ -104,7 +105,7 @@ def test_a_run_on_a_card_writes_measured_beside_predicted(
     experiment = experiment_of("backend=ttnn", "workload.prompt_length=64")
     result = run(experiment, tmp_path, show_progress=False)
     assert (started["mock"], started["function"]) == (False, on_card.JOB)
-    assert resolve(started["composed"], started["typed"]).config_hash() == experiment.config_hash()
+    assert from_sections(started["experiment"]).config_hash() == experiment.config_hash()
     assert result["status"] == "ok"
     predicted = performance_section(experiment)
     measured = result["performance"].pop("measured")

@@ -11,7 +11,8 @@ import pytest
 from tt_transformers_v2.backends.ttnn.process import isolated
 from tt_transformers_v2.backends.ttnn.process.failures import TtnnFailure
 from tt_transformers_v2.common.errors import ConfigError
-from tt_transformers_v2.run.this_machine import IDENTIFY, device_of, name_this_machine
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.run.this_machine import IDENTIFY, device_of, machine_device
 
 
 @pytest.mark.parametrize(
@@ -51,8 +52,9 @@ def test_auto_becomes_the_machines_own_option_and_is_said(
         return {"cluster": "T3K", "arch": "wormhole_b0", "chips": 8}
 
     monkeypatch.setattr(isolated, "run_isolated", answers)
-    assert name_this_machine(["device=AUTO"]) == ["device=t3k"]
-    assert name_this_machine(["seed=1", "device=auto,n150"]) == ["seed=1", "device=t3k,n150"]
+    assert check_overrides(["device=AUTO"], this_machine=machine_device).texts == ["device=t3k"]
+    several = check_overrides(["seed=1", "device=auto,n150"], multirun=True, this_machine=machine_device)
+    assert several.texts == ["seed=1", "device=t3k,n150"]
     assert calls == [IDENTIFY]
     assert capsys.readouterr().err == "device=auto: this machine is T3K (device=t3k)\n"
 
@@ -63,9 +65,9 @@ def test_a_machine_that_ttnn_cannot_look_at_is_told(card: None, monkeypatch: pyt
 
     monkeypatch.setattr(isolated, "run_isolated", fails)
     with pytest.raises(ConfigError, match=r"could not look at this machine's cards: no driver Name a device.*/tmp/log"):
-        name_this_machine(["device=auto"])
+        check_overrides(["device=auto"], this_machine=machine_device)
 
 
 def test_without_a_card_auto_asks_for_a_name(no_card: None) -> None:
     with pytest.raises(ConfigError, match=r"device=auto needs a card .*device=n150"):
-        name_this_machine(["device=auto"])
+        check_overrides(["device=auto"], this_machine=machine_device)

@@ -49,7 +49,7 @@ class CommandParser(argparse.ArgumentParser):
 
         Raises ConfigError, and SystemExit where the answer was given.
         """
-        if completion.asked(given):
+        if given and given[0] in completion.FLAGS:  # a shell asks
             completion.answer(given, flags_of(self), overrides=self._composes)
             raise SystemExit(0)
         options = self.parse_intermixed_args(given) if self._composes else self.parse_args(given)

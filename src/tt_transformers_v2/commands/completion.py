@@ -33,11 +33,6 @@ _BEFORE_A_PATH = ("--config-dir", "-cd", "--out", "--plot")
 _SHELLS = {"bash": " ", "zsh": " ", "fish": "\n"}  # and what separates candidates
 
 
-def asked(given: Sequence[str]) -> bool:
-    """Whether a command line is a shell's question rather than a user's."""
-    return bool(given) and given[0] in FLAGS
-
-
 def answer(given: Sequence[str], flags: Sequence[str], *, overrides: bool) -> None:
     """Prints what the shell asked for: `query=SHELL` the candidates, `install=SHELL` and `uninstall=SHELL` a script.
 

@@ -16,7 +16,7 @@ from ..config.quick_composition import Composed
 from ..config.resolve import Experiment, resolve
 from ..config.rule_lines import effect_lines
 from ..hardware.schema import OP_GROUP_PARENTS, TENSOR_GROUP_PARENTS
-from ..run.this_machine import name_this_machine
+from ..run.this_machine import machine_device
 from .command_line import CommandParser, run_command
 
 ABOUT = """Prints every value of a configuration with its origin (file, rule, or what you typed) and the findings
@@ -44,7 +44,7 @@ class Explanation:
 
 def explain(overrides: Sequence[str]) -> Explanation:
     """Resolves checked or unchecked `overrides` and traces every value. Raises ConfigError."""
-    checked = check_overrides(name_this_machine(overrides))
+    checked = check_overrides(overrides, this_machine=machine_device)
     composed = compose_with_origins(checked)
     given = dict(_leaves(composed.tree))
     experiment = resolve(composed.tree, checked.typed)

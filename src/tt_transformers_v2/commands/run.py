@@ -49,11 +49,11 @@ def _answer(given: list[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
     from ..config.hydra_settings import check_flags, use_own_folder
-    from ..run.this_machine import name_this_machine
+    from ..run.this_machine import machine_device
     from . import completion
 
     parser = get_args_parser()
-    if completion.asked(given):
+    if given and given[0] in completion.FLAGS:  # a shell asks
         completion.answer(given, flags_of(parser), overrides=True)
         return 0
     if "--version" in given:
@@ -64,10 +64,9 @@ def _answer(given: list[str]) -> int:
     if options.config_dir:
         use_own_folder(Path(options.config_dir))
     multirun = bool(options.multirun)
-    named = name_this_machine(options.overrides)
-    checked = check_overrides(named, multirun=multirun)
+    checked = check_overrides(options.overrides, multirun=multirun, this_machine=machine_device)
     if not multirun:
-        _refuse_sweep_settings(named)
+        _refuse_sweep_settings(options.overrides)
     if options.help:
         print(help_text())
         return 0

@@ -9,7 +9,7 @@ accept `+devise=t3k` and run with defaults, let the last of `device=[t3k,n150]` 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from .building import nested_dataclass, raise_all
 from .conf_folders import conf_dirs
 from .groups import groups, option
 from .hydra_settings import check_setting
+from .override_grammar import elements_of, encoded, parse, plain_value
 from .precedence import leaf_paths
 from .schema_keys import annotation_of, is_free_form, root_keys, unknown_key
 
@@ -35,6 +36,7 @@ class Override:
         key: a group, a dotted key of the schema, or a setting of Hydra's.
         value: its plain value; None where `sweep` has several.
         sweep: Hydra's own parsed override where it gives several values.
+        points: those values, each as an override of its own; none for a glob or a range.
         interpolates: whether a value refers to another one, which only Hydra resolves.
     """
 
@@ -42,6 +44,7 @@ class Override:
     key: str
     value: Any = None
     sweep: Any = None
+    points: tuple[Override, ...] = ()
     interpolates: bool = False
 
     @property
@@ -67,7 +70,7 @@ class Override:
             return frozenset()
         if self.sweep is None:
             return frozenset(leaf_paths(self.key, self.value))
-        return frozenset({self.key}.union(*(leaf_paths(self.key, value) for value in values_of(self.sweep))))
+        return frozenset({self.key}.union(*(point.typed for point in self.points)))
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,13 @@ class Overrides:
         return {path for item in self.items for path in item.typed}
 
 
-def check_overrides(texts: Sequence[str], *, multirun: bool = False) -> Overrides:
-    """Checks command-line overrides against the groups of conf/ and the schema; raises one ConfigError for them all."""
+def check_overrides(
+    texts: Sequence[str], *, multirun: bool = False, this_machine: Callable[[], str] | None = None
+) -> Overrides:
+    """Checks command-line overrides against the groups of conf/ and the schema; raises one ConfigError for them all.
+
+    `this_machine` gives the option of the device group that device=auto means.
+    """
     checked: list[Override] = []
     problems: list[ConfigError] = []
     seen: set[str] = set()
@@ -104,7 +112,7 @@ def check_overrides(texts: Sequence[str], *, multirun: bool = False) -> Override
             if key in seen:
                 raise ConfigError(f"{key} is given twice.", "Give it once, or sweep: --multirun KEY=A,B.")
             seen.add(key)
-            checked.append(_checked(text, parsed, key, multirun))
+            checked.append(_checked(text, parsed, key, multirun, this_machine))
         except ConfigError as problem:
             problems.append(problem)
     raise_all(problems)
@@ -130,54 +138,11 @@ def check_value(key: str, value: Any, text: str) -> Override:
     return Override(text, key, value, interpolates=_check(key, value))
 
 
-def parse(text: str) -> Any:
-    """Hydra's parsed override. Raises ConfigError for what the grammar refuses, and for packages."""
-    from hydra.errors import HydraException
-
-    try:
-        override = _parser().parse_override(text)
-    except HydraException as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot read {text!r}: {reason}.", "Write KEY=VALUE, and quote odd characters.") from None
-    if not override.key_or_group:
-        raise ConfigError(f"cannot read {text!r}: there is no key.", "Write KEY=VALUE.")
-    if override.package is not None:
-        raise ConfigError(f"{text!r}: packages cannot be chosen here.", f"Write {override.key_or_group}=OPTION.")
-    return override
-
-
-@functools.cache
-def _parser() -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create()
-
-
-def plain_value(value: Any) -> Any:
-    """Hydra's quoted strings as str, containers element by element."""
-    if hasattr(value, "text"):
-        return str(value.text)
-    if isinstance(value, list):
-        return [plain_value(item) for item in value]
-    if isinstance(value, dict):
-        return {str(plain_value(key)): plain_value(item) for key, item in value.items()}
-    return value
-
-
-def values_of(override: Any) -> list[Any]:
-    """The plain values that a parsed override gives: one, or those of a choice sweep; none for glob and range."""
-    from hydra.core.override_parser.types import Glob
-
-    if not override.is_sweep_override():
-        return [plain_value(override.value())]
-    if override.is_choice_sweep() and not isinstance(override.value(), Glob):
-        return [plain_value(element) for element in override.sweep_iterator()]
-    return []
-
-
-def _checked(text: str, parsed: Any, key: str, multirun: bool) -> Override:
-    values = values_of(parsed)
-    sweeps = parsed.is_sweep_override()
+def _checked(text: str, parsed: Any, key: str, multirun: bool, this_machine: Callable[[], str] | None) -> Override:
+    elements, sweeps = elements_of(parsed), parsed.is_sweep_override()
+    values = [plain_value(element) for element in elements]
+    if key == "device" and this_machine is not None:
+        values = [this_machine() if str(value).casefold() == "auto" else value for value in values]
     if _is_setting(key):
         check_setting(text, key, values)
         return Override(text, key, values[0] if values and not sweeps else None, parsed if sweeps else None)
@@ -186,12 +151,13 @@ def _checked(text: str, parsed: Any, key: str, multirun: bool) -> Override:
         return check_value(key, values[0], text)
     if not multirun:
         raise ConfigError(f"{text!r} gives several values for {key}.", "Add --multirun to run them all.")
-    each = [check_value(key, value, text) for value in values]
-    if key in groups() and each:
-        text = f"{key}={','.join('null' if one.value is None else one.value for one in each)}"
+    texts = [f"{key}={encoded(element)}" for element in elements]
+    points = tuple(check_value(key, value, one) for value, one in zip(values, texts, strict=True))
+    if key in groups() and points:
+        text = f"{key}={','.join(point.text.partition('=')[2] for point in points)}"
     elif key not in groups() and annotation_of(key) is None:
         raise unknown_key(key)
-    return Override(text, key, sweep=parsed, interpolates=any(one.interpolates for one in each))
+    return Override(text, key, sweep=parsed, points=points, interpolates=any(point.interpolates for point in points))
 
 
 def _refuse_prefix(text: str, override: Any, key: str) -> None:

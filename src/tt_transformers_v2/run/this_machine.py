@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,23 +15,6 @@ IDENTIFY = "tt_transformers_v2.run.card_job:identify"
 LONGEST_LOOK = 120.0  # seconds
 # ttnn's name of a kind of system -> the device type in capitals, where they are not alike.
 CLUSTERS = {"GALAXY": "WH_GALAXY", "BLACKHOLE_GALAXY": "BH_GALAXY"}
-
-
-def name_this_machine(overrides: Sequence[str]) -> list[str]:
-    """`overrides` with this machine's option in place of device=auto, also among several devices.
-
-    Raises ConfigError as `machine_device` does.
-    """
-    return [_named(text) for text in overrides]
-
-
-def _named(text: str) -> str:
-    key, equals, value = text.partition("=")
-    devices = value.split(",")
-    if key.strip() != "device" or "auto" not in [device.strip().casefold() for device in devices]:
-        return text
-    named = [machine_device() if device.strip().casefold() == "auto" else device for device in devices]
-    return f"{key}{equals}{','.join(named)}"
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,8 @@ from typing import Any
 from ..common.errors import ConfigError
 from ..config.building import raise_all
 from ..config.groups import groups
-from ..config.overrides import Override, Overrides, check_overrides, check_value, parse, plain_value
+from ..config.override_grammar import encoded, plain_value, quoted
+from ..config.overrides import Override, Overrides, check_overrides, check_value
 
 MOST_JOBS = 1_000_000
 
@@ -87,7 +88,7 @@ def _axis(override: Override) -> Axis:
     """One axis; an override of one value is an axis of one point."""
     if override.sweep is None:
         return Axis((override.key,), ((override,),))
-    points = check_all(override.key, _values(override))
+    points = override.points or check_all(override.key, _values(override))
     return Axis((override.key,), tuple((point,) for point in points))
 
 
@@ -128,40 +129,6 @@ def _matching(pattern: Any, key: str, text: str) -> list[str]:
     if not found:
         raise ConfigError(f"{text!r} matches no {key}.", f"choices: {', '.join(groups()[key])}")
     return found
-
-
-def encoded(value: Any) -> str:
-    """A value of Hydra's grammar as overrides write it. Text that was not quoted needs no quotes."""
-    if hasattr(value, "with_quotes"):
-        return str(value.with_quotes())
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{encoded(key)}:{encoded(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(encoded, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    return str(value)
-
-
-def quoted(value: Any) -> Any:
-    """A plain value as Hydra's grammar would give it: text in quotes where it would read as something else."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    if isinstance(value, str):
-        return value if _reads_as_itself(value) else QuotedString(value, Quote.single)
-    if isinstance(value, Mapping):
-        return {quoted(key): quoted(inner) for key, inner in value.items()}
-    return [quoted(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _reads_as_itself(text: str) -> bool:
-    """Whether a text without quotes means itself; 1, null and a,b do not."""
-    try:
-        override = parse(f"key={text}")
-    except ConfigError:
-        return False
-    value = override.value()
-    return bool(text) and not override.is_sweep_override() and isinstance(value, str) and value == text
 
 
 def _paired(pairs: Sequence[Mapping[str, Any]]) -> list[Axis]:

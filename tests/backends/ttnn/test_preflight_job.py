@@ -13,6 +13,7 @@ import pytest
 from tt_transformers_v2.backends.ttnn.advice import candidates, kernel_group
 from tt_transformers_v2.backends.ttnn.process.isolated import run_isolated
 from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.experiment_json import to_sections
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import Experiment, resolve
 from tt_transformers_v2.preflight.preflight_job import keyed, question_of
@@ -38,10 +39,9 @@ def ask(cache: Path) -> Callable[..., Answer]:
     def ask(*overrides: str) -> Answer:
         if overrides not in known:
             asked = experiment(*overrides)
-            composed, typed = asked.composed_and_typed()
             known[overrides] = run_isolated(
                 "tt_transformers_v2.preflight.preflight_job:preflight",
-                {"composed": composed, "typed": typed},
+                {"experiment": to_sections(asked)},
                 device=asked.hardware.spec,
                 mock=True,
                 timeout_s=300,

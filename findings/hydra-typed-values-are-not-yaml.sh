@@ -6,7 +6,7 @@
 # Seen: hydra-core 1.3.8 with omegaconf 2.3.1, 2026-11
 # Output: file  {'rows': 8, 'mask': 16, 'limit': 90, 'top': inf, 'cache': False}
 #         typed {'rows': '010', 'mask': '0x10', 'limit': '1:30', 'top': '.inf', 'cache': 'off'}
-# Here: every typed value is checked against the schema before Hydra composes, and refused where it has another type.
+# Here: a typed value becomes what its field makes of the text (off is false, 010 is 10) or is refused, as 0x10 is.
 set -euo pipefail
 
 folder="$(mktemp -d)"

@@ -5,7 +5,7 @@
 #   or a label of digits and an e becomes another text. Values that YAML reads as text pass as they are.
 # Seen: omegaconf 2.3.1, also with the command line of hydra-core 1.3.8, 2026-11
 # Output: 12e5 -> '1200000.0', 1_000 -> '1000', 7. -> '7.0', TRUE -> 'True', 0012 -> '0012', 12f5 -> '12f5'
-# Here: a number for a text is refused ("must be text, not 1200000.0"); quoted it passes.
+# Here: the schema is OmegaConf's and does the same; model.name="'12e5'", quoted for Hydra too, keeps the text.
 set -euo pipefail
 
 folder="$(mktemp -d)"

@@ -4,7 +4,11 @@
 import itertools
 
 import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from tt_transformers_v2.config.building import build
 from tt_transformers_v2.config.composition import compose, compose_by_hydra, compose_with_origins
@@ -50,7 +54,7 @@ def assert_same_objects(overrides):
             "memory={use_width_sharding: 0}",
             "model.rope_scaling=null",
         ],
-        ["seed='5'", "workload.max_seconds=3", "backend.tensor_parallel=off", "mode=CUSTOM", "model.name=5"],
+        ["seed='5'", "workload.max_seconds=3", "backend.tensor_parallel=off", "mode=CUSTOM", "model.name='5'"],
         ["runtime.programs={ff1_ff3: {in0_block_w: 4}}", "runtime.programs.ff2.in0_block_w=2"],
         ["workload.texts=[a.txt,b.txt]"],
         ["layers=[{select: 0, precision: {ff2: BFP8}}]", "search.space={ff2: [BFP8, BFP4/lofi]}"],
@@ -83,12 +87,34 @@ def test_what_it_does_not_cover_is_left_to_hydra():
         compose_choices(conf_dirs(), {"nonsense": "x"})
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("1e-5", 1e-5), ("70e9", 70e9), ("1_000", 1000), ("0x10", "0x10"), ("2024-01-01", "2024-01-01"), ("yes", True)],
+SCALARS = st.one_of(
+    st.from_regex(r"[-+]?[0-9_.:]{1,6}([eE][-+]?[0-9]{1,2})?", fullmatch=True),
+    st.from_regex(r"0[xXbo]?[0-9a-f_]{1,4}", fullmatch=True),
+    st.sampled_from(
+        ["yes", "Off", "TRUE", "y", "null", "~", "2024-01-01", "12:30:45", ".inf", "-.INF", ".nan", "1e-5"]
+    ),
 )
-def test_yaml_scalars(text, value):
-    assert parse_yaml(text) == value
+
+
+@settings(max_examples=500, deadline=None)
+@given(SCALARS)
+@example("08")
+@example("010")
+@example("0x10")
+@example("1:30")
+@example("1_000")
+@example("70e9")
+def test_a_scalar_of_a_file_is_what_omegaconf_reads(text):
+    assert repr(read(lambda: parse_yaml(f"key: {text}")["key"])) == repr(
+        read(lambda: OmegaConf.create(f"key: {text}").key)
+    )
+
+
+def read(reading):
+    try:
+        return reading()
+    except (ValueError, ConfigError, yaml.YAMLError, OmegaConfBaseException):
+        return "refused"
 
 
 def test_unknown_options_name_the_nearest():

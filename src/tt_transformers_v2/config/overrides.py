@@ -183,6 +183,9 @@ def _check(key: str, value: Any) -> bool:
     if isinstance(value, str) and "${" in value:
         return True
     coerce(key, annotation, value)
+    if annotation in (str, str | None) and not isinstance(value, (str, type(None))):
+        # OmegaConf would spell it anew: 010 as 10, 12e5 as 1200000.0.
+        raise ConfigError(f"{key} must be text, not {value!r}.", f"Put it in quotes: \"{key}='…'\".")
     return "${" in str(value)
 
 

@@ -10,11 +10,10 @@ from typing import Any
 
 from ..common.errors import ConfigError
 
-# YAML 1.2 floats, which OmegaConf reads as numbers and PyYAML alone as text: 1e-5, 70e9.
+# Numbers that OmegaConf knows besides PyYAML's: floats without a dot (70e9) or without a sign in the exponent (1.0e5).
 _FLOAT = re.compile(
-    r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+    r"[-+]?[0-9]+(_[0-9]+)*(\.[0-9_]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)$|\.[0-9]+(_[0-9]+)*([eE][-+][0-9]+)?$"
 )
-_INTEGER = re.compile(r"[-+]?[0-9][0-9_]*$")
 
 
 def read_yaml_file(path: Path) -> tuple[str, Any]:
@@ -64,8 +63,6 @@ def _loader() -> Any:
         "ConfLoader", (base,), {"yaml_implicit_resolvers": {}, "construct_mapping": _construct_without_duplicates}
     )
     for first, resolvers in base.yaml_implicit_resolvers.items():
-        kept = [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":timestamp", ":float", ":int"))]
-        loader.yaml_implicit_resolvers[first] = kept
-    loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-+0123456789"))
+        loader.yaml_implicit_resolvers[first] = [each for each in resolvers if not each[0].endswith(":timestamp")]
     loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
     return loader

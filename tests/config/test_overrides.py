@@ -24,7 +24,7 @@ from tt_transformers_v2.hardware import ConfigError
         ("task=accurracy", "Did you mean accuracy?"),
         ("workload.tokens=many", "must be a whole number"),
         ("workload.tokens=1.5", "must be a whole number"),
-        ("model.name=010", "Put it in quotes"),
+        ("model.name=12e5", "Put it in quotes"),
         ("workload.text_file=12e5", "must be text"),
         ("device=[t3k,n150]", "takes one option"),
         ("device=", "choices: bh_galaxy, n150"),

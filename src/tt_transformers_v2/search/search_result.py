@@ -77,7 +77,6 @@ def sensitivity_rows(subject: Subject, measured: Sensitivities) -> dict[str, Any
 def search_section(
     folder: Path,
     front: Front,
-    measured: Sensitivities,
     points: Sequence[Point],
     presets: Sequence[Preset],
     chosen: Point | None,

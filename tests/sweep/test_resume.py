@@ -66,16 +66,8 @@ def test_resume_last_takes_the_newest_sweep(finished):
     assert len(results(finished.parent / "newer")) == 2
 
 
-def test_an_interrupt_keeps_what_is_finished_and_leaves_nothing_half(tmp_path, monkeypatch, capsys):
-    real, calls = worker.run, []
-
-    def interrupted(*arguments, **settings):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments, **settings)
-
-    monkeypatch.setattr(worker, "run", interrupted)
+def test_an_interrupt_keeps_what_is_finished_and_leaves_nothing_half(tmp_path, interrupted_job, capsys):
+    calls = interrupted_job(3)
     assert sweep(tmp_path, *AXES) == 130
     assert len(results(tmp_path)) == 2
     assert [row["status"] for row in rows(tmp_path) if row["status"] == "ok"] == ["ok", "ok"]

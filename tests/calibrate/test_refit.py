@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-import math
 import subprocess
 import sys
 
@@ -16,7 +15,6 @@ import yaml
 from measured_rows import PUBLISHED, write
 from places import ROOT
 from tt_transformers_v2.calibrate.calibration_file import calibration_text, refitted_data
-from tt_transformers_v2.calibrate.least_squares import minimise, soft_l1, solve
 from tt_transformers_v2.calibrate.measured_rows import calibration_data, load_calibration, predict_rows
 from tt_transformers_v2.calibrate.refit import DEFAULT_CONSTANTS, FREE, Refit, refit
 from tt_transformers_v2.commands.calibrate import main
@@ -336,33 +334,3 @@ def test_mistakes_end_in_a_line_and_two_and_write_nothing(own_rows, tmp_path, ca
     assert words in said.err
     assert said.err.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"own.csv", "two.csv"}
-
-
-# --- the solver -------------------------------------------------------------------------------------------------------
-
-
-def test_solve_needs_to_pivot():
-    assert solve([[0.0, 2.0], [3.0, 0.0]], [4.0, 6.0]) == [2.0, 2.0]
-
-
-def test_minimise_finds_the_valley_of_a_curved_function():
-    def residuals(at):
-        return [10 * (at[1] - at[0] ** 2), 1 - at[0]]
-
-    found = minimise(residuals, [-1.0, 2.0], [-5, -5], [5, 5], scale=10.0, sizes=[1.0, 1.0])
-    assert found == pytest.approx([1.0, 1.0], abs=1e-3)
-
-
-def test_minimise_stops_at_a_bound_and_still_moves_the_rest():
-    def residuals(at):
-        return [at[0] - 3, at[1] + at[0] - 5]
-
-    assert minimise(residuals, [0.0, 0.0], [0, 0], [2, 9], scale=1.0, sizes=[1.0, 1.0]) == pytest.approx(
-        [2, 3], abs=1e-3
-    )
-
-
-def test_soft_l1_is_quadratic_near_and_linear_far():
-    assert soft_l1([0.001], 1.0) == pytest.approx(1e-6, rel=1e-3)
-    assert soft_l1([1000.0], 1.0) == pytest.approx(2000, rel=2e-3)
-    assert math.isclose(soft_l1([3.0, -3.0], 1.0), 2 * soft_l1([3.0], 1.0))

@@ -184,40 +184,16 @@ def test_recipes_of_tttv2(row):
         assert tttv2_holds(resolved(spec, mode, device, "tttv2"), row), mode
 
 
-KNOB_ROWS = {
-    "mlp_prefill_len_cutoff": "mlp_prefill_len_cutoff",
-    "mlp_decode_spill_w1_to_dram": "mlp_decode_spill_w1_to_dram_from_batch",
-    "prefill_len_cutoff": "prefill_len_cutoff",
-    "XQKV prefill per_core_M": "xqkv_prefill_per_core_m",
-    "XQKV prefill grid": "xqkv_prefill_grid",
-    "dram shard grid width (prefill)": "dram_shard_grid_width_prefill",
-    "dram shard grid width": "dram_shard_grid_width",
-    "max columns per device LM head": "lm_head_max_columns_per_device",
-    "decode residual": "decode_residual",
-    "fused all-gather matmul for WO": "fused_all_gather_matmul_wo",
-    "ccl all-gather links": "ccl_links",
-    "ccl links": "ccl_links",
-    "ccl dtype": "",  # a format: precision.ccl
-    "SDPA prefill chunks": "sdpa_prefill_chunk",
-    "SDPA grid": "sdpa_grid",
-    "MAX_QKV_MM_SEQ_LEN": "max_qkv_mm_seq_len",
-    "batch sizes allowed": "batch_sizes",
-}
-
-
-def test_every_knob_of_the_table_is_recorded():
-    recorded = {entry["knob"] for entry in read_yaml("rules/knobs.yaml")} | {""}
-    for row in ROWS:
-        if row["kind"] == "knob":
-            name = row["group"] if row["group"] in KNOB_ROWS else row["group"].split(" (")[0]
-            assert KNOB_ROWS[name] in recorded, row
-
-
-def test_knobs_follow_device_and_model():
+def test_knobs_follow_device_and_model_as_the_table_says():
     (llama,) = [spec for spec in MODELS if spec.name == "Llama-3.1-8B-Instruct"]
-    assert knobs(DevicePresets.get_config("N150"), llama)["prefill_len_cutoff"] == 512
-    assert knobs(DevicePresets.get_config("T3K"), llama)["prefill_len_cutoff"] == 1024
-    assert knobs(DevicePresets.get_config("P150"), llama)["prefill_len_cutoff"] == 512
+    (qwen,) = [spec for spec in MODELS if spec.name == "Qwen2.5-7B-Instruct"]
+    for device, spec, expected in [
+        ("N150", llama, {"prefill_len_cutoff": 512, "lm_head_max_columns_per_core": 668}),
+        ("T3K", llama, {"prefill_len_cutoff": 1024, "lm_head_max_columns_per_core": 668}),
+        ("N300", qwen, {"prefill_len_cutoff": 512, "lm_head_max_columns_per_core": 668}),
+        ("P150", llama, {"prefill_len_cutoff": 512, "lm_head_max_columns_per_device": 16032}),
+    ]:
+        assert knobs(DevicePresets.get_config(device), spec) == expected
 
 
 def test_every_difference_names_a_row_of_the_table():

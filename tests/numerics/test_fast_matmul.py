@@ -4,10 +4,10 @@
 import numpy as np
 import pytest
 import torch
+from source_parts import src_a_parts, src_b_parts
 
 from places import DATA
 from tt_transformers_v2.numerics.fast_matmul import COLUMNS, ROWS, matmul, prepare_in1
-from tt_transformers_v2.numerics.fidelity import src_a_parts, src_b_parts
 from tt_transformers_v2.numerics.formats import quantize, unpack_tiles
 from tt_transformers_v2.numerics.packer import pack_output
 

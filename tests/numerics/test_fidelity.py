@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from source_parts import src_a_parts, src_b_parts
 
-from tt_transformers_v2.numerics.fidelity import phases_of, src_a_parts, src_b_parts
+from tt_transformers_v2.numerics.fidelity import phases_of
 
 
 def from_bits(values: object) -> torch.Tensor:

@@ -44,7 +44,6 @@ def wormhole_chip() -> ChipSpec:
         dram_banks=12,
         dram_bandwidth=288.0,
         clock_mhz=1000.0,
-        ethernet_gbs_per_link=12.5,
     )
 
 
@@ -56,7 +55,6 @@ def blackhole_chip() -> ChipSpec:
         dram_banks=8,
         dram_bandwidth=512.0,
         clock_mhz=1350.0,
-        ethernet_gbs_per_link=25.0,
     )
 
 

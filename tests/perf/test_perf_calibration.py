@@ -17,10 +17,9 @@ from tt_transformers_v2.perf import Calibration
 
 def test_every_constant_states_unit_source_and_date():
     assert set(CALIBRATION.archs) == set(Arch)
-    for constants in CALIBRATION.archs.values():
-        assert constants.provenance
-        for name, provenance in constants.provenance.items():
-            assert all((provenance.unit, provenance.source, provenance.date)), name
+    for arch in Arch:
+        for name, entry in calibration_data()[arch.value].items():
+            assert all(entry[key] for key in ("unit", "source", "date")), name
 
 
 @pytest.mark.parametrize(

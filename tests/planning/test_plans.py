@@ -25,7 +25,7 @@ tokens = st.integers(1, 64).map(lambda tiles: tiles * TILE)
 def test_a_decode_matmul_covers_its_widths_in_whole_blocks(
     inputs: int, outputs: int, rows: int, grid: tuple[int, int]
 ) -> None:
-    plan = plans.decode_matmul(inputs, outputs, rows=rows, grid=grid, banks=12)
+    plan = plans.decode_matmul(inputs, outputs, rows=rows, grid=grid)
     held = inputs // TILE // plan.cores
     assert plan.cores * held == inputs // TILE
     assert held % plan.in0_block_w == 0
@@ -53,7 +53,7 @@ def test_a_prefill_matmul_covers_its_output_with_subblocks_that_dst_holds(
 @given(widths, widths, tokens, grids, st.booleans())
 def test_smaller_plans_shrink_and_end(inputs: int, outputs: int, rows: int, grid: tuple[int, int], fp32: bool) -> None:
     for first in (
-        plans.decode_matmul(inputs, outputs, rows=1, grid=grid, banks=8),
+        plans.decode_matmul(inputs, outputs, rows=1, grid=grid),
         plans.prefill_matmul(inputs, outputs, rows=rows, grid=grid, fp32_dest_acc_en=fp32),
         plans.prefill_attention(rows, grid),
         plans.decode_attention(grid),
@@ -100,7 +100,7 @@ def test_a_long_prompt_is_multiplied_in_equal_parts_within_the_limit(rows: int, 
 
 def test_widths_that_are_no_whole_tiles_are_refused() -> None:
     with pytest.raises(ConfigError, match="whole tiles of 32"):
-        plans.decode_matmul(100, 64, rows=1, grid=(8, 8), banks=12)
+        plans.decode_matmul(100, 64, rows=1, grid=(8, 8))
 
 
 @given(widths, widths, tokens)

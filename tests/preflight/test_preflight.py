@@ -19,7 +19,7 @@ from tt_transformers_v2.backends.ttnn.process.availability import Availability
 from tt_transformers_v2.commands import preflight as preflight_cli
 from tt_transformers_v2.commands import run as cli
 from tt_transformers_v2.preflight.preflight_text import aligned, program_text, section_lines
-from tt_transformers_v2.run.result_files import table_rows
+from tt_transformers_v2.sweep.sweep_tables import row_of
 
 WIDTH = 120
 
@@ -113,7 +113,7 @@ def test_every_device_takes_the_largest_model_that_fits(tmp_path: Path) -> None:
 
 def test_results_csv_has_the_verdict_and_the_peak() -> None:
     result = {"status": "failed", "preflight": {"worst_l1": 1146880, "failed_ops": 2}}
-    (row,) = table_rows([("0", result)])
+    row = row_of("0", result, [])
     assert (row["status"], row["preflight_worst_l1"], row["preflight_failed_ops"]) == ("failed", 1146880, 2)
 
 

@@ -20,3 +20,23 @@ def broken_job(monkeypatch):
         monkeypatch.setattr(worker, "run", run)
 
     return breaking
+
+
+@pytest.fixture
+def interrupted_job(monkeypatch):
+    """Interrupts the job that runs as the given one, counted from 1, in this process; returns a list of those begun."""
+    real = worker.run
+
+    def interrupting(number):
+        calls = []
+
+        def run(*arguments, **settings):
+            calls.append(1)
+            if len(calls) == number:
+                raise KeyboardInterrupt
+            return real(*arguments, **settings)
+
+        monkeypatch.setattr(worker, "run", run)
+        return calls
+
+    return interrupting

@@ -50,20 +50,9 @@ def test_two_workers_make_the_table_of_one_process(tmp_path, launcher, in_proces
     assert left_over(tmp_path / "s") == []
 
 
-def test_a_sweep_started_by_one_launcher_goes_on_by_another(tmp_path, in_process, monkeypatch):
-    from tt_transformers_v2.sweep import worker
-
-    real, calls = worker.run, []
-
-    def interrupted(*arguments, **settings):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments, **settings)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(worker, "run", interrupted)
-        assert sweep(tmp_path, *AXES) == 130
+def test_a_sweep_started_by_one_launcher_goes_on_by_another(tmp_path, in_process, interrupted_job):
+    interrupted_job(3)
+    assert sweep(tmp_path, *AXES) == 130
     assert sweep(tmp_path, *AXES, "launcher=joblib") == 0
     assert table(tmp_path) == in_process
 

@@ -2,11 +2,13 @@
 """Going on with a sweep: what is missing runs, nothing runs twice, nothing is overwritten, edits reach no job."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 from sweeping import ROOT, left_over, lines, results, rows, run_sweep, sweep, table
@@ -16,6 +18,7 @@ from tt_transformers_v2.hardware import ConfigError
 from tt_transformers_v2.sweep import engine, worker
 from tt_transformers_v2.sweep import sweep_store as store
 from tt_transformers_v2.sweep import sweep_tables as tables
+from tt_transformers_v2.sweep.locks import job_lock
 
 AXES = ("workload.batch=1,2,4,64", "device=n150,n300")
 
@@ -63,16 +66,8 @@ def test_resume_last_takes_the_newest_sweep(finished):
     assert len(results(finished.parent / "newer")) == 2
 
 
-def test_an_interrupt_keeps_what_is_finished_and_leaves_nothing_half(tmp_path, monkeypatch, capsys):
-    real, calls = worker.run, []
-
-    def interrupted(*arguments, **settings):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments, **settings)
-
-    monkeypatch.setattr(worker, "run", interrupted)
+def test_an_interrupt_keeps_what_is_finished_and_leaves_nothing_half(tmp_path, interrupted_job, capsys):
+    calls = interrupted_job(3)
     assert sweep(tmp_path, *AXES) == 130
     assert len(results(tmp_path)) == 2
     assert [row["status"] for row in rows(tmp_path) if row["status"] == "ok"] == ["ok", "ok"]
@@ -197,6 +192,44 @@ def test_two_sweeps_do_not_write_one_folder_and_a_dead_ones_lock_does_not_bar_it
         holder.wait()
         holder.stdout.close()
     assert sweep(finished, *AXES) == 0
+
+
+def test_a_sweep_runs_on_a_file_system_without_locks(finished, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    shutil.rmtree(finished / sorted(inodes(finished))[0])
+    assert sweep(finished, *AXES) == 0
+    assert len(results(finished)) == 6
+    assert left_over(finished) == []
+
+
+def test_a_job_waits_for_the_worker_that_runs_it_until_that_ends_or_dies(tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from tt_transformers_v2.sweep.locks import job_lock\n"
+        "with job_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    waited = threading.Event()
+
+    def wait():
+        with job_lock(tmp_path):
+            waited.set()
+
+    waiter = threading.Thread(target=wait)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        waiter.start()
+        assert not waited.wait(0.3)
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    waiter.join(10)
+    assert waited.is_set()
+    assert left_over(tmp_path) == []
 
 
 def full_disk(descriptor, *rest):

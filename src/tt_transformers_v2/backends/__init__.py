@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..models.decoder import Ops
 
 
-def open_backend(name: str, hardware: DeviceConfig, numerics: str = "fast") -> Ops:
+def open_backend(name: str, hardware: DeviceConfig) -> Ops:
     """The backend `name` for a hardware configuration. Raises ConfigError when it cannot run here."""
     if name == "reference":
         from .reference import ReferenceOps
@@ -21,7 +21,7 @@ def open_backend(name: str, hardware: DeviceConfig, numerics: str = "fast") -> O
     if name == "emulated":
         from .emulated.emulated_ops import EmulatedOps
 
-        return EmulatedOps(hardware, numerics)
+        return EmulatedOps(hardware)
     if name == "ttnn":
         from .ttnn import open_ttnn
 

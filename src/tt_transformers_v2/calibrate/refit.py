@@ -12,7 +12,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..common.errors import ConfigError, did_you_mean
 from ..config.resolve import Experiment
@@ -22,13 +24,16 @@ from ..perf.confidence import PHASES
 from ..perf.measurements import MeasuredRow
 from ..perf.prediction import confidence_rules
 from ..perf.roofline import predict_performance
-from .least_squares import Matrix, Vector, derivatives, length, minimise, remainder
 from .measured_rows import RowPredictor, resolve_rows
 from .validation import fitted_models
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 NOISE = 0.05  # repeatability of a measurement, and where the loss turns from quadratic to linear
 LEAST_ROWS = 3  # by architecture and phase
 _WORST_ERROR = 0.5  # a constant counts as identified when its standard error is at most this share of it
+_STEP = 1e-4  # of numerical derivatives, in sizes of a constant
 _TINY = 1e-6  # change of the residuals below which no row depends on a constant
 
 
@@ -298,60 +303,79 @@ class _Fit:
         self.kept = {}
         known: list[str] = []
         candidates: list[str] = []
-        basis: Matrix = []
         for name in self.names:
             reason = _OBVIOUS[name](self.points) if name in _OBVIOUS else ""
             if reason:
                 self.kept[name] = reason
             else:
                 candidates.append(name)
+        basis = np.empty((0, len(self.points)))  # orthonormal: what the known constants do to the residuals
         for name, column in zip(candidates, self._columns(at, candidates), strict=True):
-            left = remainder(column, basis)
-            if length(column) < _TINY:
+            left = column - (basis @ column) @ basis
+            length = np.linalg.norm(left)
+            if np.linalg.norm(column) < _TINY:
                 self.kept[name] = "no row depends on it"
             elif len(known) >= len(self.points) // 2:
                 self.kept[name] = f"{len(self.points)} rows are too few for another constant"
-            elif length(left) * _WORST_ERROR < NOISE:
+            elif length * _WORST_ERROR < NOISE:
                 self.kept[name] = "the rows hardly depend on it, or cannot tell it from the constants before it"
             else:
                 known.append(name)
-                basis.append([x / length(left) for x in left])
+                basis = np.vstack([basis, left / length])
         return known
 
-    def _columns(self, at: ArchCalibration, names: list[str]) -> Matrix:
-        start = [getattr(at, name) for name in names]
-        residuals = self._residuals(at, names)
-        upper = [FREE[name].upper for name in names]
-        return derivatives(residuals, start, residuals(start), upper, _sizes(at, names))
+    def _columns(self, at: ArchCalibration, names: list[str]) -> NDArray[np.float64]:
+        """The change of every residual per size of each constant: one row a constant."""
+        from scipy.optimize import approx_fprime
 
-    def _residuals(self, at: ArchCalibration, names: list[str]) -> Callable[[Vector], Vector]:
-        def residuals(values: Vector) -> Vector:
-            constants = _with(at, names, values)
-            return [point.residual(constants) for point in self.points]
-
-        return residuals
+        if not names:
+            return np.empty((0, len(self.points)))
+        scaled = _Scaled(self.points, at, names)
+        steps = np.where(scaled.start + _STEP > scaled.upper, -_STEP, _STEP)
+        return approx_fprime(scaled.start, scaled.residuals, steps).T
 
     def _minimised(self, at: ArchCalibration) -> ArchCalibration:
-        names = self.fitted
-        solution = minimise(
-            self._residuals(at, names),
-            [getattr(at, name) for name in names],
-            [FREE[name].lower for name in names],
-            [FREE[name].upper for name in names],
-            scale=NOISE,
-            sizes=_sizes(at, names),
+        from scipy.optimize import least_squares
+
+        scaled = _Scaled(self.points, at, self.fitted)
+        # dogbox, unlike trf, ends on a bound where the best value is there.
+        found = least_squares(
+            scaled.residuals,
+            np.clip(scaled.start, scaled.lower, scaled.upper),
+            bounds=(scaled.lower, scaled.upper),
+            method="dogbox",
+            loss="soft_l1",
+            f_scale=NOISE,
+            diff_step=_STEP,
         )
-        return _with(at, names, solution)
+        return scaled.constants(found.x)
+
+
+class _Scaled:
+    """Some constants, each in units of its size, as a vector; a size is the constant now, or where it is near zero a
+    tenth of its usual size."""
+
+    def __init__(self, points: Sequence[_Point], at: ArchCalibration, names: Sequence[str]) -> None:
+        self._points, self._at, self._names = points, at, names
+        own = np.array([getattr(at, name) for name in names])
+        self._sizes = np.maximum(own, [FREE[name].usual / 10 for name in names])
+        self.start = own / self._sizes
+        self.lower = np.array([FREE[name].lower for name in names]) / self._sizes
+        self.upper = np.array([FREE[name].upper for name in names]) / self._sizes
+
+    def constants(self, values: NDArray[np.float64]) -> ArchCalibration:
+        """All constants, those of the vector replaced."""
+        return _with(self._at, self._names, (values * self._sizes).tolist())
+
+    def residuals(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """One residual a row."""
+        constants = self.constants(values)
+        return np.array([point.residual(constants) for point in self._points])
 
 
 def _with(at: ArchCalibration, names: Sequence[str], values: Sequence[float]) -> ArchCalibration:
     changed: dict[str, Any] = dict(zip(names, values, strict=True))
     return dataclasses.replace(at, **changed)
-
-
-def _sizes(at: ArchCalibration, names: Sequence[str]) -> Vector:
-    """The magnitude of each constant; one that is near zero is taken at its usual size."""
-    return [max(getattr(at, name), FREE[name].usual / 10) for name in names]
 
 
 def _rounded(value: float) -> float:

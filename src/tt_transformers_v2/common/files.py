@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all; CSV is written in one way."""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .errors import ConfigError
 
@@ -35,3 +39,19 @@ def write_atomically(
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """CSV of `rows` under a header; None, and what a row lacks, is an empty field.
+
+    Without `columns` they are the first row's, and a row with others raises ValueError; no rows give an empty text.
+    """
+    text, writer = io.StringIO(), None
+    for row in rows:
+        if writer is None:
+            writer = csv.DictWriter(
+                text, list(columns or row), extrasaction="ignore" if columns else "raise", lineterminator="\n"
+            )
+            writer.writeheader()
+        writer.writerow(row)
+    return text.getvalue()

@@ -247,7 +247,7 @@ def name_matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(spelling, pattern) for spelling in spellings for pattern in patterns)
 
 
-def knobs(config: DeviceConfig, model: ModelShape) -> dict[str, Any]:
+def knobs(config: DeviceConfig, model: ModelShape) -> dict[str, int]:
     """The numeric choices of conf/rules/knobs.yaml that hold for a model on a device."""
     entries = read_yaml("rules/knobs.yaml")
     return {entry["knob"]: entry["value"] for entry in entries if holds(entry["when"], config, model, None)}

@@ -187,10 +187,10 @@ class ParallelismConfig(Checked):
 
 @dataclass
 class ChipSpec(Checked):
-    """One chip, as published. Units: bytes, GB/s (1e9), MHz, GB/s per link and direction.
+    """One chip, as published. Units: bytes, GB/s (1e9), MHz.
 
-    `l1_usable_size` is what ttnn's allocator may hand out of a core's `l1_memory_size`. `dram_bandwidth` is nominal,
-    `dram_bandwidth_measured` what a microbenchmark reached (null where nobody published one).
+    `l1_usable_size` is what ttnn's allocator may hand out of a core's `l1_memory_size`. `dram_bandwidth` is nominal:
+    what is reached of it stands in conf/calibration.
     """
 
     AT_LEAST = {  # noqa: RUF012
@@ -199,10 +199,8 @@ class ChipSpec(Checked):
         "dram_size": 1,
         "dram_banks": 1,
         "dram_bandwidth": 1e-3,
-        "dram_bandwidth_measured": 1e-3,
         "clock_mhz": 1e-3,
         "flop_per_cycle_lofi": 1,
-        "ethernet_gbs_per_link": 0,
     }
 
     arch: Arch = Arch.wormhole_b0
@@ -211,10 +209,8 @@ class ChipSpec(Checked):
     dram_size: int = 12884901888
     dram_banks: int = 12
     dram_bandwidth: float = 288.0
-    dram_bandwidth_measured: float | None = None
     clock_mhz: float = 1000.0
     flop_per_cycle_lofi: int = 4096
-    ethernet_gbs_per_link: float = 12.5
     sources: dict[str, str] = field(default_factory=dict)
 
 

@@ -7,15 +7,14 @@ in one block: each still looks at the cache up to itself, and the bits are those
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ..common.errors import ConfigError
-from .decoder import LayerWeights, Ops, Tap, decoder_layer, final_hidden, no_tap
+from .decoder import LayerWeights, Ops, Tap, decoder_layer, no_tap
 from .kv_cache import KVCache
 from .spec import ModelSpec
-from .weights import WeightSource
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,47 +93,3 @@ def phased_layer(
 
 def _into(seen: dict[str, list[Tensor]]) -> Tap:
     return lambda name, value: seen.setdefault(name, []).append(value)
-
-
-def forward_in_phases(ops: PhasedOps, source: WeightSource, tokens: Tensor, parts: Sequence[Segment]) -> Tensor:
-    """Logits [batch, tokens, vocab] of `tokens` int64 [batch, tokens], every position in its segment's phase."""
-    import torch
-
-    from .rope import rope_tables
-
-    spec = source.spec
-    cos, sin = rope_tables(spec, torch.arange(tokens.shape[1]))
-    x = ops.embed(tokens, source.tensor("embedding"))
-    for layer in range(spec.num_layers):
-        x = phased_layer(ops.at_layer(layer), spec, LayerWeights(source, layer, keep=True), x, cos, sin, parts)
-    head = ops.matrix(source.tensor("lm_head"), "lm_head", "lm_head")
-    return ops.linear(final_hidden(ops, spec, source, x), head, None, "lm_head")
-
-
-def generate(ops: PhasedOps, source: WeightSource, prompt: Tensor, new_tokens: int) -> Iterator[int]:
-    """The most likely continuation of `prompt` int64 [tokens], token by token, from KV caches.
-
-    Raises ConfigError where the model has no room for that many tokens.
-    """
-    import torch
-
-    from .rope import rope_tables
-
-    spec, total = source.spec, len(prompt) + new_tokens
-    if total > spec.max_context:
-        raise ConfigError(f"{total} tokens are more than {spec.name}'s context of {spec.max_context}.")
-    cos, sin = rope_tables(spec, torch.arange(total))
-    table = source.tensor("embedding")
-    layers = [LayerWeights(source, layer, keep=True) for layer in range(spec.num_layers)]
-    caches = [KVCache() for _ in layers]
-    head = ops.matrix(source.tensor("lm_head"), "lm_head", "lm_head")
-    tokens, start, phase = prompt[None], 0, PREFILL
-    for _ in range(new_tokens):
-        rows = slice(start, start + tokens.shape[1])
-        x = ops.embed(tokens, table)
-        for weights, cache in zip(layers, caches, strict=True):
-            own = ops.at_layer(weights.layer).in_phase(phase).continuing(cache)
-            x = decoder_layer(own, spec, weights, x, cos[rows], sin[rows])
-        logits = ops.linear(final_hidden(ops, spec, source, x[:, -1:]), head, None, "lm_head")
-        tokens, start, phase = logits[:, -1].argmax(-1, keepdim=True), rows.stop, DECODE
-        yield int(tokens)

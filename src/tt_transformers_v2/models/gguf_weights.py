@@ -364,7 +364,7 @@ class GgufWeights:
                     )
 
 
-def packaged_gguf(package: str, pattern: str = "*.gguf") -> Path:
+def packaged_gguf(package: str) -> Path:
     """The GGUF file inside an installed distribution, found without importing it.
 
     Raises ConfigError when it is not installed, holds no such file, or holds several.
@@ -377,11 +377,11 @@ def packaged_gguf(package: str, pattern: str = "*.gguf") -> Path:
     except (importlib.metadata.PackageNotFoundError, ValueError):
         why = f"The package {package!r}, which carries the model's weights, is not installed."
         raise ConfigError(why, install) from None
-    matching = [Path(str(file.locate())) for file in files if file.match(pattern)]
+    matching = [Path(str(file.locate())) for file in files if file.match("*.gguf")]
     found = [path for path in matching if path.is_file()]
     if not found:
-        raise ConfigError(f"The package {package!r} holds no file {pattern}.", install)
+        raise ConfigError(f"The package {package!r} holds no file *.gguf.", install)
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise ConfigError(f"The package {package!r} holds several files {pattern}: {names}.", "Give a path.")
+        raise ConfigError(f"The package {package!r} holds several files *.gguf: {names}.", "Give a path.")
     return found[0]

@@ -63,38 +63,6 @@ def cut(x: torch.Tensor, keep: int, name: str = "x") -> torch.Tensor:
     return out
 
 
-def src_a_parts(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """High and low part of weights (in1, SrcA); their sum is exactly the operand as the unit sees it.
-
-    Args:
-        x: float32 or bfloat16 CPU tensor of any shape.
-
-    Returns:
-        Two float32 tensors of the same shape: 5 significant bits each; bit 0 of F is in neither.
-
-    Raises:
-        ValueError: another dtype or device.
-    """
-    high = cut(x, SRC_A_HIGH)
-    return high, cut(x, SRC_A) - high
-
-
-def src_b_parts(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """High and low part of activations (in0, SrcB); their sum is exactly the operand as the unit sees it.
-
-    Args:
-        x: float32 or bfloat16 CPU tensor of any shape.
-
-    Returns:
-        Two float32 tensors of the same shape, of 7 and 4 significant bits.
-
-    Raises:
-        ValueError: another dtype or device.
-    """
-    high = cut(x, SRC_B_HIGH)
-    return high, cut(x, SRC_B) - high
-
-
 @kernel
 def _cut(bits, out, keep, lo, hi):  # type: ignore[no-untyped-def]
     exponent = np.uint32(0x7F800000)

@@ -153,7 +153,7 @@ def matmul(
             bias = as_float32(bias, "bias").expand(shape)
         except RuntimeError:
             raise ValueError(f"bias {list(bias.shape)} does not broadcast to {list(shape)}") from None
-    unit = _Unit(b, a, batch, shape, phases, fp32_dest_acc_en, arch == "wormhole")
+    unit = _Unit(b, a, batch, phases, fp32_dest_acc_en, arch == "wormhole")
     result = run_blocks(
         unit.accumulate,
         dst,
@@ -233,7 +233,6 @@ class _Unit:
         in0: torch.Tensor,
         in1: torch.Tensor,
         batch: torch.Size,
-        shape: tuple[int, ...],
         phases: int,
         wide: bool,
         wormhole: bool,

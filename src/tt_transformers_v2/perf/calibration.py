@@ -29,15 +29,6 @@ class Collective:
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """Where a constant comes from."""
-
-    unit: str
-    source: str
-    date: str
-
-
-@dataclass(frozen=True)
 class ArchCalibration:
     """The constants of one architecture.
 
@@ -92,7 +83,6 @@ class ArchCalibration:
     reduce_scatter_ring_small: Collective | None = None
     all_reduce_line: Collective | None = None
     all_reduce_ring: Collective | None = None
-    provenance: Mapping[str, Provenance] = field(default_factory=dict, compare=False)
     _hash: int = field(default=0, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
@@ -152,7 +142,7 @@ class Calibration:
 
 
 _PARTS = tuple(f.name for f in dataclasses.fields(Collective))
-_FIELDS = tuple(f for f in dataclasses.fields(ArchCalibration) if f.name not in ("provenance", "_hash"))
+_FIELDS = tuple(f for f in dataclasses.fields(ArchCalibration) if f.name != "_hash")
 _SHARES = ("dram_efficiency", "dram_efficiency_interleaved", "matmul_efficiency")
 _MAY_BE_ZERO = tuple(
     name
@@ -187,15 +177,13 @@ def _arch(data: Any, where: str) -> ArchCalibration:
     optional = [f.name for f in _FIELDS if f.default is None]
     _check_keys(data, [f.name for f in _FIELDS if f.default is not None], optional, where)
     values: dict[str, Any] = {}
-    provenance: dict[str, Provenance] = {}
     for f in _FIELDS:
         if f.name not in data:
             continue
         entry, path = data[f.name], f"{where}.{f.name}"
         _check_keys(entry, ["value", "unit", "source", "date"], [], path)
         values[f.name] = _value(f.name, str(f.type), entry["value"], f"{path}.value")
-        provenance[f.name] = Provenance(str(entry["unit"]), str(entry["source"]), str(entry["date"]))
-    return ArchCalibration(**values, provenance=provenance)
+    return ArchCalibration(**values)
 
 
 def _value(name: str, wanted: str, value: Any, where: str) -> Any:

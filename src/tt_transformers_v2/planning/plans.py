@@ -92,7 +92,7 @@ def smaller_plans(plan: Plan) -> Iterator[Plan]:
 
 
 def decode_matmul(
-    inputs: int, outputs: int, *, rows: int, grid: tuple[int, int], banks: int, readers_per_bank: int = 1
+    inputs: int, outputs: int, *, rows: int, grid: tuple[int, int], readers_per_bank: int = 1
 ) -> DramShardedPlan:
     """The plan of a decode matmul [rows, inputs] x [inputs, outputs], sizes in elements, on a grid of columns x rows.
 

@@ -56,7 +56,7 @@ def preflight_section(experiment: Experiment, progress: Progress) -> Section:
         section |= _answered(answer, experiment)
     except TtnnFailure as failure:
         section |= {"error": str(failure), "said": failure.said, **_answered(_NOTHING, experiment)}
-    section["notes"] += _notes(experiment, section)
+    section["notes"] += _notes(section)
     return section | {"seconds": time.monotonic() - started}
 
 
@@ -124,7 +124,7 @@ def _worst(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {name: row[name] for name in ("part", "op", "peak", "share", "share_of_limit")}
 
 
-def _notes(experiment: Experiment, section: Section) -> list[str]:
+def _notes(section: Section) -> list[str]:
     """What was left out of the question."""
     notes = []
     tokens, groups = section["tokens"], section["groups"]

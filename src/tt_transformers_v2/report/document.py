@@ -8,12 +8,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ..run.result_files import look_up
 from . import compare
 from .differences import as_text, split_common
 from .facts import job_facts
 from .knob_effects import cells_of, effects
 from .loading import Job, Sweep
-from .metrics import BASED, METRICS, TEXTS, Metric, badges, look_up
+from .metrics import BASED, METRICS, TEXTS, Metric, badges
 
 UNTYPED = "–"  # a knob's value in jobs that left it alone
 SWEEP_KNOB = "sweep"

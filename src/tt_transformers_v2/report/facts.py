@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .metrics import BASED, look_up
+from ..run.result_files import look_up
+from .metrics import BASED
 
 Fact = tuple[str, str]
 _COUNTS = {"asked_ops": "asked about", "failed_ops": "refused", "fitted_ops": "fitted"}

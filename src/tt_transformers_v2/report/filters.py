@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 
 from ..common.errors import ConfigError, did_you_mean
+from ..run.result_files import look_up
 from .loading import Job
-from .metrics import BY_NAME, TEXTS, Metric, look_up
+from .metrics import BY_NAME, TEXTS, Metric
 
 Test = Callable[[Job], bool]
 _SIGNS: dict[str, Callable[[object, object], bool]] = {

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..common.units import GIB
+from ..run.result_files import look_up
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,6 @@ BASED = ("accuracy", "performance", "performance.measured", "preflight")
 def badges(basis: str) -> list[str]:
     """The words of `basis` that say how far a figure is from a measurement of the real model on a card."""
     return [badge for badge in _BADGES if badge in basis]
-
-
-def look_up(tree: Any, path: str) -> Any:
-    """The value at dotted `path` of nested mappings; None where there is none."""
-    for part in path.split("."):
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    return tree
 
 
 def shown(metric: Metric, value: float | None) -> str:

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..run.result_files import look_up
 from .compare import Change
 from .document import UNTYPED, swept_knobs
 from .facts import job_facts
 from .loading import Job
-from .metrics import METRICS, TEXTS, Metric, look_up, shown
+from .metrics import METRICS, TEXTS, Metric, shown
 
 # Metrics of the table of a sweep; the others are in the result of each job.
 MAIN = (

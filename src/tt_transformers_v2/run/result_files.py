@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job leaves behind: result.json, and a table over the jobs of a sweep. Files appear whole or not at all."""
+"""What a job leaves behind: result.json, and which of its figures a sweep's table has."""
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import json
 import os
 import platform
 import subprocess
-import sys
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ..common.checkout import project_dir
-from ..common.errors import ConfigError
 from ..common.files import write_atomically
 
 SCHEMA_VERSION = 1
@@ -70,50 +65,8 @@ def _two_levels(result: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}"
 
 
-def read_results(sweep: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(folder name, result) of every job under `sweep`, in job order. Raises ConfigError for a broken result.json."""
-    found = []
-    for path in sorted(sweep.glob(f"*/{RESULT_FILE}"), key=lambda p: _job_order(p.parent.name)):
-        try:
-            found.append((path.parent.name, json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path} is not a readable result: {error}.") from None
-    return found
-
-
-def _job_order(name: str) -> tuple[int, str]:
-    return (int(name), "") if name.isdigit() else (sys.maxsize, name)
-
-
-def table_rows(results: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One flat row per job: its folder, what was overridden, and COLUMNS."""
-    keys = list(dict.fromkeys(key for _, result in results for key in _overridden(result)))
-    return [
-        {"job": name}
-        | {key: _overridden(result).get(key, "") for key in keys}
-        | {column: _look_up(result, path) for column, path in COLUMNS.items()}
-        for name, result in results
-    ]
-
-
-def write_table(sweep: Path) -> list[dict[str, Any]]:
-    """results.csv in `sweep`, from the result.json files under it; returns its rows."""
-    rows = table_rows(read_results(sweep))
-    if rows:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
-        write_atomically(sweep / "results.csv", text.getvalue())
-    return rows
-
-
-def _overridden(result: dict[str, Any]) -> dict[str, str]:
-    pairs = (str(text).partition("=") for text in result.get("overrides", []))
-    return {key: value for key, _, value in pairs}
-
-
-def _look_up(tree: Any, path: str) -> Any:
+def look_up(tree: Any, path: str) -> Any:
+    """The value at dotted `path` of nested mappings; None where there is none."""
     for part in path.split("."):
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree

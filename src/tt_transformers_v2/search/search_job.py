@@ -67,7 +67,7 @@ def run_search(experiment: Experiment, folder: Path, progress: Progress) -> dict
     points.sort(key=lambda point: point.steps)
     if settings.max_kl is not None or settings.min_top1 is not None:
         chosen = max((point for point in points if _meets(point, settings)), key=lambda point: point.steps)
-    found = search_section(folder, front, sensitivities, points, presets, chosen, left_out)
+    found = search_section(folder, front, points, presets, chosen, left_out)
     return _finished(folder, section | found, started)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..common.files import write_atomically
+from ..common.files import csv_text, write_atomically
 from ..config.layers import write_select
 from ..config.resolve import Experiment
 from ..config.search_schema import Objective
@@ -77,7 +77,6 @@ def sensitivity_rows(subject: Subject, measured: Sensitivities) -> dict[str, Any
 def search_section(
     folder: Path,
     front: Front,
-    measured: Sensitivities,
     points: Sequence[Point],
     presets: Sequence[Preset],
     chosen: Point | None,
@@ -124,7 +123,7 @@ def search_section(
         "chosen": None if chosen is None else rows[list(points).index(chosen)]["name"],
         "beats_performance": _verdict(rows, reference),
     }
-    write_atomically(folder / "search.csv", _csv(rows, compared))
+    write_atomically(folder / "search.csv", csv_text((*rows, *compared), _COLUMNS))
     return found
 
 
@@ -205,14 +204,3 @@ def _verdict(rows: Sequence[dict[str, Any]], reference: dict[str, Any]) -> dict[
         f"{closest['kl_divergence']:.4f} against {kl:.4f}"
     )
     return {"preset": reference["name"], "point": None, "why": why}
-
-
-def _csv(rows: Sequence[dict[str, Any]], presets: Sequence[dict[str, Any]]) -> str:
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=_COLUMNS, lineterminator="\n", extrasaction="ignore", restval="")
-    writer.writeheader()
-    writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in (*rows, *presets))
-    return text.getvalue()

@@ -4,46 +4,36 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ..common.errors import ConfigError
 
 LOCK_FILE = "sweep.lock"
 _JOB_LOCK = ".running"
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without locks answers
 
 
 @contextlib.contextmanager
 def sweep_lock(folder: Path) -> Iterator[None]:
     """Holds `folder` for one sweep. Raises ConfigError when another process writes there."""
     path = folder / LOCK_FILE
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}.", "Choose another hydra.sweep.dir.") from None
-    try:
-        _hold(descriptor, path)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(_lock(path, timeout=0))
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        except Timeout:
+            raise ConfigError(
+                f"another sweep{_owner(path)} is writing {folder}.", "Wait for it, or choose another hydra.sweep.dir."
+            ) from None
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}.", "Choose another hydra.sweep.dir.") from None
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _hold(descriptor: int, path: Path) -> None:
-    busy = ConfigError(f"another sweep is writing {path.parent}.", "Wait for it, or choose another hydra.sweep.dir.")
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(descriptor, 200).decode("utf-8", "replace").strip()
-        raise ConfigError(f"another sweep ({owner}) is writing {path.parent}.", busy.hint) from None
-    except OSError:
-        return  # a file system without locks
-    if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
-        raise busy  # the file was removed by a sweep that gave up, and perhaps made again by another
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
 
 @contextlib.contextmanager
@@ -53,12 +43,32 @@ def job_lock(folder: Path) -> Iterator[None]:
     A worker that outlives its sweep finishes its job before a resumed sweep looks at it.
     """
     path = folder / _JOB_LOCK
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    with _lock(path):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _lock(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Holds `path`, but on a file system without locks nothing: a lock that is only a file outlives its process."""
+    lock = FileLock(path, fallback_to_soft=False)
     try:
-        # A file system without locks loses only the protection against such a worker.
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock.acquire(timeout)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        lock.release()
+
+
+def _owner(path: Path) -> str:
+    """The process that wrote the lock, if it has come to that."""
+    try:
+        owner = path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+    return f" ({owner})" if owner else ""

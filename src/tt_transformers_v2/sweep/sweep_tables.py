@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import io
 import json
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import ConfigError
-from ..common.files import write_atomically
-from ..run.result_files import COLUMNS, table_rows
+from ..common.files import csv_text, write_atomically
+from ..run.result_files import COLUMNS, look_up
 from .sweep_store import HINT
 
 JSONL, CSV, PARQUET = "results.jsonl", "results.csv", "results.parquet"
@@ -25,8 +24,13 @@ _SHARE = 20  # results.csv takes at most a twentieth of the time
 
 def row_of(name: str, result: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     """The row of one job: its folder, the overrides by `keys`, and the figures."""
-    (row,) = table_rows([(name, result)])
-    return {"job": name} | {key: row.get(key, "") for key in keys} | {column: row[column] for column in COLUMNS}
+    pairs = (str(text).partition("=") for text in result.get("overrides", []))
+    overridden = {key: value for key, _, value in pairs}
+    return (
+        {"job": name}
+        | {key: overridden.get(key, "") for key in keys}
+        | {column: look_up(result, path) for column, path in COLUMNS.items()}
+    )
 
 
 def check_tables(parquet: bool) -> None:
@@ -127,12 +131,6 @@ class Tables:
 
     def _write_csv(self) -> None:
         started = time.monotonic()
-        text, writer = io.StringIO(), None
-        for row in self.rows():
-            if writer is None:
-                writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
-                writer.writeheader()
-            writer.writerow({key: "" if value is None else value for key, value in row.items()})
-        write_atomically(self._folder / CSV, text.getvalue(), hint=HINT)
+        write_atomically(self._folder / CSV, csv_text(self.rows()), hint=HINT)
         now = time.monotonic()
         self._next_csv = now + max(_LEAST_INTERVAL, _SHARE * (now - started))

@@ -13,9 +13,10 @@ from tt_transformers_v2.backends.reference import ReferenceOps
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.value_paths import set_value
 from tt_transformers_v2.hardware import AutoHardwareConfig
-from tt_transformers_v2.models.decoder import forward
-from tt_transformers_v2.models.decoding import forward_in_phases, generate, segments
+from tt_transformers_v2.models.decoder import LayerWeights, final_hidden, forward
+from tt_transformers_v2.models.decoding import phased_layer, segments
 from tt_transformers_v2.models.kept_weights import KeptWeights
+from tt_transformers_v2.models.rope import rope_tables
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import SyntheticWeights
 
@@ -25,6 +26,17 @@ TOKENS = torch.randint(96, (2, 24), generator=torch.Generator().manual_seed(1))
 
 def hardware(**precision):
     return AutoHardwareConfig.custom("N150", precision=precision)
+
+
+def forward_in_phases(ops, source, tokens, parts):
+    """As `forward`, with every position in its segment's phase."""
+    cos, sin = rope_tables(source.spec, torch.arange(tokens.shape[1]))
+    x = ops.embed(tokens, source.tensor("embedding"))
+    for layer in range(source.spec.num_layers):
+        weights = LayerWeights(source, layer, keep=True)
+        x = phased_layer(ops.at_layer(layer), source.spec, weights, x, cos, sin, parts)
+    head = ops.matrix(source.tensor("lm_head"), "lm_head", "lm_head")
+    return ops.linear(final_hidden(ops, source.spec, source, x), head, None, "lm_head")
 
 
 @pytest.fixture(scope="module")
@@ -118,20 +130,6 @@ def test_coarser_caches_are_further_from_the_reference():
         found.append(agreement.metrics()["kl_divergence"])
     assert found[0] < found[1] < found[2]
     assert found[2] > 5 * found[1]
-
-
-def test_generation_is_greedy_decoding(weights):
-    ops = EmulatedOps(hardware(), "exact")
-    prompt = TOKENS[0, :6]
-    new = list(generate(ops, weights, prompt, 5))
-    text = torch.cat([prompt, torch.tensor(new)])[None]
-    best = forward(ops, weights, text).argmax(-1)[0]
-    assert new == best[5:-1].tolist()
-
-
-def test_generation_beyond_the_context_is_refused(weights):
-    with pytest.raises(ConfigError, match="context"):
-        list(generate(ReferenceOps(), weights, TOKENS[0], SPEC.max_context))
 
 
 @pytest.mark.parametrize("how", [{"prefill": 0}, {"prefill": 30}, {"chunk": 0}, {"prefill": 5, "block": 0}])

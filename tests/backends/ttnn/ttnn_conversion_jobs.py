@@ -40,9 +40,6 @@ def opened(payload: dict[str, Any], job: Job) -> dict[str, Any]:
             "trace": view("TRACE").total_bytes_per_bank * view("TRACE").num_banks,
             "banks": view("DRAM").num_banks,
             "taken": taken,
-            "dispatch": {
-                kind: conversions.dispatch_core_type(conversions.dispatch_core_config(kind))
-                for kind in DispatchCoreType
-            },
-            "mesh_shape": conversions.rows_and_columns(mesh.shape),
+            "dispatch": {kind.value: conversions.dispatch_core_config(kind).type.name for kind in DispatchCoreType},
+            "mesh_shape": list(mesh.shape),
         }

@@ -115,14 +115,14 @@ def test_what_is_wrong_is_said(text, message):
 
 
 def test_large_inputs_are_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(untrusted, "MAX_JSON_BYTES", 1000)
-    with pytest.raises(ConfigError, match="larger than 1 kB"):
-        read_decoder_json('{"decoders": {}}' + " " * 1000, 2)
     file = tmp_path / "decoders.json"
     with file.open("wb") as stream:
         stream.truncate(20_000_000)
     with pytest.raises(ConfigError, match="larger than 16000 kB"):
         read_decoder_json(file, 2)
+    monkeypatch.setattr(untrusted, "MAX_JSON_BYTES", 1000)
+    with pytest.raises(ConfigError, match="larger than 1 kB"):
+        read_decoder_json('{"decoders": {}}' + " " * 1000, 2)
     with pytest.raises(ConfigError, match="larger than 64 kB"):
         read_optimizations("x" * 70_000, 2)
 

@@ -64,9 +64,9 @@ class TtnnModel:
         first = (known - 1) // TILE * TILE
         return self._logits(run, self._rows(run, x, first))[known - 1 - first]
 
-    def all_logits(self, tokens: Sequence[int], user: int = 0) -> Iterator[Tensor]:
+    def all_logits(self, tokens: Sequence[int]) -> Iterator[Tensor]:
         """As `prefill`, but the logits after every token, float32 [at most 32, vocab] at a time."""
-        for run, x, known in self._chunks(tokens, user):
+        for run, x, known in self._chunks(tokens, user=0):
             for first in range(0, known, TILE):
                 yield self._logits(run, self._rows(run, x, first))[: known - first]
 

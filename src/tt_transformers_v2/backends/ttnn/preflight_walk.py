@@ -80,8 +80,8 @@ def lm_head_columns(config: DeviceConfig, spec: ModelSpec) -> int:
     """The most columns of the LM head in one matmul, as tt_transformers cuts it (conf/rules/knobs.yaml)."""
     known = knobs(config, spec)
     if "lm_head_max_columns_per_device" in known:
-        return int(known["lm_head_max_columns_per_device"])
-    return int(known["lm_head_max_columns_per_core"]) * 32
+        return known["lm_head_max_columns_per_device"]
+    return known["lm_head_max_columns_per_core"] * 32
 
 
 def kinds(config: DeviceConfig, num_layers: int) -> list[tuple[DeviceConfig, str]]:

@@ -26,21 +26,21 @@ MAX_DEPTH = 16
 MAX_NUMBER = 2**63 - 1
 
 
-def read_file(path: str | os.PathLike[str], limit: int = MAX_JSON_BYTES) -> str:
-    """The text of a regular UTF-8 file of at most `limit` bytes; a byte order mark is dropped."""
+def read_file(path: str | os.PathLike[str]) -> str:
+    """The text of a regular UTF-8 file of at most MAX_JSON_BYTES; a byte order mark is dropped."""
     name = shown(os.fspath(path))
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ConfigError(f"{name} is not a regular file.")
         with Path(path).open("rb") as stream:
-            content = stream.read(limit + 1)
+            content = stream.read(MAX_JSON_BYTES + 1)
     except (OSError, ValueError) as problem:
         if isinstance(problem, ConfigError):
             raise
         reason = getattr(problem, "strerror", None) or "not a file name"
         raise ConfigError(f"cannot read {name}: {reason}.") from None
-    if len(content) > limit:
-        raise ConfigError(f"{name} is larger than {limit // 1000} kB.")
+    if len(content) > MAX_JSON_BYTES:
+        raise ConfigError(f"{name} is larger than {MAX_JSON_BYTES // 1000} kB.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

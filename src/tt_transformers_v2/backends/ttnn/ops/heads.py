@@ -104,22 +104,8 @@ class Heads(Settings):
                 )
         if self.run.chunk_start:
             return self._attend_later_chunk(q, keys, values, window)
-        plan, fixed = self._chosen("sdpa", plans.prefill_attention(self.run.rows, self.run.grid))
-        return self.do(
-            "sdpa",
-            lambda tried: ttnn.transformer.scaled_dot_product_attention(
-                q,
-                k,
-                v,
-                is_causal=True,
-                scale=self.run.spec.head_dim**-0.5,
-                sliding_window_size=window,
-                program_config=to_ttnn.program_config(tried),
-                compute_kernel_config=self._kernel("sdpa_prefill"),
-                memory_config=self._place(),
-            ),
-            plan,
-            fixed=fixed,
+        return self._attended(
+            window, ttnn.transformer.scaled_dot_product_attention, q, k, v, is_causal=True, scale=self._scale
         )
 
     def _attend_later_chunk(self, q: Any, keys: Any, values: Any, window: int | None) -> Any:
@@ -133,23 +119,8 @@ class Heads(Settings):
             raise ConfigError(
                 f"prompts of more than {self.run.rows} tokens need a paged KV cache.", "Set runtime.kv_page_size=32."
             )
-        plan, fixed = self._chosen("sdpa", plans.prefill_attention(self.run.rows, self.run.grid))
-        return self.do(
-            "sdpa",
-            lambda tried: ttnn.transformer.chunked_scaled_dot_product_attention(
-                q,
-                keys,
-                values,
-                self.run.page_table,
-                self.run.chunk_start,
-                sliding_window_size=window,
-                program_config=to_ttnn.program_config(tried),
-                compute_kernel_config=self._kernel("sdpa_prefill"),
-                memory_config=self._place(),
-            ),
-            plan,
-            fixed=fixed,
-        )
+        attend = ttnn.transformer.chunked_scaled_dot_product_attention
+        return self._attended(window, attend, q, keys, values, self.run.page_table, self.run.chunk_start)
 
     def _attend_one(self, q: Any, k: Any, v: Any, keys: Any, values: Any, window: int | None) -> Any:
         import ttnn
@@ -167,20 +138,30 @@ class Heads(Settings):
         if self.run.page_table is not None:
             attend = ttnn.transformer.paged_scaled_dot_product_attention_decode
             table = {"page_table_tensor": self.run.page_table}
-        plan, fixed = self._chosen("sdpa", plans.decode_attention(self.run.grid))
+        return self._attended(
+            window, attend, q, keys, values, **table, cur_pos_tensor=self.run.positions, scale=self._scale
+        )
+
+    @property
+    def _scale(self) -> float:
+        return self.run.spec.head_dim**-0.5
+
+    def _attended(self, window: int | None, attend: Any, *tensors: Any, **how: Any) -> Any:
+        """What ttnn's `attend` makes of `tensors`, with the phase's plan, kernel and place of the result."""
+        import ttnn
+
+        run, decode = self.run, self.run.phase == DECODE
+        planned = plans.decode_attention(run.grid) if decode else plans.prefill_attention(run.rows, run.grid)
+        plan, fixed = self._chosen("sdpa", planned)
         return self.do(
             "sdpa",
             lambda tried: attend(
-                q,
-                keys,
-                values,
-                **table,
-                cur_pos_tensor=self.run.positions,
-                scale=self.run.spec.head_dim**-0.5,
+                *tensors,
+                **how,
                 sliding_window_size=window,
                 program_config=to_ttnn.program_config(tried),
-                compute_kernel_config=self._kernel("sdpa_decode"),
-                memory_config=ttnn.L1_MEMORY_CONFIG,
+                compute_kernel_config=self._kernel("sdpa_decode" if decode else "sdpa_prefill"),
+                memory_config=ttnn.L1_MEMORY_CONFIG if decode else self._place(),
             ),
             plan,
             fixed=fixed,

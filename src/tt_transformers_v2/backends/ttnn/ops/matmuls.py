@@ -65,7 +65,6 @@ class Matmuls(Collectives):
             outputs,
             rows=rows,
             grid=grid,
-            banks=self.config.spec.chip.dram_banks,
             readers_per_bank=self.run.readers_per_bank,
         )
         plan, fixed = self._chosen(op_group, plan)

@@ -23,14 +23,13 @@ class TtnnFailure(ConfigError):
 
     Args:
         message: what was asked for and what went wrong.
-        hint: the likely fix, as a sentence.
         said: ttnn's own words, or "" when it left none.
         log: everything the process printed, kept for reading; None when nothing was written.
     """
 
-    def __init__(self, message: str, hint: str = "", *, said: str = "", log: Path | None = None) -> None:
+    def __init__(self, message: str, *, said: str = "", log: Path | None = None) -> None:
         where = f"Everything it printed: {log}" if log else ""
-        super().__init__(message if message.endswith((".", "!", "?")) else f"{message}.", f"{hint} {where}".strip())
+        super().__init__(message if message.endswith((".", "!", "?")) else f"{message}.", where)
         self.said = said
         self.log = log
 

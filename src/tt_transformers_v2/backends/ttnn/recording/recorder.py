@@ -19,14 +19,6 @@ class Recorder(Protocol):
         ...
 
 
-class Direct:
-    """Runs every op with the plan it comes with, on a card."""
-
-    def run(self, name: str, call: Call, plan: Plan | None = None, *, fixed: bool = False) -> Any:
-        """What `call` returns with `plan` as it is; errors of ttnn pass."""
-        return call(plan)
-
-
 _TOO_LARGE = ("beyond max L1 size", "clash with L1", "L1 buffer")
 
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tour, the tutorial and the recipes, run as written but on few tokens; Python examples; links; the reference."""
+"""The tour, the tutorial and the recipes, run as written but on few tokens; examples, links, paths, the reference."""
 
 import html
 import importlib
 import importlib.util
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +16,13 @@ import pytest
 
 import tour
 from places import ROOT
+
+PACKAGE = ROOT / "src" / "tt_transformers_v2"
+ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"),
+    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
 
 
 def skip_without_ttnn(step):
@@ -78,16 +87,15 @@ def test_the_picture_shows_the_figures_of_today(tmp_path):
         assert figure in shown, "run python docs/make_picture.py"
 
 
-def recipe(page, number):
-    """The YAML block of that number on a page."""
-    return re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)[number]
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 @pytest.mark.parametrize(("group", "option", "number"), [("device", "my_board", 0), ("model", "my_3b", 1)])
 def test_a_recipe_takes_one_file(tmp_path, group, option, number):
     """A folder with nothing but the file of the page: the option is listed, composed, predicted and swept."""
     (tmp_path / group).mkdir()
-    (tmp_path / group / f"{option}.yaml").write_text(recipe("docs/adding.md", number))
+    (tmp_path / group / f"{option}.yaml").write_text(blocks("docs/adding.md", "yaml")[number])
     other = {"device": "model=llama8b", "model": "device=n300"}[group]
     run = [sys.executable, str(ROOT / "scripts/run.py")]
     more = ["--multirun", f"{group}={option}", other, "precision=accuracy,performance", "task=performance"]
@@ -97,6 +105,37 @@ def test_a_recipe_takes_one_file(tmp_path, group, option, number):
     assert "2 of 2 jobs done" in done.stdout
     listed = subprocess.run([*run, "--config-dir", str(tmp_path), "--help"], cwd=ROOT, capture_output=True, text=True)
     assert option in listed.stdout
+
+
+def test_the_recipes_for_a_rule_a_check_and_a_task_work(tmp_path):
+    """A copy of the package with nothing but what the page adds."""
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conf", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    package = tmp_path / "src" / "tt_transformers_v2"
+    rule, (check, task) = blocks("docs/adding.md", "yaml")[2], blocks("docs/adding.md", "python")
+    append(tmp_path / "conf/rules/size_and_family.yaml", "\n" + rule)
+    append(package / "config/checks.py", "\n\n" + check)
+    schema = package / "config/experiment_schema.py"
+    members = schema.read_text(encoding="utf-8").replace(
+        '    both = "both"\n', '    both = "both"\n    count = "count"\n'
+    )
+    schema.write_text(members, encoding="utf-8")
+    (package / "run/count_task.py").write_text("from __future__ import annotations\n\n" + task, encoding="utf-8")
+    explain = [sys.executable, "scripts/explain.py", "device=n300", "model=qwen2_5_7b"]
+    explained = tour.typed([*explain, "workload.prompt_length=32768", "device.max_prefill_chunk_size=4096"], tmp_path)
+    assert re.search(r"precision\.ff2 +BF16 +rule qwen-wide-ff2", explained)
+    assert "hint long-prompt: workload.prompt_length is 32768." in explained
+    explained = tour.typed([*explain, "precision.mlp_weights=BFP8"], tmp_path)
+    assert "rule qwen-wide-ff2 would set precision.ff2=BF16, but you typed precision.mlp_weights" in explained
+    run = [sys.executable, "scripts/run.py", "task=count", "device=t3k", "model=llama8b"]
+    tour.typed([*run, f"hydra.run.dir={tmp_path / 'out'}"], tmp_path)
+    counted = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["count"]
+    assert counted == {"parameters": 8030261248, "per_chip": 8030261248 // 8}
+
+
+def append(path, text):
+    path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
 
 
 def test_the_reference_is_that_of_the_code():
@@ -116,25 +155,91 @@ def test_the_documentation_is_a_site_without_a_broken_link(tmp_path):
     assert fetched == []
 
 
-def python_examples(page):
-    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+def in_python(code, cwd):
+    """What a fresh interpreter prints for `code`."""
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
-def test_the_python_examples_work():
-    (example,) = python_examples("README.md")
-    names: dict = {}
-    exec(example, names)
-    assert names["model"].hw_config.device_type == "T3K"
-    (example,) = python_examples("docs/numerics.md")
-    exec(example, names)
-    assert names["y"].shape == (32, 64)
+@pytest.mark.parametrize(
+    ("page", "then", "printed"),
+    [
+        ("README.md", "print(model.hw_config.device_type)", "T3K"),
+        ("docs/numerics.md", "print(tuple(y.shape))", "(32, 64)"),
+        ("docs/exchange.md", "print(len(text) > 0)", "True"),
+        ("docs/predict.md", "print(prediction.decode.kind)", "calibrated"),
+    ],
+)
+def test_the_python_examples_work(page, then, printed):
+    (example,) = blocks(page, "python")
+    assert in_python(f"{example}\n{then}", ROOT).splitlines()[-1] == printed
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_another_application_composes_our_groups_as_the_page_says(tmp_path):
+    """It comes to the configuration that the same choices make here."""
+    (application,), written = blocks("docs/configuration.md", "python"), blocks("docs/configuration.md", "yaml")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "mine.yaml").write_text(written[0], encoding="utf-8")
+    (tmp_path / "app.py").write_text(application, encoding="utf-8")
+    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "app.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    fidelity, config_hash = done.stdout.split()
+    assert fidelity == "HiFi2"
+    explain = [sys.executable, "scripts/explain.py", "device=t3k", "model=llama8b", "workload.batch=4"]
+    assert tour.typed(explain, ROOT).rstrip().endswith(f"config {config_hash}")
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text(encoding="utf-8")):
         if "://" not in target:
             assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_paths_on_a_page_exist(page):
+    """Paths in backticks from the root, and those of the package from a room on. Of conf/model/NAME.yaml the folder."""
+    folders = ("src", "conf", "tests", "docs", "scripts", "benchmarks", "findings")
+    for quoted in inline_code(page):
+        path = re.sub(r"/[^/]*(?:<\w+>|\b[A-Z]{2,}\b).*", "", quoted.split()[0])
+        first = path.split("/")[0]
+        if "/" in quoted and first in (*folders, *ROOMS):
+            assert list((PACKAGE if first in ROOMS else ROOT).glob(path.rstrip("/"))), quoted
+
+
+def inline_code(page):
+    """What stands in backticks in the text of a page, blocks of code left out."""
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def test_the_architecture_page_has_every_room_in_the_layers_of_the_contract():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    contract = re.search(r"^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), flags=re.DOTALL | re.M)
+    layers = re.findall(r'"(.+?)"', contract[1])
+    assert blocks("docs/architecture.md", "text")[0].splitlines() == layers
+    described = re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)
+    assert sorted(described) == ROOMS == sorted(room for layer in layers for room in layer.split(" | "))
+
+
+def test_the_architecture_page_names_what_the_code_has():
+    """Every class, function, attribute and field in backticks occurs in the code as a word."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    names = {
+        name
+        for quoted in inline_code("docs/architecture.md")
+        if re.fullmatch(r"@?[A-Za-z_][\w.]*(\(.*\))?", quoted) and not quoted.endswith((".json", ".toml"))
+        for name in re.sub(r"\(.*\)|@", "", quoted).split(".")
+    }
+    assert len(names) > 50
+    assert {name for name in names if not re.search(rf"\b{name}\b", code)} <= {"NAME"}
 
 
 def test_set_up_finds_an_interpreter_and_the_makefile_names_both_commands():

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..common.checked import field_types
 from ..hardware.enums import DeviceType
-from ..hardware.schema import ROOT_OP_GROUPS, ComputeConfig, ComputeOverride, DeviceConfig, DeviceSpec, PrecisionConfig
+from ..hardware.op_table import ROOT_OP_GROUPS
+from ..hardware.schema import ComputeConfig, ComputeOverride, DeviceConfig, DeviceSpec, PrecisionConfig
 from ..models.spec import ModelSpec, RopeScaling
 from .building import build
 from .experiment_schema import ExperimentConfig

@@ -135,13 +135,14 @@ class ModelSpec:
         return str(self._metadata.get("family", ""))
 
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """One layer's weight matrices by tensor group: (in features, out features)."""
+        """One layer's weight matrices by name, in the order a layer uses them: (in features, out features)."""
         q, kv = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         return {
             "wqkv": (self.hidden_dim, q + 2 * kv),
             "wo": (q, self.hidden_dim),
-            "ff1_ff3": (self.hidden_dim, 2 * self.intermediate_dim),
-            "ff2": (self.intermediate_dim, self.hidden_dim),
+            "w1": (self.hidden_dim, self.intermediate_dim),
+            "w3": (self.hidden_dim, self.intermediate_dim),
+            "w2": (self.intermediate_dim, self.hidden_dim),
         }
 
     @property

@@ -11,10 +11,10 @@ import math
 from dataclasses import dataclass
 
 from ..common.errors import ConfigError
+from ..common.units import TILE
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 
-TILE = 32
 Shape = tuple[int, int]
 
 

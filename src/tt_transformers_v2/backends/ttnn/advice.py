@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...hardware.enums import Placement
+from ...hardware.op_table import DECODE, OP_TABLE, PREFILL
 from ...hardware.schema import DeviceConfig
-from ...planning.typed_programs import PROGRAMS, typed_keys
-from .ops.decoder_run import DECODE, PREFILL
+from ...planning.typed_programs import typed_keys
 from .preflight_walk import Question
 from .recording.asking import Row
 from .recording.recorder import overflows_l1
@@ -108,11 +108,8 @@ def _of_placement(config: DeviceConfig, phase: str) -> Iterator[Fix]:
 
 def kernel_group(op: str, phase: str) -> str | None:
     """The op group of the configuration whose compute settings an op runs with; None for ops without any."""
-    if op in ("qkv", "o", "sdpa"):
-        return f"{op}_{phase}"
-    if op.startswith("rms_norm"):
-        return "norm" if op == "rms_norm" else None
-    return op if op in PROGRAMS else None
+    known = {(row.op_group if row.kind == "matmul" else row.name): row for row in OP_TABLE if row.op_group}
+    return known[op].group_in(phase) if op in known else None
 
 
 def _spelled(value: Any) -> str:

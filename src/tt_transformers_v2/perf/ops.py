@@ -28,7 +28,7 @@ from ..hardware.op_table import (
     ModelOp,
 )
 from ..hardware.schema import DeviceConfig
-from ..models.spec import ModelSpec
+from ..models.spec import ModelSpec, layer_matrices
 
 Shapes = dict[str, tuple[int, int]]  # matrix -> (input, output features)
 
@@ -91,15 +91,9 @@ def padded_prompt(length: int) -> int:
 def matrices_per_chip(spec: ModelSpec, tensor_parallel: int) -> Shapes:
     """A layer's weight matrices and the LM head as one chip stores them: (inputs, outputs) in whole tiles."""
     q_heads, kv_heads = heads_per_chip(spec, tensor_parallel)
-    q, hidden, ff = q_heads * spec.head_dim, spec.hidden_dim, math.ceil(spec.intermediate_dim / tensor_parallel)
-    shapes = {
-        "wqkv": (hidden, q + 2 * kv_heads * spec.head_dim),
-        "wo": (q, hidden),
-        "w1": (hidden, ff),
-        "w3": (hidden, ff),
-        "w2": (ff, hidden),
-        LM_HEAD.matrix: (hidden, math.ceil(spec.vocab_size / tensor_parallel)),
-    }
+    hidden, ff = spec.hidden_dim, math.ceil(spec.intermediate_dim / tensor_parallel)
+    shapes = layer_matrices(hidden, q_heads * spec.head_dim, kv_heads * spec.head_dim, ff)
+    shapes[LM_HEAD.matrix] = (hidden, math.ceil(spec.vocab_size / tensor_parallel))
     return {name: (padded(rows), padded(columns)) for name, (rows, columns) in shapes.items()}
 
 

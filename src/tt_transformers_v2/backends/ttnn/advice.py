@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...hardware.enums import Placement
-from ...hardware.op_table import DECODE, OP_TABLE, PREFILL
+from ...hardware.op_table import DECODE, OP_TABLE, PREFILL, SDPA
 from ...hardware.schema import DeviceConfig
 from ...planning.typed_programs import typed_keys
 from .preflight_walk import Question
@@ -69,7 +69,7 @@ def _why_smaller(row: Row) -> str:
 def _of_sentence(row: Row, question: Question) -> Iterator[Fix]:
     """What ttnn's sentence names, whatever the op."""
     config, said = question.config, row["said"]
-    if "must be DRAM" in said and config.memory.kv_cache_placement is Placement.L1 and row["op"] == "sdpa":
+    if "must be DRAM" in said and config.memory.kv_cache_placement is Placement.L1 and row["op"] == SDPA.name:
         yield Fix("ttnn's decode attention reads the cache from DRAM only", {"memory.kv_cache_placement": "DRAM"})
     if question.readers_per_bank > 1 and row["program"] is not None and "readers_per_bank" in row["program"]:
         yield Fix("one reader per bank is what older programs use", {"runtime.dram_readers_per_bank": 1})

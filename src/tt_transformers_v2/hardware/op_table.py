@@ -7,6 +7,7 @@ phases follows from the rows: a new op is a new row, and its groups a field each
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -54,7 +55,11 @@ class ModelOp:
 
     def group_in(self, phase: str) -> str:
         """The finest op group whose settings it runs with in a phase."""
-        return f"{self.op_group}_{phase}" if self.by_phase else self.op_group
+        return self._groups[phase]
+
+    @functools.cached_property
+    def _groups(self) -> dict[str, str]:
+        return {phase: f"{self.op_group}_{phase}" if self.by_phase else self.op_group for phase in PHASES}
 
 
 # In the order of the schema's groups.

@@ -314,7 +314,7 @@ class DeviceConfig(Checked):
         """The different configurations that a model's layers have, and which layers have each: this one first."""
         if not self.layers:
             return [(self, range(num_layers))]
-        common = [layer for layer in range(num_layers) if layer not in self.layers]
+        common = sorted(set(range(num_layers)).difference(self.layers))
         return [*([(self, common)] if common else []), *self.own_layers()]
 
     @property

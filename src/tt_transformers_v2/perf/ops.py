@@ -231,12 +231,15 @@ def embedding_op(spec: ModelSpec, tensor_parallel: int, *, rows: int, table: Dat
 def formats(hw: DeviceConfig) -> dict[str, DataFormat]:
     """hw.precision.of(group) of every tensor group that an op reads or writes: every prediction asks."""
     own = vars(hw.precision)
-    return {group: own[group] or own[TENSOR_GROUP_PARENTS[group]] for group in _TENSOR_GROUPS}
+    return {group: own[group] or own[parent] for group, parent in _TENSOR_GROUPS.items()}
 
 
-_TENSOR_GROUPS = tuple(
-    dict.fromkeys(group for op in OP_TABLE for group in (op.tensor_group, op.activations) if group),
-)
+_TENSOR_GROUPS = {
+    group: TENSOR_GROUP_PARENTS.get(group, group)
+    for op in OP_TABLE
+    for group in (op.tensor_group, op.activations)
+    if group
+}
 
 
 def fidelities(hw: DeviceConfig) -> dict[str, MathFidelity]:

@@ -10,7 +10,8 @@ from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import resolve, resolve_or_refuse
 from tt_transformers_v2.config.value_paths import get_value
 from tt_transformers_v2.hardware import ConfigError
-from tt_transformers_v2.hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, PrecisionConfig
+from tt_transformers_v2.hardware.op_table import OP_GROUPS
+from tt_transformers_v2.hardware.schema import PrecisionConfig
 
 
 def experiment(*overrides):
@@ -25,7 +26,7 @@ def test_a_typed_value_beats_the_rule_which_says_so():
 
 
 LEAVES = {f"precision.{group}": ("BFP4", "BF16") for group in field_types(PrecisionConfig)} | {
-    f"compute.{group}.math_fidelity": ("LoFi", "HiFi3") for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS)
+    f"compute.{group}.math_fidelity": ("LoFi", "HiFi3") for group in OP_GROUPS
 }
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tt_transformers_v2.backends.ttnn.recording.asking import near_plans
 from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.common.units import TILE
 from tt_transformers_v2.planning import plans
-from tt_transformers_v2.planning.plans import TILE, DramShardedPlan, MulticastPlan, SdpaPlan
+from tt_transformers_v2.planning.plans import DramShardedPlan, MulticastPlan, SdpaPlan
 from tt_transformers_v2.planning.typed_programs import PROGRAMS, check_blocks, check_programs, typed_fields
 
 widths = st.integers(1, 512).map(lambda tiles: tiles * TILE)  # elements

@@ -7,10 +7,9 @@ import tt_transformers_v2
 from tt_transformers_v2.config.composition import compose
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import resolve
-from tt_transformers_v2.hardware import ConfigError
+from tt_transformers_v2.hardware import ConfigError, DataFormat
 from tt_transformers_v2.predict import targets
 from tt_transformers_v2.predict.knobs import (
-    FITTING,
     NOISE,
     WEIGHTS,
     format_knobs,
@@ -96,7 +95,8 @@ def test_a_weight_format_comes_with_the_fidelity_that_fits_and_both_win_over_the
     base = ask(["device=t3k", "model=llama3_3_70b", "precision=accuracy"])
     assert base.experiment.hardware.precision.of("ff1_ff3") == "BFP4"
     for group, op_group in WEIGHTS.items():
-        for data, fidelity in FITTING.items():
+        for data in DataFormat:
+            fidelity = data.paired_fidelity
             pair = (f"precision.{group}={data}", f"compute.{op_group}.math_fidelity={fidelity}")
             hardware = resolve_overrides(changed(base.overrides, pair)).hardware
             assert hardware.precision.of(group) == data

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 
+from ..hardware.op_table import LM_HEAD, MATRICES, PREFILL, SDPA
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
-from ..perf.ops import layer_kinds
 
 # Multiply-accumulates per second, phase and core that the exact unit does at the least (benchmarks/numerics.py measures
 # it: 10 to 17 with AVX-512). Low on purpose: a promise of time must hold on other processors too.
@@ -16,20 +17,19 @@ EXACT_RATE = 4e9
 
 def exact_work(spec: ModelSpec, hardware: DeviceConfig, tokens: int, window: int) -> tuple[float, float]:
     """Multiply-accumulates times fidelity phases of a run over `tokens` tokens: (one layer on average, LM head)."""
-    layers = sum(count * _layer_work(spec, own, tokens, window) for own, count in layer_kinds(hardware, spec))
-    head = tokens * spec.hidden_dim * spec.vocab_size * hardware.compute_for("lm_head").math_fidelity.phases
+    kinds = hardware.layer_kinds(spec.num_layers)
+    layers = sum(len(alike) * _layer_work(spec, own, tokens, window) for own, alike in kinds)
+    head = tokens * spec.hidden_dim * spec.vocab_size * hardware.kernel(LM_HEAD, PREFILL).math_fidelity.phases
     return layers / spec.num_layers, head
 
 
 def _layer_work(spec: ModelSpec, hardware: DeviceConfig, tokens: int, window: int) -> float:
-    groups = {"wqkv": "qkv_prefill", "wo": "o_prefill", "ff1_ff3": "ff1_ff3", "ff2": "ff2"}
-    shapes = spec.matrices()
     linears = sum(
-        shapes[tensor][0] * shapes[tensor][1] * hardware.compute_for(op).math_fidelity.phases
-        for tensor, op in groups.items()
+        math.prod(shape) * hardware.kernel(MATRICES[name], PREFILL).math_fidelity.phases
+        for name, shape in spec.matrices().items()
     )
     attention = 2 * min(window, tokens) * spec.num_heads * spec.head_dim
-    return tokens * (linears + attention * hardware.compute_for("sdpa_prefill").math_fidelity.phases)
+    return tokens * (linears + attention * hardware.kernel(SDPA, PREFILL).math_fidelity.phases)
 
 
 def choose_numerics(

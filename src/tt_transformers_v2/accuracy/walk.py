@@ -15,7 +15,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..models.decoder import LayerWeights, Ops, Tap, attention_half, decoder_layer, final_hidden, mlp_half
+from ..hardware.op_table import LM_HEAD
+from ..models.decoder import (
+    LayerWeights,
+    Ops,
+    Tap,
+    attention_half,
+    decoder_layer,
+    each_layer,
+    final_hidden,
+    mlp_half,
+)
 from ..models.decoding import PhasedOps, Segment, phased_layer, segments
 from ..models.kv_cache import KVCache
 from ..models.rope import rope_tables
@@ -115,12 +125,11 @@ def measure(
     text = _digest(source, streams)
     keep = spec.layer_parameters * 4 <= KEEP_LAYER_BYTES
     walk = Walk(0)
-    for layer in range(spec.num_layers):
-        progress("layers", layer, spec.num_layers)
+    for weights in each_layer(source, keep=keep):
+        progress("layers", weights.layer, spec.num_layers)
         before = time.monotonic()
-        weights = LayerWeights(source, layer, keep=keep)
         walk.modules.append(_step(streams, weights, candidate, reference, text, isolated, references))
-        walk.layers_run = layer + 1
+        walk.layers_run = weights.layer + 1
         now = time.monotonic()
         if source.synthetic and now - started + (now - before) > max_seconds:
             break
@@ -251,9 +260,9 @@ def _compare_logits(
 ) -> None:
     """Fills in the walk's agreement: the whole text's, and each text's where there are several."""
     spec = source.spec
-    head = source.tensor("lm_head")
-    theirs = reference.matrix(head, "lm_head", "lm_head")
-    ours = candidate.matrix(head, "lm_head", "lm_head")
+    head = source.tensor(LM_HEAD.matrix)
+    theirs = reference.matrix(head, LM_HEAD)
+    ours = candidate.matrix(head, LM_HEAD)
     at_once, done = max(1, LOGITS_AT_A_TIME // spec.vocab_size), 0
     for stream in streams:
         hidden_theirs = final_hidden(reference, spec, source, stream.reference)
@@ -263,10 +272,10 @@ def _compare_logits(
             targets = torch.cat([stream.tokens[row, 1:], torch.tensor([-1])])
             for start in range(0, len(targets), at_once):
                 piece = slice(start, start + at_once)
-                expected = reference.linear(hidden_theirs[row, piece], theirs, None, "lm_head")
+                expected = reference.linear(hidden_theirs[row, piece], theirs, None, LM_HEAD)
                 found = expected
                 if candidate is not reference:
-                    found = candidate.linear(hidden_ours[row, piece], ours, None, "lm_head")
+                    found = candidate.linear(hidden_ours[row, piece], ours, None, LM_HEAD)
                 own.add(found, expected, targets[piece], start)
                 done += len(found)
                 progress("logits", done, tokens.count)

@@ -11,6 +11,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 from typing_extensions import Self
 
+from ..hardware.op_table import ModelOp
 from ..models.kv_cache import KVCache
 from ..models.rope import apply_rope
 from ..models.spec import ModelSpec
@@ -41,7 +42,7 @@ class HostLayout:
         batch, _, tokens, _ = attended.shape
         return attended.transpose(1, 2).reshape(batch, tokens, -1)
 
-    def reduce(self, x: Tensor, half: str) -> Tensor:
+    def reduce(self, x: Tensor, op: ModelOp) -> Tensor:
         return x
 
 
@@ -56,7 +57,7 @@ class ReferenceOps(HostLayout):
     def in_phase(self, phase: str) -> ReferenceOps:
         return self
 
-    def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Tensor:
+    def matrix(self, weight: Tensor, op: ModelOp) -> Tensor:
         return weight
 
     def vector(self, weight: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ class ReferenceOps(HostLayout):
     def embed(self, tokens: Tensor, table: Tensor) -> Tensor:
         return functional.embedding(tokens, table)
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None, op_group: str) -> Tensor:
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None, op: ModelOp) -> Tensor:
         y = x @ weight
         return y if bias is None else y + bias
 

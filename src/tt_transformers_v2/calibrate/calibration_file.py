@@ -13,7 +13,8 @@ from decimal import Decimal
 from typing import Any
 
 from ..hardware.enums import Arch
-from ..perf.confidence import PHASES, ConfidenceRules
+from ..hardware.op_table import PHASES
+from ..perf.confidence import ConfidenceRules
 from .refit import FREE, Refit
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_]\w*$")

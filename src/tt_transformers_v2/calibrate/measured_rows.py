@@ -17,6 +17,7 @@ from ..config.groups import option
 from ..config.overrides import check_each
 from ..config.resolve import Experiment, resolve
 from ..config.yaml_files import read_yaml_file
+from ..hardware.enums import DataFormat
 from ..perf.calibration import Calibration
 from ..perf.confidence import EXTRAPOLATED, UNSUPPORTED, Confidence
 from ..perf.measurements import MeasuredRow
@@ -110,7 +111,7 @@ def _finer(row: MeasuredRow) -> list[str]:
     found = [f"precision.{_GROUPS[key]}={_FORMATS[value]}" for key, value in parts.items() if key in _GROUPS]
     for key in ("ff13", "ff2"):
         if key in parts:
-            fidelity = "LoFi" if parts[key] == "bfp4" else "HiFi2"
+            fidelity = DataFormat(_FORMATS[parts[key]]).lowest_fidelity
             found.append(f"compute.{_GROUPS[key]}.math_fidelity={fidelity}")
     if "act" in parts:
         attention, mlp = _ACTIVATIONS[parts["act"]]

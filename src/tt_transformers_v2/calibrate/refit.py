@@ -19,8 +19,8 @@ import numpy as np
 from ..common.errors import ConfigError, did_you_mean
 from ..config.resolve import Experiment
 from ..hardware.enums import Arch
+from ..hardware.op_table import PHASES
 from ..perf.calibration import ArchCalibration, Calibration
-from ..perf.confidence import PHASES
 from ..perf.measurements import MeasuredRow
 from ..perf.prediction import confidence_rules
 from ..perf.roofline import predict_performance

@@ -11,11 +11,10 @@ from ..common.terminal import console
 from ..config.composition import compose_with_origins
 from ..config.model_rules import knobs
 from ..config.overrides import check_overrides
-from ..config.precedence import governed_by
+from ..config.precedence import governed_by, governing_paths
 from ..config.quick_composition import Composed
 from ..config.resolve import Experiment, resolve
 from ..config.rule_lines import effect_lines
-from ..hardware.schema import OP_GROUP_PARENTS, TENSOR_GROUP_PARENTS
 from ..run.this_machine import machine_device
 from .command_line import CommandParser, run_command
 
@@ -89,12 +88,7 @@ class _Trace:
 
 def _parent(path: str) -> str | None:
     """The coarser path a value inherits from when nothing sets it."""
-    parts = path.split(".")
-    if parts[0] == "precision" and parts[-1] in TENSOR_GROUP_PARENTS:
-        return f"precision.{TENSOR_GROUP_PARENTS[parts[-1]]}"
-    if parts[0] == "compute" and len(parts) == 3 and parts[1] in OP_GROUP_PARENTS:
-        return f"compute.{OP_GROUP_PARENTS[parts[1]]}.{parts[2]}"
-    return None
+    return next(iter(governing_paths(path)[1:]), None)
 
 
 def _leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:

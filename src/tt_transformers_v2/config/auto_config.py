@@ -9,9 +9,8 @@ from typing import Any
 from ..common.checked import field_types
 from ..common.errors import ConfigError, did_you_mean
 from ..hardware.enums import DeviceType, PrecisionMode
+from ..hardware.op_table import OP_GROUPS
 from ..hardware.schema import (
-    OP_GROUP_PARENTS,
-    ROOT_OP_GROUPS,
     ComputeConfig,
     DeviceConfig,
     MemoryConfig,
@@ -101,7 +100,7 @@ def _unknown_keys(sections: Mapping[str, Any], limits: Mapping[str, Any]) -> lis
     """Every key of `custom` that no configuration has, each with the nearest one."""
     known: dict[str, list[str]] = {
         "precision": list(field_types(PrecisionConfig)),
-        "compute": [*ROOT_OP_GROUPS, *OP_GROUP_PARENTS],
+        "compute": list(OP_GROUPS),
         "memory": list(field_types(MemoryConfig)),
         "parallelism": list(field_types(ParallelismConfig)),
     }

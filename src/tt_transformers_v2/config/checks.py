@@ -10,8 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ..common.units import TILE
 from ..hardware.enums import Arch, DataFormat, MathFidelity, Placement
-from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, ComputeConfig, DeviceConfig
+from ..hardware.op_table import (
+    GLOBAL_TENSOR_GROUPS,
+    NORM,
+    OP_GROUPS,
+    READERS,
+    WEIGHT_OP_GROUPS,
+    finest_op_groups,
+)
+from ..hardware.schema import ComputeConfig, DeviceConfig
 from ..perf.footprint import DecoderShape, kv_cache_bytes
 from ..planning.split import head_split
 from .findings import Finding, Severity, declare, found
@@ -35,16 +44,10 @@ class Asked:
 
 Check = Callable[[Asked], Iterator[Finding]]
 
-# A weight format and the op group whose matmul reads it.
-WEIGHT_OPS = (
-    ("ff1_ff3", "ff1_ff3"),
-    ("ff2", "ff2"),
-    ("wqkv", "qkv_decode"),
-    ("wqkv", "qkv_prefill"),
-    ("wo", "o_decode"),
-    ("wo", "o_prefill"),
-    ("lm_head", "lm_head"),
-)
+# A weight format and an op group whose matmul reads it.
+_WEIGHT_OPS = [(tensor, op) for tensor, group in WEIGHT_OP_GROUPS.items() for op in finest_op_groups(group)]
+# Tensor groups that every layer reads.
+_OF_LAYERS = [tensor for tensor in READERS if tensor not in GLOBAL_TENSOR_GROUPS]
 _checks: list[Check] = []
 
 
@@ -202,7 +205,7 @@ def _wormhole_hifi4(asked: Asked) -> Iterator[Finding]:
     groups = [
         group
         for group in _distinct_groups(asked.config)
-        if group != "norm" and _is_hifi4_fp32(asked.config.compute_for(group))
+        if group != NORM.op_group and _is_hifi4_fp32(asked.config.compute_for(group))
     ]
     if groups:
         yield found(
@@ -218,8 +221,8 @@ def _wormhole_hifi4(asked: Asked) -> Iterator[Finding]:
 def _fidelity_of_format(asked: Asked) -> Iterator[Finding]:
     """Per weight format: bits it carries that the fidelity drops, and phases that multiply by nothing."""
     for label, config in _variants(asked.config):
-        for tensor, op in WEIGHT_OPS:
-            if label and tensor == "lm_head":
+        for tensor, op in _WEIGHT_OPS:
+            if label and tensor in GLOBAL_TENSOR_GROUPS:
                 continue
             data, fidelity = config.precision.of(tensor), config.compute_for(op).math_fidelity
             lowest = data.lowest_fidelity
@@ -242,7 +245,7 @@ def _fidelity_of_format(asked: Asked) -> Iterator[Finding]:
 @finds("bfp4-long-context", Severity.warning, "BFP4 weights or cache beyond 32768 tokens")
 def _bfp4_at_long_context(asked: Asked) -> Iterator[Finding]:
     longest = max(asked.context, asked.prompt_length)
-    narrow = [g for g in ("ff1_ff3", "ff2", "wqkv", "wo", "kv_cache") if asked.config.precision.of(g) == "BFP4"]
+    narrow = [g for g in _OF_LAYERS if asked.config.precision.of(g) == "BFP4"]
     if longest > LONG_CONTEXT and narrow:
         yield found(
             "bfp4-long-context",
@@ -255,12 +258,12 @@ def _bfp4_at_long_context(asked: Asked) -> Iterator[Finding]:
 @finds("prefill-chunk-tiles", Severity.error, "a prefill chunk that is not whole tiles of 32 tokens")
 def _chunk_is_tiles(asked: Asked) -> Iterator[Finding]:
     chunk = asked.config.max_prefill_chunk_size
-    if chunk < 1 or chunk % 32:
+    if chunk < 1 or chunk % TILE:
         yield found(
             "prefill-chunk-tiles",
             f"max_prefill_chunk_size is {chunk}.",
             "A chunk is whole tiles of 32 tokens.",
-            f"Set device.max_prefill_chunk_size={max(32, chunk // 32 * 32)}.",
+            f"Set device.max_prefill_chunk_size={max(TILE, chunk // TILE * TILE)}.",
         )
 
 
@@ -281,15 +284,12 @@ def _kernel_fields(asked: Asked) -> Iterator[Finding]:
 def _variants(config: DeviceConfig) -> Iterator[tuple[str, DeviceConfig]]:
     """The configuration and each different one that layers have, with words that say which."""
     yield "", config
-    seen: set[int] = set()
-    for layer, own in config.layers.items():
-        if id(own) not in seen:
-            seen.add(id(own))
-            yield f" in layer {layer}", own
+    for own, layers in config.own_layers():
+        yield f" in layer {layers[0]}", own
 
 
 def _distinct_groups(config: DeviceConfig) -> list[str]:
-    return [group for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS) if group in config.compute]
+    return [group for group in OP_GROUPS if group in config.compute]
 
 
 def _is_hifi4_fp32(settings: ComputeConfig) -> bool:

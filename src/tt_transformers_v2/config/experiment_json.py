@@ -9,7 +9,8 @@ from typing import Any
 
 from ..common.checked import field_types
 from ..hardware.enums import DeviceType
-from ..hardware.schema import ROOT_OP_GROUPS, ComputeConfig, ComputeOverride, DeviceConfig, DeviceSpec, PrecisionConfig
+from ..hardware.op_table import ROOT_OP_GROUPS
+from ..hardware.schema import ComputeConfig, ComputeOverride, DeviceConfig, DeviceSpec, PrecisionConfig
 from ..models.spec import ModelSpec, RopeScaling
 from .building import build
 from .experiment_schema import ExperimentConfig
@@ -46,11 +47,10 @@ _APART = ("system", "layers")
 
 def _layers(hardware: DeviceConfig) -> list[dict[str, Any]]:
     """Each different configuration of layers once, with the numbers of its layers."""
-    shared: dict[int, dict[str, Any]] = {}
-    for layer, own in hardware.layers.items():
-        found = shared.setdefault(id(own), {name: plain(getattr(own, name)) for name in _OF_A_LAYER} | {"layers": []})
-        found["layers"].append(layer)
-    return list(shared.values())
+    return [
+        {name: plain(getattr(own, name)) for name in _OF_A_LAYER} | {"layers": layers}
+        for own, layers in hardware.own_layers()
+    ]
 
 
 def from_sections(sections: Mapping[str, Any]) -> Experiment:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..common.checked import Checked
 from ..common.errors import ConfigError
+from ..common.units import TILE
 from ..hardware.enums import Named, PrecisionMode
 from ..hardware.schema import HardwareSections
 from ..planning.typed_programs import check_programs
@@ -186,7 +187,7 @@ class RuntimeConfig(Checked):
     configs by op group (planning.typed_programs); those groups are not fitted, all others may be (`autofit`).
     """
 
-    AT_LEAST = {"dram_readers_per_bank": 1, "kv_page_size": 32}  # noqa: RUF012
+    AT_LEAST = {"dram_readers_per_bank": 1, "kv_page_size": TILE}  # noqa: RUF012
 
     sampling: Sampling | None = None
     traced_prefill: bool | None = None
@@ -198,8 +199,8 @@ class RuntimeConfig(Checked):
     def __post_init__(self) -> None:
         if self.dram_readers_per_bank is not None and self.dram_readers_per_bank > 2:
             raise ConfigError(f"runtime.dram_readers_per_bank is 1 or 2, not {self.dram_readers_per_bank}.")
-        if self.kv_page_size is not None and self.kv_page_size % 32:
-            raise ConfigError(f"runtime.kv_page_size must be a multiple of 32 tokens, not {self.kv_page_size}.")
+        if self.kv_page_size is not None and self.kv_page_size % TILE:
+            raise ConfigError(f"runtime.kv_page_size must be a multiple of {TILE} tokens, not {self.kv_page_size}.")
         check_programs(self.programs)
 
     def constants(self) -> dict[str, Any]:

@@ -16,13 +16,12 @@ from typing import Any
 
 from ..common.checked import coerce, field_types
 from ..common.errors import ConfigError, did_you_mean
-from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, ComputeConfig, DeviceConfig, PrecisionConfig
+from ..hardware.op_table import GLOBAL_OP_GROUPS, GLOBAL_TENSOR_GROUPS, OP_GROUPS
+from ..hardware.schema import ComputeConfig, DeviceConfig, PrecisionConfig
 from .precedence import governed_by, leaf_paths
-from .value_paths import GLOBAL_TENSOR_GROUPS, get_value, set_value, unset_finer
+from .value_paths import get_value, set_value, unset_finer
 
 _PART = re.compile(r"(-?\d+)(?:\.\.(-?\d+)(?::(\d+))?)?$")
-# Settings of the whole model, which no layer has of its own.
-_NOT_IN_A_LAYER = ("lm_head",)
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def _checked_precision(mapping: Any, where: str) -> dict[str, Any]:
 def _checked_compute(mapping: Any, where: str) -> dict[str, dict[str, Any]]:
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{where} must be a mapping, not {mapping!r}.")
-    groups = [group for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS) if group not in _NOT_IN_A_LAYER]
+    groups = [group for group in OP_GROUPS if group not in GLOBAL_OP_GROUPS]
     checked: dict[str, dict[str, Any]] = {}
     for group, settings in mapping.items():
         if group not in groups:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..common.checked import field_types
-from ..hardware.schema import OP_GROUP_PARENTS, TENSOR_GROUP_PARENTS, ComputeOverride, HardwareSections
+from ..hardware.op_table import OP_GROUP_PARENTS, TENSOR_GROUP_PARENTS
+from ..hardware.schema import ComputeOverride, HardwareSections
 
 
 def leaf_paths(path: str, value: Any) -> dict[str, Any]:

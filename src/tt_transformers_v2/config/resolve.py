@@ -13,7 +13,8 @@ from typing import Any
 
 from ..common.checked import field_types
 from ..common.errors import ConfigError
-from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, DeviceConfig, PrecisionConfig
+from ..hardware.op_table import OP_GROUPS
+from ..hardware.schema import DeviceConfig, PrecisionConfig
 from ..models.spec import ModelSpec, RopeScaling
 from ..perf.calibration import Calibration
 from .adjustments import fit_to_model
@@ -98,15 +99,11 @@ class Experiment:
 
     def layer_differences(self) -> list[dict[str, Any]]:
         """The layers that differ from the rest, equal ones together: which, and their own resolved values."""
-        alike: dict[int, list[int]] = {}
-        for layer, own in self.hardware.layers.items():
-            alike.setdefault(id(own), []).append(layer)
-        if not alike:
+        if not self.hardware.layers:
             return []
         precision, compute = _precision_dict(self.hardware), _compute_dict(self.hardware)
         found = []
-        for layers in alike.values():
-            own = self.hardware.for_layer(layers[0])
+        for own, layers in self.hardware.own_layers():
             formats = {k: v for k, v in _precision_dict(own).items() if v != precision[k]}
             kernels = {k: v for k, v in _compute_dict(own).items() if v != compute[k]}
             if formats or kernels:
@@ -208,7 +205,7 @@ def _precision_dict(hardware: DeviceConfig) -> dict[str, str]:
 
 
 def _compute_dict(hardware: DeviceConfig) -> dict[str, dict[str, Any]]:
-    return {group: plain(hardware.compute_for(group)) for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS)}
+    return {group: plain(hardware.compute_for(group)) for group in OP_GROUPS}
 
 
 def plain(value: Any) -> Any:

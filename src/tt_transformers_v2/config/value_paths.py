@@ -6,11 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..hardware.schema import TENSOR_GROUP_PARENTS, ComputeOverride, DeviceConfig
+from ..hardware.op_table import TENSOR_GROUP_PARENTS
+from ..hardware.schema import ComputeOverride, DeviceConfig
 from .precedence import governed_by
-
-# Tensor groups that belong to the whole model and not to a layer.
-GLOBAL_TENSOR_GROUPS = ("lm_head", "embedding")
 
 
 def get_value(config: DeviceConfig, path: str) -> Any:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import enum
 from typing import ClassVar, NamedTuple
 
+from ..common.units import TILE
+
 
 class Named(str, enum.Enum):
     """An enum whose members equal, print and serialise as their value, which is also their name: OmegaConf knows enum
@@ -100,13 +102,15 @@ class _Format(NamedTuple):
     ttnn_name: str
     tile_bytes: int
     lowest_fidelity: MathFidelity
+    paired_fidelity: MathFidelity
 
 
-# Bytes of a tile: ttnn's tile formats, shared exponents included.
+# Bytes of a tile: ttnn's tile formats, shared exponents included. The two fidelities differ for BF16: HiFi2 reads all
+# bits of the weights and the high ones of the activations, HiFi4 the low ones of both, too.
 _FORMATS = {
-    "BFP4": _Format("bfloat4_b", 576, MathFidelity.LoFi),
-    "BFP8": _Format("bfloat8_b", 1088, MathFidelity.HiFi2),
-    "BF16": _Format("bfloat16", 2048, MathFidelity.HiFi2),
+    "BFP4": _Format("bfloat4_b", 576, MathFidelity.LoFi, MathFidelity.LoFi),
+    "BFP8": _Format("bfloat8_b", 1088, MathFidelity.HiFi2, MathFidelity.HiFi2),
+    "BF16": _Format("bfloat16", 2048, MathFidelity.HiFi2, MathFidelity.HiFi4),
 }
 
 
@@ -133,9 +137,14 @@ class DataFormat(Named):
         return _FORMATS[self.value].lowest_fidelity
 
     @property
+    def paired_fidelity(self) -> MathFidelity:
+        """The fidelity that tt_transformers pairs with weights in this format (tt-metal PR 17872)."""
+        return _FORMATS[self.value].paired_fidelity
+
+    @property
     def bytes_per_element(self) -> float:
         """Bytes of an element, with its part of the shared exponents."""
-        return self.tile_bytes / 1024
+        return self.tile_bytes / (TILE * TILE)
 
 
 class Placement(Named):

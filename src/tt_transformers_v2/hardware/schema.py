@@ -9,6 +9,7 @@ nearest valid one.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +25,9 @@ from .enums import (
     PrecisionMode,
     Topology,
 )
+from .op_table import OP_GROUP_PARENTS, OP_GROUPS, ROOT_OP_GROUPS, TENSOR_GROUP_PARENTS, ModelOp
 
 __all__ = [
-    "OP_GROUP_PARENTS",
-    "ROOT_OP_GROUPS",
-    "TENSOR_GROUP_PARENTS",
     "Arch",
     "ChipSpec",
     "ComputeConfig",
@@ -77,22 +76,6 @@ class ComputeOverride(Checked):
     throttle_level: int | None = None
 
 
-# Finer op group -> the group it inherits from. The three roots are the seed's.
-OP_GROUP_PARENTS: dict[str, str] = {
-    "ff1_ff3": "mlp",
-    "ff2": "mlp",
-    "qkv": "attention",
-    "qkv_decode": "qkv",
-    "qkv_prefill": "qkv",
-    "o": "attention",
-    "o_decode": "o",
-    "o_prefill": "o",
-    "sdpa_decode": "sdpa",
-    "sdpa_prefill": "sdpa",
-}
-ROOT_OP_GROUPS: tuple[str, ...] = ("mlp", "attention", "sdpa", "lm_head", "norm")
-
-
 @dataclass
 class ComputeGroups(Checked):
     """Compute settings by op group as conf/ writes them: the seed's three and two more roots, then finer groups."""
@@ -120,20 +103,9 @@ class ComputeGroups(Checked):
         return table | {name: own for name, own in finer.items() if own != ComputeOverride()}
 
 
-# Finer tensor group -> the seed's group it inherits from.
-TENSOR_GROUP_PARENTS: dict[str, str] = {
-    "mlp_activations": "activations",
-    "attention_activations": "activations",
-    "ff1_ff3": "mlp_weights",
-    "ff2": "mlp_weights",
-    "wqkv": "attention_weights",
-    "wo": "attention_weights",
-}
-
-
 @dataclass
 class PrecisionConfig(Checked):
-    """Precision settings by tensor group: the seed's five, then more; null inherits (TENSOR_GROUP_PARENTS)."""
+    """Precision settings by tensor group: the seed's five, then more; null inherits (op_table.TENSOR_GROUP_PARENTS)."""
 
     mlp_weights: DataFormat = DataFormat.BFP8
     mlp_activations: DataFormat | None = DataFormat.BF16
@@ -317,13 +289,33 @@ class DeviceConfig(Checked):
         settings: dict[str, Any] = {}
         while not isinstance(own := self.compute.get(group), ComputeConfig):
             if group not in OP_GROUP_PARENTS:
-                raise ConfigError(
-                    f"no op group named {group!r}.", did_you_mean(group, [*ROOT_OP_GROUPS, *OP_GROUP_PARENTS])
-                )
+                raise ConfigError(f"no op group named {group!r}.", did_you_mean(group, OP_GROUPS))
             if own is not None:
                 settings = {k: v for k, v in vars(own).items() if v is not None} | settings
             group = OP_GROUP_PARENTS[group]
         return dataclasses.replace(own, **settings)
+
+    def kernel(self, op: ModelOp, phase: str) -> ComputeConfig:
+        """The settings that an op runs with in a phase, "decode" or "prefill". ConfigError for ops without any."""
+        return self.compute_for(op.group_in(phase))
+
+    def activations(self, op: ModelOp) -> DataFormat:
+        """The format of an op's output."""
+        return self.precision.of(op.activations)
+
+    def own_layers(self) -> list[tuple[DeviceConfig, list[int]]]:
+        """The different configurations among `layers`, and which layers have each."""
+        kinds: dict[int, tuple[DeviceConfig, list[int]]] = {}
+        for layer, own in self.layers.items():
+            kinds.setdefault(id(own), (own, []))[1].append(layer)
+        return list(kinds.values())
+
+    def layer_kinds(self, num_layers: int) -> list[tuple[DeviceConfig, Sequence[int]]]:
+        """The different configurations that a model's layers have, and which layers have each: this one first."""
+        if not self.layers:
+            return [(self, range(num_layers))]
+        common = sorted(set(range(num_layers)).difference(self.layers))
+        return [*([(self, common)] if common else []), *self.own_layers()]
 
     @property
     def spec(self) -> DeviceSpec:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..hardware.op_table import LM_HEAD, MATRICES, ModelOp
 from .spec import ModelSpec
 from .weights import WeightSource
 
@@ -19,9 +20,8 @@ Tap = Callable[[str, "Tensor"], None]
 
 class Ops(Protocol):
     """What a backend computes. Activations are the backend's own: for those on this machine float32
-    [batch, tokens, width] holding the values the backend would hold.
-
-    `tensor_group` names a field of PrecisionConfig, `op_group` one of DeviceConfig.compute.
+    [batch, tokens, width] holding the values the backend would hold. `op` is the row of hardware.op_table that says
+    which settings hold.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Ops(Protocol):
         """The same backend with the settings of one layer."""
         ...
 
-    def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Weight:
+    def matrix(self, weight: Tensor, op: ModelOp) -> Weight:
         """A matrix [in, out] as the backend stores and multiplies it."""
         ...
 
@@ -42,7 +42,7 @@ class Ops(Protocol):
         """Rows of `table` [vocab, hidden] for `tokens` int64 [batch, tokens]."""
         ...
 
-    def linear(self, x: Tensor, weight: Weight, bias: Tensor | None, op_group: str) -> Tensor:
+    def linear(self, x: Tensor, weight: Weight, bias: Tensor | None, op: ModelOp) -> Tensor:
         """x [..., in] @ weight [in, out] + bias [out]."""
         ...
 
@@ -58,8 +58,8 @@ class Ops(Protocol):
         """The inverse for one of them: [batch, tokens, heads * head_dim]."""
         ...
 
-    def reduce(self, x: Tensor, half: str) -> Tensor:
-        """The sum over tensor-parallel chips of what wo (`half` "attention") or ff2 ("mlp") gave on each."""
+    def reduce(self, x: Tensor, op: ModelOp) -> Tensor:
+        """The sum over tensor-parallel chips of what the product with wo or w2 gave on each."""
         ...
 
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -101,6 +101,12 @@ class LayerWeights:
         return self._kept[name]
 
 
+def each_layer(source: WeightSource, *, keep: bool = False) -> Iterator[LayerWeights]:
+    """The weights of a model's layers in order; `keep` as in LayerWeights."""
+    for layer in range(source.spec.num_layers):
+        yield LayerWeights(source, layer, keep=keep)
+
+
 def no_tap(name: str, value: Tensor) -> None:
     """A tap that looks at nothing."""
 
@@ -136,28 +142,42 @@ def mlp_half(ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, tap: T
 def attention_block(ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """QKV projection, rotary embedding, grouped-query attention and output projection of x [batch, tokens, hidden]."""
     bias = ops.vector(weights["bqkv"]) if spec.qkv_bias else None
-    qkv = ops.linear(x, ops.matrix(weights["wqkv"], "wqkv", "qkv"), bias, "qkv")
+    qkv = _product(ops, weights, "wqkv", x, bias)
     q, k, v = ops.split_heads(qkv, spec)
     if spec.qk_norm:
         q = ops.rms_norm(q, ops.vector(weights["q_norm"]), spec.norm_eps)
         k = ops.rms_norm(k, ops.vector(weights["k_norm"]), spec.norm_eps)
     cos, sin = ops.vector(cos), ops.vector(sin)
     attended = ops.attention(ops.rope(q, cos, sin), ops.rope(k, cos, sin), v, spec.sliding_window)
-    return ops.reduce(
-        ops.linear(ops.merge_heads(attended), ops.matrix(weights["wo"], "wo", "o"), None, "o"), "attention"
-    )
+    return ops.reduce(_product(ops, weights, "wo", ops.merge_heads(attended)), MATRICES["wo"])
 
 
 def mlp_block(ops: Ops, weights: LayerWeights, x: Tensor) -> Tensor:
-    """down(silu(gate(x)) * up(x)) of x [batch, tokens, hidden]."""
-    gate = ops.linear(x, ops.matrix(weights["w1"], "ff1_ff3", "ff1_ff3"), None, "ff1_ff3")
-    up = ops.linear(x, ops.matrix(weights["w3"], "ff1_ff3", "ff1_ff3"), None, "ff1_ff3")
-    return ops.reduce(ops.linear(ops.gated(gate, up), ops.matrix(weights["w2"], "ff2", "ff2"), None, "ff2"), "mlp")
+    """(silu(x @ w1) * (x @ w3)) @ w2 of x [batch, tokens, hidden]."""
+    gate, up = _product(ops, weights, "w1", x), _product(ops, weights, "w3", x)
+    return ops.reduce(_product(ops, weights, "w2", ops.gated(gate, up)), MATRICES["w2"])
+
+
+def _product(ops: Ops, weights: LayerWeights, name: str, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    op = MATRICES[name]
+    return ops.linear(x, ops.matrix(weights[name], op), bias, op)
 
 
 def final_hidden(ops: Ops, spec: ModelSpec, source: WeightSource, x: Tensor) -> Tensor:
     """The normed output of the last layer, which the LM head multiplies."""
     return ops.rms_norm(x, ops.vector(source.tensor("final_norm")), spec.norm_eps)
+
+
+def through_layers(ops: Ops, source: WeightSource, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [batch, tokens, hidden] taken through every layer, each in its own settings; no weights are kept."""
+    for weights in each_layer(source):
+        x = decoder_layer(ops.at_layer(weights.layer), source.spec, weights, x, cos, sin)
+    return x
+
+
+def head_matrix(ops: Ops, source: WeightSource) -> Weight:
+    """The LM head as the backend stores and multiplies it."""
+    return ops.matrix(source.tensor(LM_HEAD.matrix), LM_HEAD)
 
 
 def forward(ops: Ops, source: WeightSource, tokens: Tensor) -> Tensor:
@@ -169,7 +189,5 @@ def forward(ops: Ops, source: WeightSource, tokens: Tensor) -> Tensor:
     spec = source.spec
     cos, sin = rope_tables(spec, torch.arange(tokens.shape[1]))
     x = ops.embed(tokens, source.tensor("embedding"))
-    for layer in range(spec.num_layers):
-        x = decoder_layer(ops.at_layer(layer), spec, LayerWeights(source, layer), x, cos, sin)
-    head = ops.matrix(source.tensor("lm_head"), "lm_head", "lm_head")
-    return ops.linear(final_hidden(ops, spec, source, x), head, None, "lm_head")
+    x = through_layers(ops, source, x, cos, sin)
+    return ops.linear(final_hidden(ops, spec, source, x), head_matrix(ops, source), None, LM_HEAD)

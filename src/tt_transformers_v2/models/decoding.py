@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ..common.errors import ConfigError
+from ..hardware.op_table import DECODE, PREFILL
 from .decoder import LayerWeights, Ops, Tap, decoder_layer, no_tap
 from .kv_cache import KVCache
 from .spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-PREFILL, DECODE = "prefill", "decode"
 
 
 class PhasedOps(Ops, Protocol):

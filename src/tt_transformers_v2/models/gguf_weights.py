@@ -9,7 +9,6 @@ vocabulary of 49152 loads in a tenth of a second instead of three. Blocks are de
 from __future__ import annotations
 
 import importlib.metadata
-import itertools
 import math
 import re
 import struct
@@ -24,7 +23,7 @@ from gguf.quants import dequantize
 
 from ..common.errors import ConfigError
 from .spec import ModelSpec, RopeScaling
-from .weights import ROWS_AT_A_TIME, naming, sampled_fingerprint, tensor_names, tensor_shape
+from .weights import ROWS_AT_A_TIME, every_tensor, naming, sampled_fingerprint, tensor_shape
 
 if TYPE_CHECKING:
     import torch
@@ -348,8 +347,7 @@ class GgufWeights:
         path = self._file.path
         if self.spec.qk_norm:
             raise ConfigError(f"{path}: the llama architecture has no q and k norms, the model given has.")
-        layers = ((name, i) for i in range(self.spec.num_layers) for name in tensor_names(self.spec))
-        for name, layer in itertools.chain(((name, None) for name in _GLOBAL), layers):
+        for name, layer in every_tensor(self.spec):
             for stored, shape in self._stored(name, layer):
                 found = self._file.tensors.get(stored)
                 if found is None:

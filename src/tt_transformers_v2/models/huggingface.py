@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..common.errors import ConfigError
 from .spec import ModelSpec, RopeScaling
-from .weights import GLOBAL_TENSORS, naming, sampled_fingerprint, tensor_names, tensor_shape
+from .weights import every_tensor, naming, sampled_fingerprint, tensor_shape
 
 if TYPE_CHECKING:
     import torch
@@ -323,9 +322,8 @@ class SafetensorsWeights:
             yield _Piece(f"{full}.weight", stored, 0, stored[0])
 
     def _check(self) -> None:
-        wanted = ((name, layer) for layer in range(self.spec.num_layers) for name in tensor_names(self.spec))
         by_shard: dict[Path, list[_Piece]] = {}
-        for name, layer in itertools.chain(((name, None) for name in GLOBAL_TENSORS), wanted):
+        for name, layer in every_tensor(self.spec):
             for piece in self._pieces(name, layer):
                 if piece.name not in self._shards:
                     raise ConfigError(f"{self._folder}: no safetensors file holds {piece.name!r}.")

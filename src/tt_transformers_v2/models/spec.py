@@ -46,6 +46,20 @@ class RopeScaling:
             raise ConfigError(f"no rope scaling named {self.kind!r}.", did_you_mean(self.kind, ROPE_SCALINGS))
 
 
+def layer_matrices(hidden: int, q: int, kv: int, intermediate: int) -> dict[str, tuple[int, int]]:
+    """A layer's weight matrices by name, in the order a layer uses them: (in features, out features).
+
+    The arguments are widths in elements: of the hidden state, of all query heads, of all key heads, of the MLP.
+    """
+    return {
+        "wqkv": (hidden, q + 2 * kv),
+        "wo": (q, hidden),
+        "w1": (hidden, intermediate),
+        "w3": (hidden, intermediate),
+        "w2": (intermediate, hidden),
+    }
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """Shape of a dense decoder-only model (Llama, Qwen2/2.5/3, Mistral and Phi-3 families).
@@ -135,14 +149,9 @@ class ModelSpec:
         return str(self._metadata.get("family", ""))
 
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """One layer's weight matrices by tensor group: (in features, out features)."""
+        """One layer's weight matrices by name, in the order a layer uses them: (in features, out features)."""
         q, kv = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
-        return {
-            "wqkv": (self.hidden_dim, q + 2 * kv),
-            "wo": (q, self.hidden_dim),
-            "ff1_ff3": (self.hidden_dim, 2 * self.intermediate_dim),
-            "ff2": (self.intermediate_dim, self.hidden_dim),
-        }
+        return layer_matrices(self.hidden_dim, q, kv, self.intermediate_dim)
 
     @property
     def layer_parameters(self) -> int:

@@ -61,21 +61,22 @@ def tensor_names(spec: ModelSpec) -> tuple[str, ...]:
     return tuple(name for name in LAYER_TENSORS if name not in absent)
 
 
+def every_tensor(spec: ModelSpec) -> Iterator[tuple[str, int | None]]:
+    """(name, layer) of each tensor of a model: those of the whole model, then the layers'."""
+    yield from ((name, None) for name in GLOBAL_TENSORS)
+    yield from ((name, layer) for layer in range(spec.num_layers) for name in tensor_names(spec))
+
+
 def tensor_shape(spec: ModelSpec, name: str, layer: int | None = None) -> tuple[int, ...]:
     """Shape of a tensor by its canonical name: matrices [in, out], vectors [n].
 
     Raises ConfigError for a name the model does not have, a layer out of range, a layer given to a global
     tensor and a layer missing for a per-layer one.
     """
-    q, kv = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
-    hidden, inter = spec.hidden_dim, spec.intermediate_dim
+    hidden, matrices = spec.hidden_dim, spec.matrices()
     shapes: dict[str, tuple[int, ...]] = {
-        "wqkv": (hidden, q + 2 * kv),
-        "bqkv": (q + 2 * kv,),
-        "wo": (q, hidden),
-        "w1": (hidden, inter),
-        "w3": (hidden, inter),
-        "w2": (inter, hidden),
+        **matrices,
+        "bqkv": matrices["wqkv"][1:],
         "attention_norm": (hidden,),
         "ffn_norm": (hidden,),
         "q_norm": (spec.head_dim,),

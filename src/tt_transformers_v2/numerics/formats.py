@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from tt_transformers_v2.common.units import TILE
 from tt_transformers_v2.numerics.compiled import add32, bits_of, float_of, helper, kernel, run_split, shr32
 
 FORMATS = ("fp32", "bf16", "bfp8", "bfp4", "bfp2")
 MAGNITUDE_BITS = {"bfp8": 7, "bfp4": 3, "bfp2": 1}
 TILE_BYTES = {"fp32": 4096, "bf16": 2048, "bfp8": 1088, "bfp4": 576, "bfp2": 320}
-TILE = 32
 BLOCK = 16
 
 # How many numbers of a flat tensor one step handles: the codes in between stay in the first-level cache.

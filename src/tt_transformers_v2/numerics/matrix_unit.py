@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from tt_transformers_v2.common.units import TILE
 from tt_transformers_v2.numerics import exact_float, exact_integer
 from tt_transformers_v2.numerics.blocks import run_blocks
 from tt_transformers_v2.numerics.compiled import kernel, run_split
 from tt_transformers_v2.numerics.fidelity import phases_of
-from tt_transformers_v2.numerics.formats import TILE, as_float32, bits_array, quantize
+from tt_transformers_v2.numerics.formats import as_float32, bits_array, quantize
 from tt_transformers_v2.numerics.packer import OUTPUTS, check_output, pack_output
 
 ARCHITECTURES = ("wormhole", "blackhole")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..common.errors import ConfigError
+from ..hardware.op_table import PHASES
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .calibration import ArchCalibration
@@ -23,7 +24,6 @@ from .ops import fused_all_gather_matmul
 from .timing import WIDEST_TOPK
 
 CALIBRATED, EXTRAPOLATED, UNSUPPORTED = "calibrated", "extrapolated", "unsupported"
-PHASES = ("decode", "prefill")
 
 
 @dataclass(frozen=True)

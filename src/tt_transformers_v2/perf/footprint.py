@@ -14,17 +14,15 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from ..common.units import TILE
 from ..hardware.enums import DataFormat, MathFidelity, Placement
+from ..hardware.op_table import DECODE, EMBEDDING, LM_HEAD, MATRICES, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from ..planning.split import head_split
 from .ops import (
-    DECODE,
-    GROUPS,
-    TILE,
     fused_all_gather_matmul,
     heads_per_chip,
-    layer_kinds,
     matmul_op,
     matrices_per_chip,
     padded,
@@ -67,7 +65,7 @@ def kv_cache_bytes(config: DeviceConfig, model: DecoderShape, batch: int, contex
     """Bytes of KV cache on one chip for `batch` users of `context` tokens each; whole tiles, heads split over chips."""
     heads = math.ceil(model.num_kv_heads / head_split(config))
     users = math.ceil(batch / config.parallelism.data_parallel_size)
-    tiles = math.ceil(context / 32) * math.ceil(model.head_dim / 32)
+    tiles = math.ceil(context / TILE) * math.ceil(model.head_dim / TILE)
     layers = math.ceil(model.num_layers / config.parallelism.pipeline_parallel_size)
     return 2 * layers * users * heads * tiles * config.precision.kv_cache.tile_bytes
 
@@ -77,7 +75,8 @@ def weight_bytes(hw: DeviceConfig, spec: ModelSpec) -> dict[str, int]:
 
     Matrices sharded over the DRAM banks are stored with as many tile columns on every bank (perf.ops.matmul_op).
     """
-    groups = dict.fromkeys(("wqkv", "wo", "ff1_ff3", "ff2", "lm_head", "embedding", "norm"), 0)
+    matrices = [MATRICES[name].tensor_group for name in (*spec.matrices(), LM_HEAD.matrix)]
+    groups = dict.fromkeys((*matrices, EMBEDDING.tensor_group, "norm"), 0)
     if hw.memory.weights_placement is Placement.DRAM:
         groups |= matrix_bytes(hw, spec, banks=hw.spec.chip.dram_banks if hw.memory.use_width_sharding else 0)
     columns = math.ceil(spec.hidden_dim / hw.parallelism.tensor_parallel_size)
@@ -92,10 +91,10 @@ def matrix_bytes(hw: DeviceConfig, spec: ModelSpec, *, banks: int) -> dict[str, 
     fused = fused_all_gather_matmul(hw, spec)
     tiles: dict[str, int] = {}
     for name, shape in matrices_per_chip(spec, hw.parallelism.tensor_parallel_size).items():
-        group = GROUPS[name][0]
+        op = MATRICES[name]
         # The fused all-gather and matmul reads wo interleaved.
-        stored = _stored_tiles(name, shape, 0 if name == "wo" and fused else banks)
-        tiles[group] = tiles.get(group, 0) + stored
+        stored = _stored_tiles(op, shape, 0 if name == "wo" and fused else banks)
+        tiles[op.tensor_group] = tiles.get(op.tensor_group, 0) + stored
     return {group: number * _bytes_per_tile(hw, spec, group) for group, number in tiles.items()}
 
 
@@ -103,7 +102,7 @@ def kv_block_bytes(hw: DeviceConfig, spec: ModelSpec) -> int:
     """Bytes of one page of one user's cache on one chip: KV_BLOCK keys and values in all its layers."""
     _, kv_heads = heads_per_chip(spec, hw.parallelism.tensor_parallel_size)
     tiles = KV_BLOCK // TILE * padded(spec.head_dim) // TILE
-    return 2 * kv_heads * tiles * _bytes_per_tile(hw, spec, "kv_cache")
+    return 2 * kv_heads * tiles * _bytes_per_tile(hw, spec, SDPA.tensor_group)
 
 
 class ActivationFormats(NamedTuple):
@@ -130,7 +129,7 @@ class LiveActivations(NamedTuple):
 def activation_formats(hw: DeviceConfig, spec: ModelSpec) -> set[ActivationFormats]:
     """The different formats that the layers' activations have."""
     names = ("activations", "attention_activations", "mlp_activations")
-    return {ActivationFormats(*map(own.precision.of, names)) for own, _ in layer_kinds(hw, spec)}
+    return {ActivationFormats(*map(own.precision.of, names)) for own, _ in hw.layer_kinds(spec.num_layers)}
 
 
 def live_activations(
@@ -140,7 +139,7 @@ def live_activations(
 
     tt_transformers (decoder.py, attention.py@00b769dd, mlp.py@03f118e6) keeps the residual stream split over the chips
     and frees a tensor after its last reader. Attention: its input and QKV, then QKV and the heads made of it. MLP: its
-    input, gate and up, then gate, up and their product. The outputs of wo and ff2 need less than that. Where attention
+    input, gate and up, then gate, up and their product. The outputs of wo and w2 need less than that. Where attention
     and MLP differ (TTTv1's mixed activations) only the product is in the MLP's format, gate and up in the wider one:
     tt-metal issue 31076 shows 2 bytes per element of up.
     """
@@ -171,12 +170,12 @@ def prefill_tokens(hw: DeviceConfig, context: int) -> int:
     return min(hw.max_prefill_chunk_size, padded_prompt(context))
 
 
-def _stored_tiles(name: str, shape: tuple[int, int], banks: int) -> int:
+def _stored_tiles(op: ModelOp, shape: tuple[int, int], banks: int) -> int:
     """Tiles that a matrix takes in DRAM; format and fidelity make no difference to their number."""
-    op = matmul_op(
-        name, shape, phase=DECODE, weights=DataFormat.BFP8, fidelity=MathFidelity.LoFi, rows=TILE, banks=banks
+    stored = matmul_op(
+        op, shape, phase=DECODE, weights=DataFormat.BFP8, fidelity=MathFidelity.LoFi, rows=TILE, banks=banks
     )
-    return int(op.bank_tiles) * banks or int(op.tiles)
+    return int(stored.bank_tiles) * banks or int(stored.tiles)
 
 
 def _stage_layers(hw: DeviceConfig, spec: ModelSpec) -> int:
@@ -189,7 +188,8 @@ def _bytes_per_tile(hw: DeviceConfig, spec: ModelSpec, group: str) -> int:
 
     Layers of their own are shared out evenly over the stages.
     """
-    if group == "lm_head":
+    if group == LM_HEAD.tensor_group:
         return hw.precision.lm_head.tile_bytes
-    whole = sum(count * own.precision.of(group).tile_bytes for own, count in layer_kinds(hw, spec))
+    kinds = hw.layer_kinds(spec.num_layers)
+    whole = sum(len(layers) * own.precision.of(group).tile_bytes for own, layers in kinds)
     return -(-whole * _stage_layers(hw, spec) // spec.num_layers)

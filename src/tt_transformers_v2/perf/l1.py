@@ -12,11 +12,11 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..common.units import TILE
 from ..hardware.enums import DataFormat, Placement
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .footprint import LiveActivations, activation_formats, kv_cache_bytes, live_activations, matrix_bytes
-from .ops import TILE
 
 
 class MemoryLine(NamedTuple):

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..common.units import GIB
+from ..common.units import GIB, TILE
 from ..hardware.enums import Placement
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
@@ -36,7 +36,7 @@ from .footprint import (
     weight_bytes,
 )
 from .l1 import L1Map, MemoryLine, l1_map
-from .ops import TILE, require_positive
+from .ops import require_positive
 
 # Share of DRAM kept back at least. The auto_shard model (tt-metal PR 50597) counts 95 % usable.
 RESERVE = 0.05

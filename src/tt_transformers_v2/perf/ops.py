@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one chip executes: the ops of a decode step and of a prompt, in bytes and flops.
 
-All quantities are per chip and per execution. Sharding is tt_transformers' on a 1-D mesh: wqkv, ff1, ff3 and the
-LM head are split by output features, wo and ff2 by input features and reduced over the chips; every data-parallel
+All quantities are per chip and per execution. Sharding is tt_transformers' on a 1-D mesh: wqkv, w1, w3 and the
+LM head are split by output features, wo and w2 by input features and reduced over the chips; every data-parallel
 group holds a whole model. Key and value heads are replicated once there are fewer of them than tensor-parallel
 chips. Nothing here knows how long an op takes.
 """
@@ -13,12 +13,23 @@ import math
 from typing import NamedTuple
 
 from ..common.errors import ConfigError
+from ..common.units import TILE
 from ..hardware.enums import DataFormat, MathFidelity
-from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, DeviceConfig
-from ..models.spec import ModelSpec
+from ..hardware.op_table import (
+    DECODE,
+    EMBEDDING,
+    LM_HEAD,
+    OP_GROUP_PARENTS,
+    OP_TABLE,
+    PREFILL,
+    ROOT_OP_GROUPS,
+    SDPA,
+    TENSOR_GROUP_PARENTS,
+    ModelOp,
+)
+from ..hardware.schema import DeviceConfig
+from ..models.spec import ModelSpec, layer_matrices
 
-TILE = 32  # rows and columns of a tile
-DECODE, PREFILL = "decode", "prefill"
 Shapes = dict[str, tuple[int, int]]  # matrix -> (input, output features)
 
 
@@ -27,7 +38,7 @@ class Op(NamedTuple):
 
     kind: "weights" (a matmul), "kv" (attention), "collectives" or "overhead".
     compute_group: the op group whose fidelity it runs at, "" where there is none.
-    tensor_group: the tensor group of its weights, "" where there is none.
+    tensor_group: the tensor group of what it reads or sends, "" where there is none.
     rows: rows of the activation, padded to tiles.
     weight_bytes, kv_bytes: bytes read from DRAM per execution; weights include what pads them to the DRAM banks.
     tiles: weight tiles. bank_tiles: tiles on the fullest DRAM bank, 0 where the weights are not sharded over banks.
@@ -80,27 +91,10 @@ def padded_prompt(length: int) -> int:
 def matrices_per_chip(spec: ModelSpec, tensor_parallel: int) -> Shapes:
     """A layer's weight matrices and the LM head as one chip stores them: (inputs, outputs) in whole tiles."""
     q_heads, kv_heads = heads_per_chip(spec, tensor_parallel)
-    q, hidden, ff = q_heads * spec.head_dim, spec.hidden_dim, math.ceil(spec.intermediate_dim / tensor_parallel)
-    shapes = {
-        "wqkv": (hidden, q + 2 * kv_heads * spec.head_dim),
-        "wo": (q, hidden),
-        "ff1": (hidden, ff),
-        "ff3": (hidden, ff),
-        "ff2": (ff, hidden),
-        "lm_head": (hidden, math.ceil(spec.vocab_size / tensor_parallel)),
-    }
+    hidden, ff = spec.hidden_dim, math.ceil(spec.intermediate_dim / tensor_parallel)
+    shapes = layer_matrices(hidden, q_heads * spec.head_dim, kv_heads * spec.head_dim, ff)
+    shapes[LM_HEAD.matrix] = (hidden, math.ceil(spec.vocab_size / tensor_parallel))
     return {name: (padded(rows), padded(columns)) for name, (rows, columns) in shapes.items()}
-
-
-# Matrix -> (tensor group of its weights, op group in decode, op group in prefill)
-GROUPS = {
-    "wqkv": ("wqkv", "qkv_decode", "qkv_prefill"),
-    "wo": ("wo", "o_decode", "o_prefill"),
-    "ff1": ("ff1_ff3", "ff1_ff3", "ff1_ff3"),
-    "ff3": ("ff1_ff3", "ff1_ff3", "ff1_ff3"),
-    "ff2": ("ff2", "ff2", "ff2"),
-    "lm_head": ("lm_head", "lm_head", "lm_head"),
-}
 
 
 def fused_all_gather_matmul(hw: DeviceConfig, spec: ModelSpec) -> bool:
@@ -119,7 +113,7 @@ def gathers_heads(hw: DeviceConfig, hidden_dim: int) -> bool:
 
 
 def matmul_op(
-    name: str,
+    op: ModelOp,
     shape: tuple[int, int],
     *,
     phase: str,
@@ -133,16 +127,15 @@ def matmul_op(
 
     A sharded weight is padded to as many tile columns on every bank (tt_transformers' create_dram_sharded_mem_config).
     """
-    tensor_group, decode_group, prefill_group = GROUPS[name]
     inputs, outputs = shape
     deep, wide = inputs // TILE, outputs // TILE
     on_a_bank = deep * math.ceil(wide / banks) if banks else 0
     stored = on_a_bank * banks if banks else deep * wide
     return Op(
-        name=name,
+        name=op.name,
         kind="weights",
-        compute_group=decode_group if phase == DECODE else prefill_group,
-        tensor_group=tensor_group,
+        compute_group=op.group_in(phase),
+        tensor_group=op.tensor_group,
         fidelity=fidelity,
         rows=rows,
         weight_bytes=float(stored * weights.tile_bytes) if in_dram else 0.0,
@@ -167,9 +160,10 @@ def decode_attention_op(
     seen = min(context, spec.sliding_window) if spec.sliding_window else context
     cached = padded(seen) * padded(spec.head_dim) * kv_cache.bytes_per_element
     return Op(
-        name="sdpa",
+        name=SDPA.name,
         kind="kv",
-        compute_group="sdpa_decode",
+        compute_group=SDPA.group_in(DECODE),
+        tensor_group=SDPA.tensor_group,
         fidelity=fidelity,
         rows=padded(batch),
         kv_bytes=2.0 * batch * kv_heads * cached if in_dram else 0.0,
@@ -188,9 +182,10 @@ def prefill_attention_op(
     if spec.sliding_window and spec.sliding_window < tokens:
         scores = q_heads * tokens * spec.sliding_window
     return Op(
-        name="sdpa",
+        name=SDPA.name,
         kind="kv",
-        compute_group="sdpa_prefill",
+        compute_group=SDPA.group_in(PREFILL),
+        tensor_group=SDPA.tensor_group,
         fidelity=fidelity,
         rows=rows,
         flops=4.0 * spec.head_dim * scores / chunks,
@@ -199,16 +194,25 @@ def prefill_attention_op(
 
 
 def all_reduce_op(
-    half: str, spec: ModelSpec, chips: int, *, parts: int, rows: int, activations: DataFormat, gather_only: bool
+    op: ModelOp,
+    spec: ModelSpec,
+    chips: int,
+    *,
+    parts: int,
+    rows: int,
+    tensor_group: str,
+    activations: DataFormat,
+    gather_only: bool,
 ) -> Op:
-    """The sum over tensor-parallel chips after wo or ff2, of hidden_dim / `parts` columns.
+    """The sum over tensor-parallel chips after a matmul with wo or w2, of hidden_dim / `parts` columns.
 
     On 1-D meshes tt_transformers reduces what the matmul wrote, in the activations' format; its `ccl` format serves
-    2-D meshes only.
+    2-D meshes only. `tensor_group` is the group that has the format.
     """
     return Op(
-        name=f"all_gather_{half}" if gather_only else f"all_reduce_{half}",
+        name=f"all_gather_{op.half}" if gather_only else f"all_reduce_{op.half}",
         kind="collectives",
+        tensor_group=tensor_group,
         rows=rows,
         payload=rows * spec.hidden_dim / parts * activations.bytes_per_element,
         chips=chips,
@@ -219,19 +223,23 @@ def all_reduce_op(
 def embedding_op(spec: ModelSpec, tensor_parallel: int, *, rows: int, table: DataFormat) -> Op:
     """Table rows read from DRAM; the table is split by width."""
     per_row = spec.hidden_dim / tensor_parallel * table.bytes_per_element
-    return Op(name="embedding", kind="weights", tensor_group="embedding", rows=rows, weight_bytes=rows * per_row)
+    return Op(
+        name=EMBEDDING.name, kind="weights", tensor_group=EMBEDDING.tensor_group, rows=rows, weight_bytes=rows * per_row
+    )
 
 
-def layer_kinds(hw: DeviceConfig, spec: ModelSpec) -> list[tuple[DeviceConfig, int]]:
-    """The configurations that the model's layers have, and how many layers have each."""
-    if not hw.layers:
-        return [(hw, spec.num_layers)]
-    counts: dict[int, int] = {}
-    for own in hw.layers.values():
-        counts[id(own)] = counts.get(id(own), 0) + 1
-    by_id = {id(own): own for own in hw.layers.values()}
-    common = spec.num_layers - len(hw.layers)
-    return ([(hw, common)] if common else []) + [(by_id[key], count) for key, count in counts.items()]
+def formats(hw: DeviceConfig) -> dict[str, DataFormat]:
+    """hw.precision.of(group) of every tensor group that an op reads or writes: every prediction asks."""
+    own = vars(hw.precision)
+    return {group: own[group] or own[parent] for group, parent in _TENSOR_GROUPS.items()}
+
+
+_TENSOR_GROUPS = {
+    group: TENSOR_GROUP_PARENTS.get(group, group)
+    for op in OP_TABLE
+    for group in (op.tensor_group, op.activations)
+    if group
+}
 
 
 def fidelities(hw: DeviceConfig) -> dict[str, MathFidelity]:

@@ -14,22 +14,20 @@ from __future__ import annotations
 
 import math
 
-from ..hardware.enums import DataFormat, Placement
+from ..common.units import TILE
+from ..hardware.enums import Placement
+from ..hardware.op_table import DECODE, LM_HEAD, MATRICES, PREFILL, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .calibration import Calibration
 from .ops import (
-    DECODE,
-    GROUPS,
-    PREFILL,
-    TILE,
     Shapes,
     all_reduce_op,
     decode_attention_op,
     embedding_op,
     fidelities,
+    formats,
     fused_all_gather_matmul,
-    layer_kinds,
     matmul_op,
     matrices_per_chip,
     padded,
@@ -78,17 +76,8 @@ class _Settings:
     __slots__ = ("fidelities", "formats", "kv_in_dram", "weights_in_dram")
 
     def __init__(self, own: DeviceConfig) -> None:
-        p, memory = own.precision, own.memory
-        self.formats: dict[str, DataFormat] = {
-            "wqkv": p.wqkv or p.attention_weights,
-            "wo": p.wo or p.attention_weights,
-            "ff1_ff3": p.ff1_ff3 or p.mlp_weights,
-            "ff2": p.ff2 or p.mlp_weights,
-            "lm_head": p.lm_head,
-            "kv_cache": p.kv_cache,
-            "attention_activations": p.attention_activations or p.activations,
-            "mlp_activations": p.mlp_activations or p.activations,
-        }
+        memory = own.memory
+        self.formats = formats(own)
         self.fidelities = fidelities(own)
         self.weights_in_dram = memory.weights_placement is Placement.DRAM
         self.kv_in_dram = memory.kv_cache_placement is Placement.DRAM
@@ -115,7 +104,10 @@ class _Walk:
         self.timer: Timer = timer(hw, calibration.of(hw.spec.chip.arch), shape, self.fused, mesh)
         self.shapes = _shapes(shape, spec, self.tp)
         self.common = _Settings(hw)
-        self.kinds = [(self.common if own is hw else _Settings(own), count) for own, count in layer_kinds(hw, spec)]
+        self.kinds = [
+            (self.common if own is hw else _Settings(own), len(layers))
+            for own, layers in hw.layer_kinds(spec.num_layers)
+        ]
 
     def decode(self, batch: int, context: int) -> tuple[Counted, ...]:
         """One token for each of `batch` users, `context` tokens in every user's cache."""
@@ -151,31 +143,29 @@ class _Walk:
 
     def _layer(self, own: _Settings, rows: int, phase: str, attention: OpTime) -> list[OpTime]:
         """One decoder layer in order of execution; the glue op stands for everything small."""
-        matmul, formats = self._matmul, own.formats
-        times = [matmul("wqkv", own, rows, phase), attention, matmul("wo", own, rows, phase)]
+        matmul = self._matmul
+        times = [matmul(_WQKV, own, rows, phase), attention, matmul(_WO, own, rows, phase)]
         if self.tp > 1:
-            times.append(self._all_reduce("attention", formats["attention_activations"], rows, phase))
-        times += [matmul("ff1", own, rows, phase), matmul("ff3", own, rows, phase), matmul("ff2", own, rows, phase)]
+            times.append(self._all_reduce(_WO, own, rows, phase))
+        times += [matmul(_W1, own, rows, phase), matmul(_W3, own, rows, phase), matmul(_W2, own, rows, phase)]
         if self.tp > 1:
-            times.append(self._all_reduce("mlp", formats["mlp_activations"], rows, phase))
+            times.append(self._all_reduce(_W2, own, rows, phase))
         times.append(self._glue())
         return times
 
-    def _matmul(self, name: str, own: _Settings, rows: int, phase: str) -> OpTime:
-        tensor_group, decode_group, prefill_group = GROUPS[name]
-        weights = own.formats[tensor_group]
-        fidelity = own.fidelities[decode_group if phase is DECODE else prefill_group]
-        key = (name, weights, fidelity, rows, phase, own.weights_in_dram)
+    def _matmul(self, op: ModelOp, own: _Settings, rows: int, phase: str) -> OpTime:
+        weights, fidelity = own.formats[op.tensor_group], own.fidelities[op.group_in(phase)]
+        key = (op.name, weights, fidelity, rows, phase, own.weights_in_dram)
         found = self.timer.known.get(key)
         if found is not None:
             return found
-        sharded = self.timer.chip.sharded and not (name == "wo" and self.fused)
+        sharded = self.timer.chip.sharded and not (op.matrix == "wo" and self.fused)
         return self.timer.timed(
             key,
             phase,
             matmul_op,
-            name,
-            self.shapes[name],
+            op,
+            self.shapes[op.matrix],
             phase=phase,
             weights=weights,
             fidelity=fidelity,
@@ -185,9 +175,9 @@ class _Walk:
         )
 
     def _decode_attention(self, own: _Settings, batch: int, context: int) -> OpTime:
-        kv_cache, fidelity = own.formats["kv_cache"], own.fidelities["sdpa_decode"]
+        kv_cache, fidelity = own.formats[SDPA.tensor_group], own.fidelities[SDPA.group_in(DECODE)]
         return self.timer.timed(
-            ("sdpa", DECODE, kv_cache, fidelity, batch, context, own.kv_in_dram),
+            (SDPA.name, DECODE, kv_cache, fidelity, batch, context, own.kv_in_dram),
             DECODE,
             decode_attention_op,
             self.spec,
@@ -200,9 +190,9 @@ class _Walk:
         )
 
     def _prefill_attention(self, own: _Settings, tokens: int, rows: int, chunks: int) -> OpTime:
-        fidelity = own.fidelities["sdpa_prefill"]
+        fidelity = own.fidelities[SDPA.group_in(PREFILL)]
         return self.timer.timed(
-            ("sdpa", PREFILL, fidelity, tokens, rows),
+            (SDPA.name, PREFILL, fidelity, tokens, rows),
             PREFILL,
             prefill_attention_op,
             self.spec,
@@ -213,27 +203,26 @@ class _Walk:
             fidelity=fidelity,
         )
 
-    def _all_reduce(self, half: str, activations: DataFormat, rows: int, phase: str) -> OpTime:
+    def _all_reduce(self, op: ModelOp, own: _Settings, rows: int, phase: str) -> OpTime:
         # A 2-D mesh splits the hidden size over its shorter axis and reduces over the longer one, in the `ccl` format;
         # what the other axis adds is one constant.
-        chips, parts = self.tp, 1
+        chips, parts, group = self.tp, 1, op.activations
+        activations = own.formats[group]
         if self.timer.chip.two_d:
-            chips, parts, activations = (
-                max(self.hw.spec.mesh_shape),
-                min(self.hw.spec.mesh_shape),
-                self.hw.precision.ccl,
-            )
+            chips, parts, group = max(self.hw.spec.mesh_shape), min(self.hw.spec.mesh_shape), "ccl"
+            activations = self.hw.precision.ccl
         # The fused all-gather and matmul is decode's; prefill sums by a reduce-scatter everywhere.
-        gather_only = self.fused and half == "attention" and phase == DECODE
+        gather_only = self.fused and op.matrix == "wo" and phase == DECODE
         return self.timer.timed(
-            ("all_reduce", half, activations, rows, gather_only),
+            ("all_reduce", op.half, activations, rows, gather_only),
             phase,
             all_reduce_op,
-            half,
+            op,
             self.spec,
             chips,
             parts=parts,
             rows=rows,
+            tensor_group=group,
             activations=activations,
             gather_only=gather_only,
         )
@@ -244,7 +233,7 @@ class _Walk:
         return self.timer.timed(key, DECODE, embedding_op, self.spec, self.tp, rows=rows, table=table)
 
     def _lm_head(self, rows: int) -> OpTime:
-        return self._matmul("lm_head", self.common, rows, DECODE)
+        return self._matmul(LM_HEAD, self.common, rows, DECODE)
 
     def _glue(self) -> OpTime:
         known = self.timer.known
@@ -260,6 +249,9 @@ class _Walk:
             us = self.timer.host_us(users, self.timer.chip.groups, self.spec.vocab_size)
             found = known[key] = self.timer.overhead("sampling_and_host", us, users)
         return found
+
+
+_WQKV, _WO, _W1, _W3, _W2 = (MATRICES[name] for name in ("wqkv", "wo", "w1", "w3", "w2"))
 
 
 def _shapes(key: tuple[object, ...], spec: ModelSpec, tp: int) -> Shapes:

@@ -13,11 +13,13 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ..common.units import TILE
 from ..hardware.enums import Arch
+from ..hardware.op_table import DECODE, LM_HEAD, NORM
 from ..hardware.schema import DeviceConfig
 from .calibration import ArchCalibration
 from .collective_times import all_gather_us, all_reduce_us
-from .ops import DECODE, TILE, Op
+from .ops import Op
 
 BOUND_THRESHOLD = 0.65  # share of the nominal rate, as in tt-perf-report
 CYCLES_PER_PHASE = 16  # matrix-unit cycles of a 32x32x32 tile multiply per fidelity phase (matrix_engine.md)
@@ -125,12 +127,12 @@ class Timer:
             return self._decode_attention(op) if phase == DECODE else self._prefill_attention(op)
         if op.kind == "weights" and op.tiles:
             # The LM head sees one tile of rows in either phase, and runs as a decode matmul.
-            return self._decode_matmul(op) if phase == DECODE or op.name == "lm_head" else self._prefill_matmul(op)
+            return self._decode_matmul(op) if phase == DECODE or op.name == LM_HEAD.name else self._prefill_matmul(op)
         return self._timed(op, {"weights": self.dram_us(op.bytes, False)}, 0)
 
     def overhead(self, name: str, us: float, rows: int = 0) -> OpTime:
         """Time that no formula resolves further: glue of a layer, host, dispatch."""
-        group = "norm" if name not in HOST_OPS else ""
+        group = NORM.op_group if name not in HOST_OPS else ""
         return self._timed(Op(name=name, kind="overhead", compute_group=group, rows=rows), {"overhead": us}, 0)
 
     def layer_overhead_us(self) -> float:

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..common.errors import ConfigError
+from ..common.units import TILE
 
-TILE = 32
 LARGEST_BLOCK = 8  # tt_transformers' find_largest_divisor stops at 8
 DST_TILES, DST_TILES_FP32 = 8, 4  # tiles that Dst holds in half-sync mode (matrix_engine.md)
 

@@ -11,10 +11,11 @@ import math
 from dataclasses import dataclass
 
 from ..common.errors import ConfigError
+from ..common.units import TILE
+from ..hardware.op_table import LM_HEAD
 from ..hardware.schema import DeviceConfig
-from ..models.spec import ModelSpec
+from ..models.spec import ModelSpec, layer_matrices
 
-TILE = 32
 Shape = tuple[int, int]
 
 
@@ -89,16 +90,9 @@ class Split:
 
     def matrices(self, spec: ModelSpec) -> dict[str, Shape]:
         """(inputs, outputs) of a chip's part of every matrix, in elements."""
-        hidden, q = self.hidden_dim(spec), self.q_heads(spec) * spec.head_dim
-        qkv = q + 2 * self.kv_heads(spec) * spec.head_dim
-        return {
-            "wqkv": (hidden, qkv),
-            "wo": (q, hidden),
-            "w1": (hidden, self.width(spec.intermediate_dim)),
-            "w3": (hidden, self.width(spec.intermediate_dim)),
-            "w2": (self.width(spec.intermediate_dim), hidden),
-            "lm_head": (hidden, self.width(spec.vocab_size)),
-        }
+        hidden, q, kv = self.hidden_dim(spec), self.q_heads(spec) * spec.head_dim, self.kv_heads(spec) * spec.head_dim
+        own = layer_matrices(hidden, q, kv, self.width(spec.intermediate_dim))
+        return own | {LM_HEAD.matrix: (hidden, self.width(spec.vocab_size))}
 
 
 def head_split(config: DeviceConfig) -> int:

@@ -8,19 +8,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..common.errors import ConfigError, did_you_mean
-from .plans import TILE, DramShardedPlan, MulticastPlan, Plan, SdpaPlan
+from ..common.units import TILE
+from ..hardware.op_table import DECODE, MATRICES, PHASES, PREFILL, SDPA
+from .plans import DramShardedPlan, MulticastPlan, Plan, SdpaPlan
 
 Programs = Mapping[str, Mapping[str, int]]
 
-_MATMULS = ("qkv", "o", "ff1_ff3", "ff2")
-# What may be typed -> the plans it reaches. The LM head sees one tile of rows in both phases.
+# Op groups whose matmuls have a plan of their own in each phase, and those that see one tile of rows in both.
+_MATMULS = dict.fromkeys(op.op_group for op in MATRICES.values() if not op.one_tile)
+_OF_ONE_TILE = dict.fromkeys(op.op_group for op in MATRICES.values() if op.one_tile)
+# What may be typed -> the plans it reaches.
 PROGRAMS: dict[str, tuple[type[Plan], ...]] = {
     **dict.fromkeys(_MATMULS, (DramShardedPlan, MulticastPlan)),
-    "lm_head": (DramShardedPlan,),
-    "sdpa": (SdpaPlan,),
-    **{f"{group}_decode": (DramShardedPlan,) for group in _MATMULS},
-    **{f"{group}_prefill": (MulticastPlan,) for group in _MATMULS},
-    **{f"sdpa_{phase}": (SdpaPlan,) for phase in ("decode", "prefill")},
+    **dict.fromkeys(_OF_ONE_TILE, (DramShardedPlan,)),
+    SDPA.op_group: (SdpaPlan,),
+    **{f"{group}_{DECODE}": (DramShardedPlan,) for group in _MATMULS},
+    **{f"{group}_{PREFILL}": (MulticastPlan,) for group in _MATMULS},
+    **{f"{SDPA.op_group}_{phase}": (SdpaPlan,) for phase in PHASES},
 }
 _MAY_BE_ZERO = ("q_chunk_size", "k_chunk_size")  # which lets ttnn choose
 

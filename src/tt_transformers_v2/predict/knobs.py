@@ -10,31 +10,22 @@ from ..common.errors import ConfigError
 from ..config.experiment_schema import Sampling
 from ..config.resolve import Experiment
 from ..hardware.enums import Arch, DataFormat, MathFidelity, Named
-from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, TENSOR_GROUP_PARENTS, DeviceConfig
+from ..hardware.op_table import MATRICES, OP_GROUPS, SDPA, finest_op_groups, finest_tensor_groups
+from ..hardware.schema import DeviceConfig
 from .questions import Answer, Refused, ask_for_figures, changed
 
 # Percent. Published figures of one configuration repeat to about 5 %; a smaller gain than this is no claim.
 NOISE = 4.0
 
-# Weights and the op group that multiplies by them.
+# Weights and the op group that multiplies by them, coarse groups before the finer ones.
 WEIGHTS = {
-    "mlp_weights": "mlp",
-    "ff1_ff3": "ff1_ff3",
-    "ff2": "ff2",
-    "attention_weights": "attention",
-    "wqkv": "qkv",
-    "wo": "o",
-    "lm_head": "lm_head",
+    tensors: ops
+    for op in MATRICES.values()
+    for tensors, ops in ((op.tensor_parent, op.op_parent), (op.tensor_group, op.op_group))
+    if tensors
 }
 # The embedding is not here: it is kept row-major for look-up, which block formats cannot be.
 ACTIVATIONS = ("activations", "attention_activations", "mlp_activations", "ccl")
-# The fidelity that goes with a weight format (tt-metal's guidance, tech_reports/LLMs).
-FITTING = {
-    DataFormat.BFP4: MathFidelity.LoFi,
-    DataFormat.BFP8: MathFidelity.HiFi2,
-    DataFormat.BF16: MathFidelity.HiFi4,
-}
-
 # What a knob of formats or fidelities changes: to what, which tensor groups, which op groups. Of two knobs that change
 # the same (a coarse group of which only one finer group differs), the finer is offered.
 _Effect = tuple[Named, frozenset[str], frozenset[str]]
@@ -124,16 +115,17 @@ def format_knobs(hw: DeviceConfig) -> list[Knob]:
     """Formats of every tensor group; those of weights with the fidelity that fits them."""
     found: dict[_Effect, Knob] = {}
     for group, op_group in WEIGHTS.items():
-        for data, fidelity in FITTING.items():
-            formats = _changing(hw, _finest_tensors(group), data)
+        for data in DataFormat:
+            fidelity = data.paired_fidelity
+            formats = _changing(hw, finest_tensor_groups(group), data)
             if formats:
                 pair = (f"precision.{group}={data}", f"compute.{op_group}.math_fidelity={fidelity}")
-                found[data, formats, _changing(hw, _finest_ops(op_group), fidelity)] = Knob(pair)
-    choices = [("kv_cache", data) for data in DataFormat]
+                found[data, formats, _changing(hw, finest_op_groups(op_group), fidelity)] = Knob(pair)
+    choices = [(SDPA.tensor_group, data) for data in DataFormat]
     # Activations and what chips exchange are BF16 or BFP8 in every stack; nobody runs them in BFP4.
     choices += [(group, data) for group in ACTIVATIONS for data in (DataFormat.BFP8, DataFormat.BF16)]
     for group, data in choices:
-        formats = _changing(hw, _finest_tensors(group), data)
+        formats = _changing(hw, finest_tensor_groups(group), data)
         if formats:
             found[data, formats, frozenset()] = Knob((f"precision.{group}={data}",))
     return list(found.values())
@@ -142,9 +134,9 @@ def format_knobs(hw: DeviceConfig) -> list[Knob]:
 def fidelity_knobs(hw: DeviceConfig) -> list[Knob]:
     """Another math_fidelity for every op group, formats as they are."""
     found: dict[_Effect, Knob] = {}
-    for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS):
+    for group in OP_GROUPS:
         for fidelity in MathFidelity:
-            ops = _changing(hw, _finest_ops(group), fidelity)
+            ops = _changing(hw, finest_op_groups(group), fidelity)
             if ops:
                 found[fidelity, frozenset(), ops] = Knob((f"compute.{group}.math_fidelity={fidelity}",))
     return list(found.values())
@@ -176,18 +168,9 @@ def runtime_knobs(experiment: Experiment) -> list[Knob]:
 
 def _changing(hw: DeviceConfig, groups: Iterable[str], value: Named) -> frozenset[str]:
     """The groups that have another value than `value` in some layer."""
-    variants = {id(own): own for own in (hw, *hw.layers.values())}.values()
+    variants = [hw, *(own for own, _ in hw.own_layers())]
     return frozenset(group for group in groups if any(_value(own, group, value) != value for own in variants))
 
 
 def _value(hw: DeviceConfig, group: str, like: Named) -> Named:
     return hw.compute_for(group).math_fidelity if isinstance(like, MathFidelity) else hw.precision.of(group)
-
-
-def _finest_tensors(group: str) -> list[str]:
-    return [name for name, parent in TENSOR_GROUP_PARENTS.items() if parent == group] or [group]
-
-
-def _finest_ops(group: str) -> list[str]:
-    finer = [name for name, parent in OP_GROUP_PARENTS.items() if parent == group]
-    return [finest for name in finer for finest in _finest_ops(name)] or [group]

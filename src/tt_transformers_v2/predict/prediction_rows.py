@@ -11,8 +11,9 @@ from typing import Any
 from ..config.findings import Finding
 from ..config.resolve import Experiment, plain
 from ..hardware.enums import DataFormat
+from ..hardware.op_table import DECODE, MATRICES, PREFILL
 from ..hardware.schema import DeviceConfig
-from ..perf.ops import DECODE, Op, layer_kinds
+from ..perf.ops import Op
 from ..perf.prediction import Prediction
 from ..perf.speed import OpLine
 from ..perf.timing import OpTime
@@ -78,25 +79,18 @@ def op_rows(prediction: Prediction, phase: str) -> list[OpRow]:
 
 def _with_layers(prediction: Prediction, lines: Sequence[OpLine]) -> Iterator[tuple[OpLine, DeviceConfig]]:
     """Every op with the configuration it runs under; layers that differ come one kind after the other."""
-    kinds = (own for own, _ in layer_kinds(prediction.hardware, prediction.spec))
+    kinds = (own for own, _ in prediction.hardware.layer_kinds(prediction.spec.num_layers))
     own = prediction.hardware
+    first = MATRICES[next(iter(prediction.spec.matrices()))]  # of a layer
     for line in lines:
-        if line.op.name == "wqkv":  # a layer's first op
+        if line.op.name == first.name:
             own = next(kinds)
         yield line, own
 
 
 def _format(op: Op, own: DeviceConfig) -> DataFormat | None:
     """The format of what an op reads or sends."""
-    if op.tensor_group:
-        return own.precision.of(op.tensor_group)
-    if op.kind == "kv":
-        return own.precision.kv_cache
-    if op.kind != "collectives":
-        return None
-    if own.parallelism.tensor_parallel_size > max(own.spec.mesh_shape):
-        return own.precision.ccl  # as perf.ops.all_reduce_op says
-    return own.precision.of("attention_activations" if "attention" in op.name else "mlp_activations")
+    return own.precision.of(op.tensor_group) if op.tensor_group else None
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
@@ -118,8 +112,8 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "context": prediction.context,
         "performance": performance_section(experiment)
         | {"decode_ms": speed.decode_ms, "prefill_shares": speed.prefill_shares},
-        "decode_ops": [row.to_dict() for row in op_rows(prediction, "decode")],
-        "prefill_ops": [row.to_dict() for row in op_rows(prediction, "prefill")],
+        "decode_ops": [row.to_dict() for row in op_rows(prediction, DECODE)],
+        "prefill_ops": [row.to_dict() for row in op_rows(prediction, PREFILL)],
         "nearest_measured": dataclasses.asdict(nearest) if nearest else None,
         "rules": [plain(dataclasses.asdict(effect)) for effect in experiment.effects if effect.changed],
         "findings": findings_json(experiment.findings),

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..common.units import GIB
 from ..config.rule_lines import rule_lines
+from ..hardware.op_table import DECODE, PREFILL
 from ..perf.confidence import Confidence
-from ..perf.ops import DECODE, PREFILL
 from .knobs import NOISE, Gain, WhatIf
 from .limits import BatchLimit, ContextLimit
 from .prediction_rows import OpRow, op_rows

@@ -13,8 +13,8 @@ from ..common.drawing import Box, Disc, Drawing, Line, Words, require_matplotlib
 from ..common.errors import ConfigError
 from ..common.files import write_atomically
 from ..hardware.enums import MathFidelity
+from ..hardware.op_table import DECODE, PREFILL
 from ..hardware.schema import DeviceConfig
-from ..perf.ops import DECODE, PREFILL
 from ..perf.timing import KINDS
 from .prediction_rows import OpRow, op_rows
 from .questions import Answer

@@ -12,6 +12,7 @@ from ..common.errors import ConfigError
 from ..config.groups import groups
 from ..config.resolve import Experiment
 from ..hardware.enums import Arch
+from ..hardware.op_table import MATRICES, NORM, ROOT_OP_GROUPS, SDPA
 from .knobs import Knob, format_knobs, runtime_knobs, split_knobs
 from .questions import Answer, Refused, ask_for_figures, changed, override_key
 
@@ -25,9 +26,9 @@ _WHY = {
 }
 # Everything at its narrowest: no single change of format, fidelity or runtime is faster than all of them together.
 _NARROWEST = (
-    *(f"precision.{group}=BFP4" for group in ("mlp_weights", "attention_weights", "lm_head", "kv_cache")),
+    *(f"precision.{op.tensor_parent or op.tensor_group}=BFP4" for op in (*MATRICES.values(), SDPA)),
     *(f"precision.{group}=BFP8" for group in ("activations", "ccl")),
-    *(f"compute.{group}.math_fidelity=LoFi" for group in ("mlp", "attention", "sdpa", "lm_head")),
+    *(f"compute.{group}.math_fidelity=LoFi" for group in ROOT_OP_GROUPS if group != NORM.op_group),
 )
 
 

@@ -15,7 +15,7 @@ from ..backends.ttnn.process.failures import TtnnFailure
 from ..backends.ttnn.process.isolated import run_isolated
 from ..config.experiment_json import to_sections
 from ..config.resolve import Experiment
-from ..perf.ops import DECODE, PREFILL
+from ..hardware.op_table import DECODE, PREFILL
 
 JOB = f"{__package__}.preflight_job:preflight"
 LONGEST = 900.0  # seconds; the first Galaxy ever takes a minute, everything else much less

@@ -28,12 +28,13 @@ from ..backends.ttnn.recording.autofit import Fitting, memory_named
 from ..backends.ttnn.recording.recorder import Recorder
 from ..backends.ttnn.weights.host_weights import CacheShape, HostWeights, open_cache
 from ..common.errors import ConfigError
+from ..common.units import TILE
 from ..config.experiment_json import from_sections
 from ..config.experiment_schema import Task
 from ..config.model_rules import knobs
 from ..config.resolve import Experiment
 from ..hardware.schema import DeviceSpec
-from ..models.decoder import LayerWeights, decoder_layer, final_hidden
+from ..models.decoder import decoder_layer, each_layer, final_hidden
 from ..models.open_model import open_weights
 from ..models.rope import rope_tables
 from ..models.weights import WeightSource
@@ -185,9 +186,8 @@ def reference_hidden(
     spec, ops = source.spec, ReferenceOps()
     table = source.tensor("embedding")
     streams = [ops.embed(window[None], table) for window in tokens.windows]
-    for layer in range(spec.num_layers):
-        progress("reference layers", layer, spec.num_layers)
-        weights = LayerWeights(source, layer, keep=True)
+    for weights in each_layer(source, keep=True):
+        progress("reference layers", weights.layer, spec.num_layers)
         for i, x in enumerate(streams):
             streams[i] = decoder_layer(ops, spec, weights, x, *rope_tables(spec, torch.arange(x.shape[1])))
     progress("reference layers", spec.num_layers, spec.num_layers)
@@ -203,7 +203,7 @@ def kv_cache(experiment: Experiment, tokens: EvaluationTokens | None) -> CacheSh
     if config.task is not Task.accuracy:
         users = math.ceil(config.workload.batch / hardware.parallelism.data_parallel_size)
         needed = max(needed, padded_prompt(config.workload.prompt_length), experiment.context + STEPS + 1)
-    return CacheShape(users, math.ceil(needed / 32) * 32, config.runtime.kv_page_size)
+    return CacheShape(users, math.ceil(needed / TILE) * TILE, config.runtime.kv_page_size)
 
 
 def run_settings(experiment: Experiment) -> dict[str, Any]:

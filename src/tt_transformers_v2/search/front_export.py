@@ -11,7 +11,8 @@ from ..common.errors import ConfigError
 from ..common.files import write_atomically
 from ..config.exchange import read_decoder_json, write_decoder_json
 from ..config.resolve import Experiment, plain
-from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, TENSOR_GROUP_PARENTS, DeviceConfig, PrecisionConfig
+from ..hardware.op_table import OP_GROUP_PARENTS, OP_GROUPS, TENSOR_GROUP_PARENTS
+from ..hardware.schema import DeviceConfig, PrecisionConfig
 from .space import Assignment, entries
 
 
@@ -23,7 +24,7 @@ def tuning_yaml(experiment: Experiment, assignment: Assignment, purpose: str) ->
     tree = {
         "mode": "custom",
         "precision": {group: str(hardware.precision.of(group)) for group in field_types(PrecisionConfig)},
-        "compute": {group: plain(hardware.compute_for(group)) for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS)},
+        "compute": {group: plain(hardware.compute_for(group)) for group in OP_GROUPS},
         "memory": plain(hardware.memory),
         "layers": [_plain_entry(entry.to_dict()) for entry in entries(assignment)],
     }
@@ -50,7 +51,7 @@ def tttv1_json(experiment: Experiment) -> str:
 def same_numerics(one: DeviceConfig, other: DeviceConfig) -> bool:
     """Whether two configurations of a layer compute the same: formats and kernel settings of every finest group."""
     tensors = set(field_types(PrecisionConfig)) - set(TENSOR_GROUP_PARENTS.values())
-    ops = {*ROOT_OP_GROUPS, *OP_GROUP_PARENTS} - set(OP_GROUP_PARENTS.values())
+    ops = set(OP_GROUPS) - set(OP_GROUP_PARENTS.values())
     return all(one.precision.of(group) == other.precision.of(group) for group in tensors) and all(
         one.compute_for(group) == other.compute_for(group) for group in ops
     )

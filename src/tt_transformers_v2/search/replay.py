@@ -8,20 +8,20 @@ layer runs in the variant's settings, the later ones in the base's.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from ..backends.emulated.emulated_ops import EmulatedOps
 from ..backends.emulated.prepared_weights import PreparedWeights
+from ..hardware.op_table import LM_HEAD
 from ..hardware.schema import DeviceConfig
-from ..models.decoder import LayerWeights, attention_half, final_hidden, mlp_half
+from ..models.decoder import LayerWeights, attention_half, each_layer, final_hidden, head_matrix, mlp_half
 from ..models.rope import rope_tables
 from ..models.weights import WeightSource
-from .space import HEAD, Place
+from .space import HEAD, SITES, Place
 from .target import Divergence, Target
-
-# Sites that only the second half of a layer sees.
-_MLP_SITES = ("ff1_ff3", "ff2")
 
 
 class Replay:
@@ -42,17 +42,17 @@ class Replay:
         self.source, self.target, self.hardware, self.numerics = source, target, hardware, numerics
         self.layers_run = 0.0
         self._prepared = prepared
-        self._weights = [LayerWeights(source, layer) for layer in range(source.spec.num_layers)]
+        self._weights = list(each_layer(source))
         self._ops = self._open(hardware)
         self._tables = rope_tables(source.spec, torch.arange(target.windows.shape[1]))
         self._before: list[Tensor] = []
         self._between: list[Tensor] = []
         x = self._ops.embed(target.windows, source.tensor("embedding"))
-        for layer in range(source.spec.num_layers):
+        for weights in self._weights:
             self._before.append(x)
-            x = self._attention(self._ops, layer, x)
+            x = self._attention(self._ops, weights, x)
             self._between.append(x)
-            x = self._mlp(self._ops, layer, x)
+            x = self._mlp(self._ops, weights, x)
         self._last = x
         self.base = self._compare(self._ops, x)
 
@@ -61,34 +61,36 @@ class Replay:
         changed = self._open(hardware)
         if place.site == HEAD:
             return self._compare(changed, self._last)
+        own, *later = self._weights[place.layer :]
         x = self._between[place.layer]
-        if place.site not in _MLP_SITES:
-            x = self._attention(changed, place.layer, self._before[place.layer])
-        x = self._mlp(changed, place.layer, x)
-        for layer in range(place.layer + 1, self.source.spec.num_layers):
-            x = self._mlp(self._ops, layer, self._attention(self._ops, layer, x))
+        if SITES[place.site].half == "attention":
+            x = self._attention(changed, own, self._before[place.layer])
+        x = self._through(self._ops, later, self._mlp(changed, own, x))
         return self._compare(self._ops, x)
 
     def whole(self, hardware: DeviceConfig) -> Divergence:
         """The divergence of another configuration, run from the first layer to the last."""
         ops = self._open(hardware)
         x = ops.embed(self.target.windows, self.source.tensor("embedding"))
-        for layer in range(self.source.spec.num_layers):
-            x = self._mlp(ops, layer, self._attention(ops, layer, x))
-        return self._compare(ops, x)
+        return self._compare(ops, self._through(ops, self._weights, x))
 
     def _open(self, hardware: DeviceConfig) -> EmulatedOps:
         return EmulatedOps(hardware, self.numerics, prepared=self._prepared)
 
-    def _attention(self, ops: EmulatedOps, layer: int, x: Tensor) -> Tensor:
-        self.layers_run += 0.5
-        return attention_half(ops.at_layer(layer), self.source.spec, self._weights[layer], x, *self._tables)
+    def _through(self, ops: EmulatedOps, layers: Iterable[LayerWeights], x: Tensor) -> Tensor:
+        for weights in layers:
+            x = self._mlp(ops, weights, self._attention(ops, weights, x))
+        return x
 
-    def _mlp(self, ops: EmulatedOps, layer: int, x: Tensor) -> Tensor:
+    def _attention(self, ops: EmulatedOps, weights: LayerWeights, x: Tensor) -> Tensor:
         self.layers_run += 0.5
-        return mlp_half(ops.at_layer(layer), self.source.spec, self._weights[layer], x)
+        return attention_half(ops.at_layer(weights.layer), self.source.spec, weights, x, *self._tables)
+
+    def _mlp(self, ops: EmulatedOps, weights: LayerWeights, x: Tensor) -> Tensor:
+        self.layers_run += 0.5
+        return mlp_half(ops.at_layer(weights.layer), self.source.spec, weights, x)
 
     def _compare(self, ops: EmulatedOps, x: Tensor) -> Divergence:
         hidden = final_hidden(ops, self.source.spec, self.source, x).flatten(0, 1)
-        head = ops.matrix(self.source.tensor("lm_head"), HEAD, HEAD)
-        return self.target.divergence(lambda rows: ops.linear(hidden[rows], head, None, HEAD))
+        head = head_matrix(ops, self.source)
+        return self.target.divergence(lambda rows: ops.linear(hidden[rows], head, None, LM_HEAD))

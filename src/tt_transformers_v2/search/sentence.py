@@ -7,16 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..config.layers import write_select
+from ..hardware.op_table import READERS
 from .space import Assignment, Option, Space
 
-CALLED = {
-    "ff1_ff3": "FF1/FF3",
-    "ff2": "FF2",
-    "wqkv": "QKV",
-    "wo": "WO",
-    "kv_cache": "KV cache",
-    "lm_head": "LM head",
-}
+# Site -> what it is called: FF1/FF3.
+_CALLED = {site: "/".join(op.title for op in ops) for site, ops in READERS.items()}
 
 
 def in_words(space: Space, assignment: Assignment) -> str:
@@ -25,7 +20,7 @@ def in_words(space: Space, assignment: Assignment) -> str:
     for site, options in space.options.items():
         if len(options) > 1:
             chosen = {place.layer: option for place, option in assignment.items() if place.site == site}
-            alike.setdefault(_site(chosen), []).append(CALLED[site])
+            alike.setdefault(_site(chosen), []).append(_CALLED[site])
     return "; ".join(f"{', '.join(sites)} {text}" for text, sites in alike.items())
 
 

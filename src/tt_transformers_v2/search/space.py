@@ -20,20 +20,14 @@ from ..config.layers import LayerEntry, apply_layers, write_select
 from ..config.resolve import Experiment
 from ..config.value_paths import set_value
 from ..hardware.enums import DataFormat, MathFidelity
+from ..hardware.op_table import LM_HEAD, READERS, ModelOp
 from ..hardware.schema import DeviceConfig
 
-# Site -> (tensor group whose format it sets, op group whose kernel it sets). The finest groups that weights have: a
-# setting for qkv is one for its decode and prefill forms.
-SITES: dict[str, tuple[str, str]] = {
-    "ff1_ff3": ("ff1_ff3", "ff1_ff3"),
-    "ff2": ("ff2", "ff2"),
-    "wqkv": ("wqkv", "qkv"),
-    "wo": ("wo", "o"),
-    "kv_cache": ("kv_cache", "sdpa"),
-    "lm_head": ("lm_head", "lm_head"),
-}
-# The one site of the whole model; its "layer" is None.
-HEAD = "lm_head"
+# Site, which is the tensor group whose format it sets -> an op of the group whose kernel it sets. These are the finest
+# groups that weights have: a setting for qkv is one for its decode and prefill forms.
+SITES: dict[str, ModelOp] = {site: ops[0] for site, ops in READERS.items() if ops[0].op_group}
+# The one site of the whole model; its "layer" is -1.
+HEAD = LM_HEAD.tensor_group
 
 
 @dataclass(frozen=True)
@@ -140,11 +134,10 @@ def _entry(select: str, chosen: Mapping[str, Option], origin: str) -> LayerEntry
     precision: dict[str, Any] = {}
     compute: dict[str, dict[str, Any]] = {}
     for site, option in chosen.items():
-        tensors, ops = SITES[site]
         if option.format is not None:
-            precision[tensors] = option.format
+            precision[site] = option.format
         if option.kernel:
-            compute[ops] = dict(option.kernel)
+            compute[SITES[site].op_group] = dict(option.kernel)
     return LayerEntry(select, precision, compute, origin)
 
 
@@ -159,13 +152,9 @@ def configured(hardware: DeviceConfig, assignment: Assignment, num_layers: int) 
     for place, option in assignment.items():
         if place.layer < 0:
             _set_head(changed, option)
-    bases: dict[int, tuple[DeviceConfig, list[int]]] = {}
-    for layer in range(num_layers):
-        own = hardware.for_layer(layer)
-        base = changed if own is hardware else own
-        bases.setdefault(id(base), (base, []))[1].append(layer)
     layers: dict[int, DeviceConfig] = {}
-    for base, members in bases.values():
+    for own, members in hardware.layer_kinds(num_layers):
+        base = changed if own is hardware else own
         wanted = {place: option for place, option in assignment.items() if place.layer in set(members)}
         layers |= dict.fromkeys(members, base) if base is not changed else {}
         layers |= apply_layers(_without_layers(base), entries(wanted), num_layers)
@@ -185,7 +174,7 @@ def _set_head(config: DeviceConfig, option: Option) -> None:
     if option.format is not None:
         set_value(config, f"precision.{HEAD}", option.format)
     for name, value in option.kernel:
-        set_value(config, f"compute.{HEAD}.{name}", value)
+        set_value(config, f"compute.{LM_HEAD.op_group}.{name}", value)
 
 
 def with_assignment(experiment: Experiment, assignment: Assignment) -> Experiment:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..accuracy.agreement import confidence_interval
 from ..backends.reference import ReferenceOps
-from ..models.decoder import LayerWeights, decoder_layer, final_hidden
+from ..hardware.op_table import LM_HEAD
+from ..models.decoder import final_hidden, head_matrix, through_layers
 from ..models.rope import rope_tables
 from ..models.weights import WeightSource
 
@@ -39,11 +40,9 @@ class Target:
         self.windows = windows
         ops, spec = ReferenceOps(), source.spec
         cos, sin = rope_tables(spec, torch.arange(windows.shape[1]))
-        x = ops.embed(windows, source.tensor("embedding"))
-        for layer in range(spec.num_layers):
-            x = decoder_layer(ops, spec, LayerWeights(source, layer), x, cos, sin)
+        x = through_layers(ops, source, ops.embed(windows, source.tensor("embedding")), cos, sin)
         hidden = final_hidden(ops, spec, source, x).flatten(0, 1)
-        self.logits = ops.linear(hidden, source.tensor("lm_head"), None, "lm_head")
+        self.logits = ops.linear(hidden, head_matrix(ops, source), None, LM_HEAD)
         self.best = self.logits.argmax(-1)
         self._normaliser = torch.logsumexp(self.logits, -1)
         self._sum = float(self.logits.sum(dtype=torch.float64))

@@ -13,7 +13,8 @@ from tt_transformers_v2.backends.reference import ReferenceOps
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.value_paths import set_value
 from tt_transformers_v2.hardware import AutoHardwareConfig
-from tt_transformers_v2.models.decoder import LayerWeights, final_hidden, forward
+from tt_transformers_v2.hardware.op_table import LM_HEAD
+from tt_transformers_v2.models.decoder import each_layer, final_hidden, forward, head_matrix
 from tt_transformers_v2.models.decoding import phased_layer, segments
 from tt_transformers_v2.models.kept_weights import KeptWeights
 from tt_transformers_v2.models.rope import rope_tables
@@ -32,11 +33,9 @@ def forward_in_phases(ops, source, tokens, parts):
     """As `forward`, with every position in its segment's phase."""
     cos, sin = rope_tables(source.spec, torch.arange(tokens.shape[1]))
     x = ops.embed(tokens, source.tensor("embedding"))
-    for layer in range(source.spec.num_layers):
-        weights = LayerWeights(source, layer, keep=True)
-        x = phased_layer(ops.at_layer(layer), source.spec, weights, x, cos, sin, parts)
-    head = ops.matrix(source.tensor("lm_head"), "lm_head", "lm_head")
-    return ops.linear(final_hidden(ops, source.spec, source, x), head, None, "lm_head")
+    for weights in each_layer(source, keep=True):
+        x = phased_layer(ops.at_layer(weights.layer), source.spec, weights, x, cos, sin, parts)
+    return ops.linear(final_hidden(ops, source.spec, source, x), head_matrix(ops, source), None, LM_HEAD)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from tt_transformers_v2.backends.emulated.emulated_ops import EmulatedOps
 from tt_transformers_v2.backends.emulated.matrix_units import block_width
 from tt_transformers_v2.backends.emulated.tensor_parallel import TensorParallel
 from tt_transformers_v2.hardware import AutoHardwareConfig
+from tt_transformers_v2.hardware.op_table import MATRICES
 from tt_transformers_v2.models.decoder import LayerWeights, attention_block, decoder_layer, forward
 from tt_transformers_v2.models.rope import rope_tables
 from tt_transformers_v2.models.spec import ModelSpec
@@ -17,6 +18,7 @@ from tt_transformers_v2.models.weights import SyntheticWeights
 from tt_transformers_v2.numerics import matrix_unit, quantize
 
 SPEC = ModelSpec.uniform(64, 256, 2, 8, 512, num_kv_heads=8, name="tiny")
+W2 = MATRICES["w2"]
 CHIPS = {1: "N150", 2: "N300", 8: "T3K"}
 
 
@@ -37,13 +39,13 @@ def hidden(tokens=5):
 
 
 @pytest.mark.parametrize("chips", [2, 8])
-@pytest.mark.parametrize("group", ["o", "ff2"])
-def test_chaining_the_accumulator_through_the_chips_gives_the_bits_of_one_chip(weights, chips, group):
+@pytest.mark.parametrize("name", ["wo", "w2"])
+def test_chaining_the_accumulator_through_the_chips_gives_the_bits_of_one_chip(weights, chips, name):
     """The slices are the right ones: without packing in between, N chips are one."""
-    weight = weights.tensor({"o": "wo", "ff2": "w2"}[group], 0)
+    weight = weights.tensor(name, 0)
     x = quantize(torch.randn(3, weight.shape[0], generator=torch.Generator().manual_seed(4)), "bf16")
     config = hardware(chips)
-    parts = list(TensorParallel.of(config).parts(group, weight.shape[0], chips))
+    parts = list(TensorParallel.of(config).parts(MATRICES[name], weight.shape[0], chips))
     assert len(parts) == chips
     packed = quantize(weight, "bfp8")
     how = {"math_fidelity": "HiFi2", "fp32_dest_acc_en": True, "out": "dst"}
@@ -54,16 +56,15 @@ def test_chaining_the_accumulator_through_the_chips_gives_the_bits_of_one_chip(w
 
 
 @pytest.mark.parametrize("chips", [2, 8])
-@pytest.mark.parametrize("group", ["o", "ff2"])
-def test_a_split_product_is_the_plain_sum_of_its_chips_in_their_order(weights, chips, group):
-    name, tensors = {"o": ("wo", "wo"), "ff2": ("w2", "ff2")}[group]
+@pytest.mark.parametrize("name", ["wo", "w2"])
+def test_a_split_product_is_the_plain_sum_of_its_chips_in_their_order(weights, chips, name):
     weight, config = weights.tensor(name, 0), hardware(chips)
     x = quantize(torch.randn(1, 3, weight.shape[0], generator=torch.Generator().manual_seed(4)), "bf16")
     ops = EmulatedOps(config, "exact")
-    half = "mlp" if group == "ff2" else "attention"
-    found = ops.reduce(ops.linear(x, ops.matrix(weight, tensors, group), None, group), half)
+    op = MATRICES[name]
+    found = ops.reduce(ops.linear(x, ops.matrix(weight, op), None, op), op)
 
-    kernel = config.compute_for("o_prefill" if group == "o" else "ff2")
+    kernel = config.compute_for("o_prefill" if name == "wo" else "ff2")
     packed, width = quantize(weight, "bfp8"), weight.shape[0] // chips
     partial = [
         matrix_unit.matmul(
@@ -131,7 +132,7 @@ def test_tiles_of_a_share_take_turns_on_a_ring(chips, decode):
     random = torch.Generator().manual_seed(6)
     products = [quantize(torch.randn(1, 200, 96 * chips, generator=random), "bf16") for _ in range(chips)]
     ops = EmulatedOps(hardware(chips), "exact").in_phase("decode" if decode else "prefill")
-    found = ops.reduce(torch.stack(products), "mlp")
+    found = ops.reduce(torch.stack(products), W2)
     assert torch.equal(found, plain_sum(products, ring=chips == 8, decode=decode))
     if chips == 8:
         assert not torch.equal(found, plain_sum(products, ring=True, decode=not decode))
@@ -143,7 +144,7 @@ def test_chips_without_inputs_add_nothing():
     x = quantize(torch.randn(1, 4, 96, generator=random), "bf16")
     weight = torch.randn(96, 256, generator=random)
     ops = EmulatedOps(hardware(8), "exact")
-    found = ops.reduce(ops.linear(x, ops.matrix(weight, "ff2", "ff2"), None, "ff2"), "mlp")
+    found = ops.reduce(ops.linear(x, ops.matrix(weight, W2), None, W2), W2)
     one = ops.unit
     kernel, packed = ops.hardware.compute_for("ff2"), quantize(weight, "bfp8")
     products = [
@@ -159,7 +160,7 @@ def test_a_ring_of_four_goes_two_hops_one_way_and_one_the_other():
     assert TensorParallel.of(config).ring
     random = torch.Generator().manual_seed(8)
     products = [quantize(torch.randn(1, 5, 128, generator=random), "bf16") for _ in range(4)]
-    found = EmulatedOps(config, "fast").reduce(torch.stack(products), "mlp")
+    found = EmulatedOps(config, "fast").reduce(torch.stack(products), W2)
     a, b, c, d = (x[..., :32] for x in products)
 
     def bf16(x):
@@ -175,7 +176,7 @@ def test_what_comes_before_the_first_split_sum_is_the_same_to_the_last_bit(weigh
     whole = forward(EmulatedOps(hardware(1), "exact"), weights, tokens)
     split = EmulatedOps(hardware(chips), "exact")
     assert not torch.equal(forward(split, weights, tokens), whole)
-    monkeypatch.setattr(TensorParallel, "chips", lambda self, op_group, outputs: 1)
+    monkeypatch.setattr(TensorParallel, "chips", lambda self, op, outputs: 1)
     assert torch.equal(forward(split, weights, tokens), whole)
 
 
@@ -196,10 +197,10 @@ def test_split_sums_stay_near_the_whole_one(weights):
 
 def test_eight_chips_gather_the_heads_into_wo_where_the_columns_allow():
     chips = TensorParallel.of(hardware(8))
-    assert chips.chips("o", 4096) == 1
-    assert chips.chips("o", 3072) == 8
-    assert chips.chips("ff2", 4096) == 8
-    assert chips.chips("qkv", 4096) == 1
+    assert chips.chips(MATRICES["wo"], 4096) == 1
+    assert chips.chips(MATRICES["wo"], 3072) == 8
+    assert chips.chips(W2, 4096) == 8
+    assert chips.chips(MATRICES["wqkv"], 4096) == 1
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from tt_transformers_v2.backends.reference import causal_mask, repeat_kv_heads
 from tt_transformers_v2.backends.ttnn.weights import arrange
-from tt_transformers_v2.backends.ttnn.weights.host_weights import ROWS_OVER_HEADS, GlobalHandles, Handle, LayerHandles
-from tt_transformers_v2.models.decoder import decoder_layer, final_hidden
+from tt_transformers_v2.backends.ttnn.weights.host_weights import Handle, Handles, matrix_axes
+from tt_transformers_v2.hardware.op_table import LM_HEAD, ModelOp
+from tt_transformers_v2.models.decoder import final_hidden, head_matrix, through_layers
 from tt_transformers_v2.models.weights import WeightSource
 from tt_transformers_v2.planning.split import Split
 
@@ -45,9 +46,9 @@ class MeshOps:
             found[h, d] = piece
         return found
 
-    def matrix(self, handle: Handle, tensor_group: str, op_group: str) -> Pieces:
+    def matrix(self, handle: Handle, op: ModelOp) -> Pieces:
         whole = arrange.matrix(self.spec, self.split, handle.name, self.source.tensor(*handle))
-        return self.cut(whole, *((2, 3) if handle.name in ROWS_OVER_HEADS else (3, 2)))
+        return self.cut(whole, *matrix_axes(handle.name))
 
     def vector(self, handle: Any) -> Any:
         if not isinstance(handle, Handle):
@@ -63,9 +64,9 @@ class MeshOps:
         rows = {chip: piece[0, 0][tokens][None, None] for chip, piece in pieces.items()}
         return {(h, d): torch.cat([rows[i, d] for i in range(self.split.heads)], -1) for h, d in self.chips}
 
-    def linear(self, x: Pieces, weight: Pieces, bias: Pieces | None, op_group: str) -> Pieces:
+    def linear(self, x: Pieces, weight: Pieces, bias: Pieces | None, op: ModelOp) -> Pieces:
         out = {chip: x[chip] @ weight[chip] for chip in self.chips}
-        if op_group in ("qkv", "ff1_ff3", "lm_head"):
+        if op.op_group in ("qkv", "ff1_ff3", "lm_head"):
             out = {(h, d): sum(out[h, i] for i in range(self.split.hidden)) for h, d in self.chips}
         return out if bias is None else {chip: out[chip] + bias[chip] for chip in self.chips}
 
@@ -92,7 +93,7 @@ class MeshOps:
     def merge_heads(self, attended: Pieces) -> Pieces:
         return {chip: piece.transpose(1, 2).flatten(-2)[None] for chip, piece in attended.items()}
 
-    def reduce(self, x: Pieces, half: str) -> Pieces:
+    def reduce(self, x: Pieces, op: ModelOp) -> Pieces:
         return {(h, d): sum(x[i, d] for i in range(self.split.heads)) for h, d in self.chips}
 
     def rope(self, x: Pieces, cos: Tensor, sin: Tensor) -> Pieces:
@@ -120,11 +121,8 @@ class MeshOps:
 
 def logits_on_mesh(source: WeightSource, split: Split, tokens: Tensor) -> Tensor:
     """Logits [tokens, vocab] of a prompt [tokens], put together from the chips' parts of the vocabulary."""
-    spec, ops = source.spec, MeshOps(source, split)
+    spec, ops, handles = source.spec, MeshOps(source, split), Handles(source.spec)
     cos, sin = arrange.rotary_tables(spec, len(tokens))
-    x = ops.embed(tokens, GlobalHandles().tensor("embedding"))
-    for layer in range(spec.num_layers):
-        x = decoder_layer(ops, spec, LayerHandles(layer), x, cos, sin)
-    normed = final_hidden(ops, spec, GlobalHandles(), x)
-    found = ops.linear(normed, ops.matrix(Handle("lm_head"), "lm_head", "lm_head"), None, "lm_head")
+    x = through_layers(ops, handles, ops.embed(tokens, handles.tensor("embedding")), cos, sin)
+    found = ops.linear(final_hidden(ops, spec, handles, x), head_matrix(ops, handles), None, LM_HEAD)
     return torch.cat([found[h, 0] for h in range(split.heads)], -1)[0, 0][:, : spec.vocab_size]

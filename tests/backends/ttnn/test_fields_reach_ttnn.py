@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from ttnn_field_walk import fields_walked
 
-from tt_transformers_v2.backends.ttnn.ops.ttnn_ops import DECODE, PREFILL
 from tt_transformers_v2.common.checked import field_types
 from tt_transformers_v2.config.device_presets import DevicePresets
-from tt_transformers_v2.hardware.schema import OP_GROUP_PARENTS, ComputeGroups
+from tt_transformers_v2.hardware.op_table import DECODE, OP_GROUP_PARENTS, PREFILL
+from tt_transformers_v2.hardware.schema import ComputeGroups
 
 PHASES = (PREFILL, DECODE)
 Walked = dict[str, dict[str, dict[str, Any]]]  # field -> phase -> "ops" that change and what "refused" to go on

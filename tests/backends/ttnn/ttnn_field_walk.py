@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tt_transformers_v2.backends.ttnn import conversions
-from tt_transformers_v2.backends.ttnn.ops.ttnn_ops import DECODE, PREFILL
 from tt_transformers_v2.backends.ttnn.preflight_walk import Question, ask
 from tt_transformers_v2.backends.ttnn.process.child import Job
 from tt_transformers_v2.backends.ttnn.process.failures import own_words
@@ -23,9 +22,8 @@ from tt_transformers_v2.common.checked import UNIONS, field_types
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.device_presets import DevicePresets
 from tt_transformers_v2.hardware.enums import DataFormat
+from tt_transformers_v2.hardware.op_table import DECODE, OP_GROUP_PARENTS, PREFILL, ROOT_OP_GROUPS
 from tt_transformers_v2.hardware.schema import (
-    OP_GROUP_PARENTS,
-    ROOT_OP_GROUPS,
     ComputeConfig,
     ComputeOverride,
     DeviceConfig,

@@ -18,17 +18,14 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ...hardware.enums import DataFormat
+from ...hardware.op_table import DECODE, PREFILL, RESIDUAL_ADD, SDPA, SILU_MUL, ModelOp
 from ...hardware.schema import DeviceConfig
-from ...models.decoding import DECODE, PREFILL
 from ...models.rope import apply_rope
 from ...numerics import quantize
 from ..reference import HostLayout, causal_mask, repeat_kv_heads, rms_norm
 from .matrix_units import ExactUnit, FastUnit, MatrixUnit
 from .prepared_weights import PreparedWeights
-from .tensor_parallel import ONE_CHIP, OVER_HEADS, TensorParallel
-
-_MLP_GROUPS = ("ff1_ff3", "ff2")
-_BY_PHASE = ("qkv", "o", "sdpa")
+from .tensor_parallel import ONE_CHIP, TensorParallel
 
 
 class EmulatedOps(HostLayout):
@@ -52,7 +49,7 @@ class EmulatedOps(HostLayout):
         self.prepared = prepared
         self.phase = PREFILL
         self.chips = TensorParallel.of(hardware) if tensor_parallel else ONE_CHIP
-        self._residual = format_name(hardware.precision.of("attention_activations"))
+        self._residual = format_name(hardware.activations(RESIDUAL_ADD))
         self.unit: MatrixUnit = ExactUnit(hardware.spec.chip.arch) if numerics == "exact" else FastUnit()
 
     def at_layer(self, layer: int) -> EmulatedOps:
@@ -69,18 +66,19 @@ class EmulatedOps(HostLayout):
     def _changed(self, hardware: DeviceConfig, phase: str) -> EmulatedOps:
         changed = copy.copy(self)
         changed.hardware, changed.phase = hardware, phase
-        changed._residual = format_name(hardware.precision.of("attention_activations"))
+        changed._residual = format_name(hardware.activations(RESIDUAL_ADD))
         return changed
 
-    def matrix(self, weight: Tensor, tensor_group: str, op_group: str) -> Any:
-        stored, kernel = format_name(self.hardware.precision.of(tensor_group)), self._kernel(op_group)
-        chips = self.chips.chips(op_group, weight.shape[1])
+    def matrix(self, weight: Tensor, op: ModelOp) -> Any:
+        stored = format_name(self.hardware.precision.of(op.tensor_group))
+        kernel = self.hardware.kernel(op, self.phase)
+        chips = self.chips.chips(op, weight.shape[1])
 
         def make() -> Any:
             packed = quantize(weight, stored)
             if chips == 1:
                 return self.unit.prepare(packed, kernel)
-            return [self.unit.prepare(packed[part], kernel) for part in self.chips.parts(op_group, len(packed), chips)]
+            return [self.unit.prepare(packed[part], kernel) for part in self.chips.parts(op, len(packed), chips)]
 
         if self.prepared is None:
             return make()
@@ -93,29 +91,29 @@ class EmulatedOps(HostLayout):
         rows = functional.embedding(tokens, table)
         return self.rounded(quantize(rows, format_name(self.hardware.precision.embedding)))
 
-    def linear(self, x: Tensor, weight: Any, bias: Tensor | None, op_group: str) -> Tensor:
-        out = self._activations(op_group)
+    def linear(self, x: Tensor, weight: Any, bias: Tensor | None, op: ModelOp) -> Tensor:
+        out = self._out(op)
         # What gated gave is in the MLP's format, everything else in the residual stream's: rounding again is for a
         # change of format.
-        if op_group != "ff2" and out != self._residual:
+        if op.matrix != "w2" and out != self._residual:
             x = quantize(x, out)
-        kernel = self._kernel(op_group)
+        kernel = self.hardware.kernel(op, self.phase)
         if not isinstance(weight, list):
             return self.unit.linear(x, weight, bias, kernel, out)
-        chips = self.chips.chips(op_group, weight[0].shape[-1])
-        parts = self.chips.parts(op_group, x.shape[-1], chips)
+        chips = self.chips.chips(op, weight[0].shape[-1])
+        parts = self.chips.parts(op, x.shape[-1], chips)
         products = [
             self.unit.linear(x[..., part], own, None, kernel, out) for part, own in zip(parts, weight, strict=True)
         ]
-        if op_group in OVER_HEADS:
+        if op.inputs_over == "heads":
             return torch.stack(products)  # for `reduce`
         summed = self._total(products, chips, out)
         return summed if bias is None else self.unit.add(summed, bias, out)
 
-    def reduce(self, x: Tensor, half: str) -> Tensor:
+    def reduce(self, x: Tensor, op: ModelOp) -> Tensor:
         if x.ndim == 3:  # whole on one chip
             return x
-        return self._total(list(x), self.chips.heads, self._activations("ff2" if half == "mlp" else "o"))
+        return self._total(list(x), self.chips.heads, self._out(op))
 
     def _total(self, products: list[Tensor], chips: int, out: str) -> Tensor:
         return self.chips.total(products, chips, out, self.unit, decode=self.phase == DECODE)
@@ -127,26 +125,21 @@ class EmulatedOps(HostLayout):
         return self.rounded(apply_rope(x, cos, sin))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
-        kernel = self._kernel("sdpa")
+        kernel = self.hardware.kernel(SDPA, self.phase)
         stored = format_name(self.hardware.precision.kv_cache)
         k, v = (repeat_kv_heads(x, q) for x in self._attended_to(quantize(k, stored), quantize(v, stored)))
         scores = self.unit.matmul(q, k.transpose(-1, -2), kernel, "bf16") * q.shape[-1] ** -0.5
         shares = torch.softmax(scores + causal_mask(q.shape[-2], window, k.shape[-2]), dim=-1)
-        return self.unit.matmul(quantize(shares, "bf16"), v, kernel, self._activations("sdpa"))
+        return self.unit.matmul(quantize(shares, "bf16"), v, kernel, self._out(SDPA))
 
     def gated(self, gate: Tensor, up: Tensor) -> Tensor:
-        return quantize(functional.silu(gate) * up, self._activations("ff2"))
+        return quantize(functional.silu(gate) * up, self._out(SILU_MUL))
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         return self.unit.add(x, y, self._residual)
 
-    def _kernel(self, op_group: str) -> Any:
-        return self.hardware.compute_for(f"{op_group}_{self.phase}" if op_group in _BY_PHASE else op_group)
-
-    def _activations(self, op_group: str) -> str:
-        precision = self.hardware.precision
-        mlp = op_group in _MLP_GROUPS
-        return format_name(precision.of("mlp_activations" if mlp else "attention_activations"))
+    def _out(self, op: ModelOp) -> str:
+        return format_name(self.hardware.activations(op))
 
     def rounded(self, x: Tensor) -> Tensor:
         """x in the format of the residual stream and of what feeds attention: the attention path's activations."""

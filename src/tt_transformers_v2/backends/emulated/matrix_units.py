@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from ...common.units import TILE
 from ...hardware.enums import Arch
 from ...hardware.schema import ComputeConfig
 from ...numerics import fast_matmul as fast
@@ -95,7 +96,7 @@ class ExactUnit:
 
 def block_width(depth: int) -> int:
     """in0_block_w in tiles for a matmul of `depth` elements of K."""
-    tiles = -(-depth // 32)
+    tiles = -(-depth // TILE)
     return max(width for width in range(1, LARGEST_BLOCK + 1) if tiles % width == 0)
 
 

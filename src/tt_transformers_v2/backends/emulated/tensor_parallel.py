@@ -24,17 +24,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...common.units import TILE
 from ...hardware.enums import DataFormat
+from ...hardware.op_table import ModelOp
 from ...hardware.schema import DeviceConfig
 from ...numerics.packer import pack_output
 from ...perf.ops import gathers_heads
-from ...planning.split import TILE, Split
+from ...planning.split import Split
 from .matrix_units import MatrixUnit
 
-# Op groups whose inputs are split over the chips that share the heads, and over those that share a 2-D mesh's hidden
-# size (tt_transformers; backends.ttnn does the same).
-OVER_HEADS = ("o", "ff2")
-OVER_HIDDEN = ("qkv", "ff1_ff3", "lm_head")
 # Tiles that a worker of the ring's reduce-scatter takes at a time (tile_granularity for packets of at least two tiles).
 TILES_AT_A_TIME = 8
 
@@ -62,23 +60,21 @@ class TensorParallel:
         carried = None if split.hidden == 1 else config.precision.ccl
         return cls(split.heads, split.hidden, ring, carried, config)
 
-    def chips(self, op_group: str, outputs: int) -> int:
+    def chips(self, op: ModelOp, outputs: int) -> int:
         """Over how many chips the inputs of a matrix with `outputs` columns are split; 1 where its products are whole.
 
         Where tt_transformers gathers the heads into wo (perf.ops.gathers_heads), prefill gathers them before the
         product and decode while multiplying: neither sums.
         """
-        if op_group in OVER_HIDDEN:
-            return self.hidden
-        if op_group not in OVER_HEADS:
-            return 1
-        gathered = op_group == "o" and self.config is not None and gathers_heads(self.config, outputs)
+        if op.inputs_over != "heads":
+            return self.hidden if op.inputs_over == "hidden" else 1
+        gathered = op.matrix == "wo" and self.config is not None and gathers_heads(self.config, outputs)
         return 1 if gathered else self.heads
 
-    def parts(self, op_group: str, inputs: int, chips: int) -> Iterator[slice]:
+    def parts(self, op: ModelOp, inputs: int, chips: int) -> Iterator[slice]:
         """The inputs of each chip: for wo those of its heads, otherwise equal numbers of whole tiles, but for the last
         chips, which may have fewer or none (those are not listed)."""
-        by_heads = op_group == "o" and inputs % chips == 0
+        by_heads = op.matrix == "wo" and inputs % chips == 0
         width = inputs // chips if by_heads else -(-inputs // (chips * TILE)) * TILE
         for start in range(0, inputs, width):
             yield slice(start, min(start + width, inputs))

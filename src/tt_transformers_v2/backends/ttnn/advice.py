@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...hardware.enums import Placement
+from ...hardware.op_table import DECODE, OP_TABLE, PREFILL, SDPA
 from ...hardware.schema import DeviceConfig
-from ...planning.typed_programs import PROGRAMS, typed_keys
-from .ops.decoder_run import DECODE, PREFILL
+from ...planning.typed_programs import typed_keys
 from .preflight_walk import Question
 from .recording.asking import Row
 from .recording.recorder import overflows_l1
@@ -69,7 +69,7 @@ def _why_smaller(row: Row) -> str:
 def _of_sentence(row: Row, question: Question) -> Iterator[Fix]:
     """What ttnn's sentence names, whatever the op."""
     config, said = question.config, row["said"]
-    if "must be DRAM" in said and config.memory.kv_cache_placement is Placement.L1 and row["op"] == "sdpa":
+    if "must be DRAM" in said and config.memory.kv_cache_placement is Placement.L1 and row["op"] == SDPA.name:
         yield Fix("ttnn's decode attention reads the cache from DRAM only", {"memory.kv_cache_placement": "DRAM"})
     if question.readers_per_bank > 1 and row["program"] is not None and "readers_per_bank" in row["program"]:
         yield Fix("one reader per bank is what older programs use", {"runtime.dram_readers_per_bank": 1})
@@ -108,11 +108,8 @@ def _of_placement(config: DeviceConfig, phase: str) -> Iterator[Fix]:
 
 def kernel_group(op: str, phase: str) -> str | None:
     """The op group of the configuration whose compute settings an op runs with; None for ops without any."""
-    if op in ("qkv", "o", "sdpa"):
-        return f"{op}_{phase}"
-    if op.startswith("rms_norm"):
-        return "norm" if op == "rms_norm" else None
-    return op if op in PROGRAMS else None
+    known = {(row.op_group if row.kind == "matmul" else row.name): row for row in OP_TABLE if row.op_group}
+    return known[op].group_in(phase) if op in known else None
 
 
 def _spelled(value: Any) -> str:

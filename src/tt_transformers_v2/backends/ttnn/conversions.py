@@ -10,9 +10,10 @@ import math
 from typing import Any
 
 from ...common.errors import ConfigError
+from ...common.units import TILE
 from ...hardware.enums import DataFormat, DispatchCoreType, MathFidelity, Placement, Topology
 from ...hardware.schema import ComputeConfig, DeviceConfig, DeviceSpec, MemoryConfig
-from ...planning.plans import TILE, DramShardedPlan, MulticastPlan, Plan, SdpaPlan, core_rectangle
+from ...planning.plans import DramShardedPlan, MulticastPlan, Plan, SdpaPlan, core_rectangle
 
 THROTTLE_LEVELS = ("NO_THROTTLE", "LEVEL_1", "LEVEL_2", "LEVEL_3", "LEVEL_4", "LEVEL_5")  # ttnn.ThrottleLevel
 # ttnn.FabricConfig

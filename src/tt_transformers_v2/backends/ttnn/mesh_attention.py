@@ -11,8 +11,10 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ...common.errors import ConfigError
+from ...common.units import TILE
+from ...hardware.op_table import RESIDUAL_ADD
 from ...hardware.schema import DeviceConfig
-from ...models.decoder import attention_block
+from ...models.decoder import LayerWeights, attention_block
 from ...models.weights import WeightSource
 from ...planning.split import Split
 from .mesh_model import TtnnModel
@@ -20,9 +22,7 @@ from .ops.ttnn_ops import TtnnOps
 from .process.session import differences
 from .recording.autofit import Fitting, memory_named
 from .recording.recorder import Recorder
-from .weights.host_weights import CacheShape, HostWeights, LayerHandles
-
-TILE = 32
+from .weights.host_weights import CacheShape, Handles, HostWeights
 
 
 class AttentionOnMesh:
@@ -68,9 +68,10 @@ class AttentionOnMesh:
 def _attended(model: TtnnModel, x: Tensor) -> Tensor:
     """Attention over [tokens, hidden], tokens in whole tiles."""
     run, tables = model.prompt(len(x), 0, 0)
-    ops, form = TtnnOps(run, model.config), model.config.precision.of("attention_activations")
+    ops, form = TtnnOps(run, model.config), model.config.activations(RESIDUAL_ADD)
     placed = model.weights.split_hidden(x[None, None], form)
-    attended = attention_block(ops, model.spec, LayerHandles(0), placed, *tables)  # type: ignore[arg-type]
+    weights = LayerWeights(Handles(model.spec), 0)  # type: ignore[arg-type]
+    attended = attention_block(ops, model.spec, weights, placed, *tables)
     # In prefill on a 1-D mesh every chip of the heads' axis keeps its part of the sum, else all have the same.
     over_hidden = 3 if model.weights.split.hidden > 1 else None
     return model.weights.whole(attended, 3 if run.fractured else None, over_hidden)[0, 0]

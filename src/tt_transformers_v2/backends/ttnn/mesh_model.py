@@ -18,14 +18,16 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ...common.errors import ConfigError
+from ...common.units import TILE
+from ...hardware.op_table import DECODE, LM_HEAD, PREFILL
 from ...hardware.schema import DeviceConfig
-from ...models.decoder import decoder_layer, final_hidden
+from ...models.decoder import final_hidden, head_matrix, through_layers
 from ...perf.ops import padded_prompt
-from .ops.decoder_run import DECODE, PREFILL, TILE, Run, over_users
+from .ops.decoder_run import Run, over_users
 from .ops.ttnn_ops import TtnnOps
 from .recording.recorder import Recorder
 from .weights import arrange
-from .weights.host_weights import GlobalHandles, HostWeights, LayerHandles
+from .weights.host_weights import Handles, HostWeights
 
 
 class TtnnModel:
@@ -42,6 +44,7 @@ class TtnnModel:
     def __init__(self, weights: HostWeights, config: DeviceConfig, recorder: Recorder, **template: Any) -> None:
         self.weights, self.config, self.spec = weights, config, weights.spec
         self.kv, self.mesh = weights.kv, weights.mesh
+        self._handles: Any = Handles(self.spec)
         self._common: dict[str, Any] = {
             "spec": self.spec,
             "split": weights.split,
@@ -133,16 +136,13 @@ class TtnnModel:
     def hidden(self, run: Run, tokens: Any, tables: tuple[Any, Any]) -> Any:
         """The normed output of the last layer for `tokens` on the mesh."""
         ops = TtnnOps(run, self.config)
-        x = ops.embed(tokens, GlobalHandles().tensor("embedding"))
-        for layer in range(self.spec.num_layers):
-            x = decoder_layer(ops.at_layer(layer), self.spec, LayerHandles(layer), x, *tables)  # type: ignore[arg-type]
-        return final_hidden(ops, self.spec, GlobalHandles(), x)  # type: ignore[arg-type]
+        x = through_layers(ops, self._handles, ops.embed(tokens, self._handles.tensor("embedding")), *tables)
+        return final_hidden(ops, self.spec, self._handles, x)
 
     def head(self, run: Run, x: Any) -> Any:
         """Logits of at most 32 rows, on the mesh."""
         ops = TtnnOps(run, self.config)
-        weight = ops.matrix(GlobalHandles().tensor("lm_head"), "lm_head", "lm_head")
-        return ops.linear(x, weight, None, "lm_head")
+        return ops.linear(x, head_matrix(ops, self._handles), None, LM_HEAD)
 
     def _rows(self, run: Run, x: Any, first: int) -> Any:
         """A tile's rows of the final hidden states."""

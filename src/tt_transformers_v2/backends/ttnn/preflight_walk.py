@@ -8,13 +8,15 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ...common.units import TILE
 from ...config.layers import write_select
 from ...config.model_rules import knobs
+from ...hardware.op_table import DECODE, LM_HEAD, PREFILL
 from ...hardware.schema import DeviceConfig
-from ...models.decoder import decoder_layer, final_hidden
+from ...models.decoder import decoder_layer, final_hidden, head_matrix
 from ...models.spec import ModelSpec
 from ...planning.split import Split
-from .ops.decoder_run import DECODE, PREFILL, TILE, Run, over_users
+from .ops.decoder_run import Run, over_users
 from .ops.ttnn_ops import TtnnOps
 from .process.failures import own_words
 from .recording.asking import Asking, Refused, Row
@@ -81,15 +83,13 @@ def lm_head_columns(config: DeviceConfig, spec: ModelSpec) -> int:
     known = knobs(config, spec)
     if "lm_head_max_columns_per_device" in known:
         return known["lm_head_max_columns_per_device"]
-    return known["lm_head_max_columns_per_core"] * 32
+    return known["lm_head_max_columns_per_core"] * TILE
 
 
 def kinds(config: DeviceConfig, num_layers: int) -> list[tuple[DeviceConfig, str]]:
-    """The layers' configurations, and which layers have each."""
-    by_id: dict[int, list[int]] = {}
-    for layer in range(num_layers):
-        by_id.setdefault(id(config.for_layer(layer)), []).append(layer)
-    return [(config.for_layer(layers[0]), write_select(layers)) for layers in by_id.values()]
+    """The layers' configurations in the order of their first layers, and which layers have each."""
+    by_first_layer = sorted(config.layer_kinds(num_layers), key=lambda kind: kind[1][0])
+    return [(own, write_select(layers)) for own, layers in by_first_layer]
 
 
 def _walk(question: Question, asking: Asking, progress: Progress, chunk_start: int = 0) -> None:
@@ -131,7 +131,7 @@ class _Walk:
         del y
         if self.run.phase == PREFILL:
             normed = _last_tile(ops, normed)
-        ops.linear(normed, ops.matrix("lm_head", "lm_head", "lm_head"), None, "lm_head")
+        ops.linear(normed, head_matrix(ops, _Named()), None, LM_HEAD)  # type: ignore[arg-type]
         self.progress(self.run.phase, self.steps, self.steps)
 
     def _begin(self, part: str) -> None:

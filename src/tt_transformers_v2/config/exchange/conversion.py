@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from ...common.command_names import command
 from ...common.errors import ConfigError
 from ...hardware.enums import Named
+from ...hardware.op_table import finest_tensor_groups
 from ...hardware.schema import DeviceConfig
 from ..auto_config import AutoHardwareConfig
 from ..conf_folders import read_yaml
@@ -136,7 +137,7 @@ def tuning_yaml(imported: Imported, purpose: str) -> str:
         if path != "device.device_type":
             set_path(tree, path, value)
     if "activations" in tree.get("precision", {}):
-        for finer in ("mlp_activations", "attention_activations"):
+        for finer in finest_tensor_groups("activations"):
             tree["precision"].setdefault(finer, None)  # inherit, whatever the precision mode says
     if imported.layers:
         tree["layers"] = [_filled(entry.to_dict()) for entry in imported.layers]

@@ -38,11 +38,11 @@ class Imported:
         changed = copy.deepcopy(config)
         if self.custom_configs:
             changed.custom_configs = {**(changed.custom_configs or {}), **copy.deepcopy(dict(self.custom_configs))}
-        bases = {id(base): base for base in (changed, *changed.layers.values())}
-        for base in bases.values():
+        bases = [changed, *(own for own, _ in changed.own_layers())]
+        for base in bases:
             _set(base, self.values)
         layers = dict(changed.layers)
-        for base in bases.values():
+        for base in bases:
             for layer, own in apply_layers(base, self.layers, num_layers).items():
                 if changed.for_layer(layer) is base:
                     layers[layer] = own

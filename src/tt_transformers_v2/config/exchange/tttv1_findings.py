@@ -14,23 +14,18 @@ from pathlib import Path
 from typing import Literal
 
 from ...hardware.enums import DataFormat, MathFidelity
+from ...hardware.op_table import MATRICES, WEIGHT_OP_GROUPS, finest_op_groups
 from ..findings import Finding, Severity
 from ..kernel_words import Word, words
 from ..layers import write_select
 
 # TTTv1's word for "no format of its own": BF16 in attention and the residual, BFP8 inside the MLP.
 MIXED = Word("MIXED", "mixed", None)
-# Weights and the ops that multiply by them.
-_USES = {
-    "ff1_ff3": ("ff1_ff3",),
-    "ff2": ("ff2",),
-    "wqkv": ("qkv_decode", "qkv_prefill"),
-    "wo": ("o_decode", "o_prefill"),
-}
-# The least fidelity that uses every bit of a format: tt_transformers pairs BFP4 with LoFi, BFP8 with HiFi2 and BF16
-# with HiFi4 (tt-metal pull request 17872).
-_NEEDS = {DataFormat.BFP4: MathFidelity.LoFi, DataFormat.BFP8: MathFidelity.HiFi2, DataFormat.BF16: MathFidelity.HiFi4}
-_MLP = ("ff1_ff3", "ff2")
+# Tensor groups of the weights in either half of a layer.
+_MLP, _ATTENTION = (
+    {op.tensor_group for op in MATRICES.values() if op.half == "mlp"},
+    {op.tensor_group for op in MATRICES.values() if op.half == "attention"},
+)
 # What TTTv1 sets alike in every mode and for every model.
 _SAME_IN_EVERY_MODE = ("ACTIVATION", "ACCURACY")
 # More findings of one kind than this are counted, not listed.
@@ -163,18 +158,18 @@ def weak_fidelity(layers: Mapping[int, Stated]) -> list[Finding]:
     """Defect 8: an op multiplies with less fidelity than its weights carry."""
     where: dict[tuple[str, DataFormat, str, MathFidelity], list[int]] = {}
     for layer, stated in layers.items():
-        for group, ops in _USES.items():
+        for group, op_group in WEIGHT_OP_GROUPS.items():
             wide = stated.format_of(group)
-            for op in ops:
+            for op in finest_op_groups(op_group):
                 fidelity = stated.fidelity_of(op)
-                if wide is not None and fidelity is not None and fidelity.phases < _NEEDS[wide].phases:
+                if wide is not None and fidelity is not None and fidelity.phases < wide.paired_fidelity.phases:
                     where.setdefault((group, wide, op, fidelity), []).append(layer)
     found = [
         _warning(
             "tttv1-fidelity-below-format",
             f"{group} is {wide}, but compute.{op} multiplies with {fidelity} in layers {write_select(at)}.",
             f"{fidelity} drops bits that {wide} weights carry, so they cost memory and bring nothing.",
-            f"Use compute.{op}.math_fidelity={_NEEDS[wide]}, or a narrower format.",
+            f"Use compute.{op}.math_fidelity={wide.paired_fidelity}, or a narrower format.",
         )
         for (group, wide, op, fidelity), at in list(where.items())[:_LISTED]
     ]
@@ -240,7 +235,7 @@ def directory_name(path: Path | None, model_name: str | None) -> list[Finding]:
 
 def _accurate(stated: Stated) -> bool:
     fidelities = [dict(word.ours)["math_fidelity"] for _, word in stated.kernels]
-    attention = [stated.format_of(group) for group in ("wqkv", "wo")]
+    attention = [stated.format_of(group) for group in _ATTENTION]
     return (
         bool(fidelities)
         and all(fidelity is MathFidelity.HiFi4 for fidelity in fidelities)

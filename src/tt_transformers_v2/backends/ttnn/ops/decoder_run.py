@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ....hardware.enums import DataFormat, Placement
+from ....hardware.op_table import PREFILL
 from ....hardware.schema import DeviceConfig
 from ....models.spec import ModelSpec
 from ....planning.split import Split
 from ..recording.recorder import Recorder
-
-TILE = 32
-DECODE, PREFILL = "decode", "prefill"
 
 
 class Weights(Protocol):

@@ -7,10 +7,12 @@ import math
 from typing import Any
 
 from ....common.errors import ConfigError
+from ....common.units import TILE
+from ....hardware.op_table import DECODE, PREFILL, SDPA
 from ....models.spec import ModelSpec
 from ....planning import plans
 from .. import conversions as to_ttnn
-from .decoder_run import DECODE, PREFILL, TILE, over_users
+from .decoder_run import over_users
 from .op_settings import Settings
 
 
@@ -152,15 +154,15 @@ class Heads(Settings):
 
         run, decode = self.run, self.run.phase == DECODE
         planned = plans.decode_attention(run.grid) if decode else plans.prefill_attention(run.rows, run.grid)
-        plan, fixed = self._chosen("sdpa", planned)
+        plan, fixed = self._chosen(SDPA, planned)
         return self.do(
-            "sdpa",
+            SDPA.name,
             lambda tried: attend(
                 *tensors,
                 **how,
                 sliding_window_size=window,
                 program_config=to_ttnn.program_config(tried),
-                compute_kernel_config=self._kernel("sdpa_decode" if decode else "sdpa_prefill"),
+                compute_kernel_config=self._kernel(SDPA),
                 memory_config=ttnn.L1_MEMORY_CONFIG if decode else self._place(),
             ),
             plan,

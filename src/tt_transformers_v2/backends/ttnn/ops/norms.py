@@ -6,9 +6,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ....common.units import TILE
+from ....hardware.op_table import NORM, PREFILL
 from ....planning import plans
 from .. import conversions as to_ttnn
-from .decoder_run import PREFILL, TILE
 from .mesh_collectives import Collectives
 
 
@@ -19,7 +20,7 @@ class Norms(Collectives):
         """x / rms(x) * weight over the last dimension, all of it where chips share the hidden size."""
         import ttnn
 
-        kernel, split = self._kernel("norm"), self.run.split
+        kernel, split = self._kernel(NORM), self.run.split
         of_head = x.shape[-1] == self.run.spec.head_dim
         if self.run.fractured and not of_head:
             return self._gather(

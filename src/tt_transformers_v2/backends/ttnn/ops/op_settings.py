@@ -7,16 +7,15 @@ import dataclasses
 import math
 from typing import Any
 
+from ....common.units import TILE
 from ....hardware.enums import Placement
+from ....hardware.op_table import PREFILL, ModelOp
 from ....hardware.schema import DeviceConfig
 from ....planning import plans
 from ....planning.plans import Plan
 from ....planning.typed_programs import typed_fields
 from .. import conversions as to_ttnn
-from .decoder_run import PREFILL, TILE, Run
-
-# Op groups whose compute settings differ by phase.
-_PHASED = ("qkv", "o")
+from .decoder_run import Run
 
 
 class Settings:
@@ -29,13 +28,11 @@ class Settings:
         """What the run's recorder makes of `call`. `fixed`: the user chose the plan, so no other may be tried."""
         return self.run.recorder.run(name, call, plan, fixed=fixed)
 
-    def _kernel(self, op_group: str) -> Any:
-        group = f"{op_group}_{self.run.phase}" if op_group in _PHASED else op_group
-        return to_ttnn.compute_kernel_config(self.config.compute_for(group))
+    def _kernel(self, op: ModelOp) -> Any:
+        return to_ttnn.compute_kernel_config(self.config.kernel(op, self.run.phase))
 
-    def _activations(self, op_group: str) -> Any:
-        path = "mlp_activations" if op_group in ("ff1_ff3", "ff2") else "attention_activations"
-        return to_ttnn.dtype(self.config.precision.of(path))
+    def _activations(self, op: ModelOp) -> Any:
+        return to_ttnn.dtype(self.config.activations(op))
 
     def _place(self) -> Any:
         """Prefill's activations are too large for L1 and always lie in DRAM."""
@@ -72,7 +69,7 @@ class Settings:
         whole = self.run.split.chips == self.config.spec.chips
         return ttnn.Topology.Ring if self.config.spec.topology == "ring" and whole else ttnn.Topology.Linear
 
-    def _chosen(self, op_group: str, plan: Any) -> tuple[Any, bool]:
+    def _chosen(self, op: ModelOp, plan: Any) -> tuple[Any, bool]:
         """The plan with the fields the user chose, of those it has in this phase, and whether there were any."""
-        fields = typed_fields(self.run.programs, op_group, self.run.phase, plan)
+        fields = typed_fields(self.run.programs, op.op_group, self.run.phase, plan)
         return dataclasses.replace(plan, **fields), bool(fields)

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .decoder_run import DECODE, PREFILL, Run, Weights
+from ....hardware.op_table import EMBEDDING, RESIDUAL_ADD, SILU_MUL, ModelOp
 from .heads import Heads
 from .matmuls import Matmuls
 from .norms import Norms
-
-__all__ = ["DECODE", "PREFILL", "Run", "TtnnOps", "Weights"]
 
 
 class TtnnOps(Matmuls, Norms, Heads):
@@ -26,9 +24,9 @@ class TtnnOps(Matmuls, Norms, Heads):
         """The same run with the settings and the KV cache of one layer."""
         return TtnnOps(self.run, self.config.for_layer(layer), layer)
 
-    def matrix(self, weight: Any, tensor_group: str, op_group: str) -> Any:
-        """The weight on the mesh in the format of `tensor_group`; for the LM head a list of its columns in parts."""
-        return self.run.weights.matrix(weight, self.config.precision.of(tensor_group), self.config)
+    def matrix(self, weight: Any, op: ModelOp) -> Any:
+        """The weight on the mesh in the format of its tensor group; for the LM head a list of its columns in parts."""
+        return self.run.weights.matrix(weight, self.config.precision.of(op.tensor_group), self.config)
 
     def vector(self, weight: Any) -> Any:
         """A norm's weight or a bias on the mesh; rotary tables are there already and come back as they are."""
@@ -42,7 +40,7 @@ class TtnnOps(Matmuls, Norms, Heads):
         rows = self.do(
             "embedding",
             lambda _: ttnn.embedding(
-                tokens, stored, layout=ttnn.TILE_LAYOUT, dtype=self._activations("qkv"), memory_config=self._place()
+                tokens, stored, layout=ttnn.TILE_LAYOUT, dtype=self._activations(EMBEDDING), memory_config=self._place()
             ),
         )
         rows = ttnn.unsqueeze_to_4D(rows)
@@ -50,11 +48,11 @@ class TtnnOps(Matmuls, Norms, Heads):
             return rows
         return self._gather("embedding", rows, self.run.split.heads_axis)
 
-    def reduce(self, x: Any, half: str) -> Any:
+    def reduce(self, x: Any, op: ModelOp) -> Any:
         """x [1, 1, rows, width] summed over the heads' axis; in prefill on a 1-D mesh a chip keeps its columns only."""
         if self.run.split.heads == 1:
             return x
-        return self._sum(half, x, self.run.split.heads_axis, scatter=self.run.fractured)
+        return self._sum(op.half, x, self.run.split.heads_axis, scatter=self.run.fractured)
 
     def gated(self, gate: Any, up: Any) -> Any:
         """silu(gate) * up, in the format of the MLP's activations."""
@@ -66,7 +64,7 @@ class TtnnOps(Matmuls, Norms, Heads):
                 gate,
                 up,
                 input_tensor_a_activations=[ttnn.UnaryOpType.SILU],
-                dtype=self._activations("ff2"),
+                dtype=self._activations(SILU_MUL),
                 memory_config=self._elementwise(gate),
             ),
         )
@@ -77,5 +75,5 @@ class TtnnOps(Matmuls, Norms, Heads):
 
         return self.do(
             "add",
-            lambda _: ttnn.add(x, y, dtype=self._activations("qkv"), memory_config=self._elementwise(x)),
+            lambda _: ttnn.add(x, y, dtype=self._activations(RESIDUAL_ADD), memory_config=self._elementwise(x)),
         )

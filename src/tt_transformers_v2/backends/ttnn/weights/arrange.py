@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from ....common.units import TILE
 from ....models.rope import rope_tables
 from ....models.spec import ModelSpec
 from ....planning.split import Split
 
-TILE = 32
 ROTATED_NORMS = ("q_norm", "k_norm")
 
 

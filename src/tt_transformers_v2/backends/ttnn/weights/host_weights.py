@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ....common.errors import ConfigError
+from ....common.units import TILE
 from ....hardware.enums import DataFormat, Placement
+from ....hardware.op_table import MATRICES
 from ....hardware.schema import DeviceConfig
 from ....models.spec import ModelSpec
 from ....models.weights import WeightSource
@@ -28,9 +30,6 @@ from . import arrange
 from .shapes_only import lm_head_parts
 from .weight_cache import WeightCache, open_folder
 
-TILE = 32
-# Matrices whose inputs, not outputs, are split over the heads' axis.
-ROWS_OVER_HEADS = ("wo", "w2")
 OF_A_HEAD = ("q_norm", "k_norm")
 
 
@@ -41,22 +40,20 @@ class Handle(NamedTuple):
     layer: int | None = None
 
 
-class LayerHandles:
-    """decoder.LayerWeights that read nothing."""
+class Handles:
+    """A weight source of a model's shapes that reads nothing."""
 
-    def __init__(self, layer: int) -> None:
-        self.layer = layer
-
-    def __getitem__(self, name: str) -> Handle:
-        return Handle(name, self.layer)
-
-
-class GlobalHandles:
-    """A weight source that reads nothing."""
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
 
     def tensor(self, name: str, layer: int | None = None) -> Handle:
         """The handle of a tensor; `layer` is None for those of the whole model."""
         return Handle(name, layer)
+
+
+def matrix_axes(name: str) -> tuple[int, int]:
+    """The dimensions of a matrix [1, 1, in, out] that are split over the heads' axis and over the hidden one."""
+    return (2, 3) if MATRICES[name].inputs_over == "heads" else (3, 2)
 
 
 @dataclass(frozen=True)
@@ -192,7 +189,7 @@ class HostWeights:
         config: DeviceConfig,
     ) -> Any:
         place = to_ttnn.weight_memory_config(config.memory, config.spec, inputs, outputs)
-        axes = (2, 3) if handle.name in ROWS_OVER_HEADS else (3, 2)
+        axes = matrix_axes(handle.name)
 
         def arranged(values: Tensor) -> Tensor:
             whole = arrange.matrix(self.spec, self.split, handle.name, values)

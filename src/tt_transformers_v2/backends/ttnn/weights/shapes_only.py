@@ -7,13 +7,12 @@ import math
 from typing import Any
 
 from ....common.errors import ConfigError
+from ....common.units import TILE
 from ....hardware.enums import DataFormat, Placement
 from ....hardware.schema import DeviceConfig
 from ....models.spec import ModelSpec
 from ....planning.split import Split
 from .. import conversions as to_ttnn
-
-TILE = 32
 
 
 class ShapesOnly:

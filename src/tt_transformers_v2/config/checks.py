@@ -131,11 +131,13 @@ def _batch(asked: Asked) -> Iterator[Finding]:
             f"Set workload.batch to at most {limit}, or use more data-parallel groups.",
         )
     elif users not in BATCH_SIZES:
+        below = [size for size in BATCH_SIZES if size < users][-1:]
+        above = [size for size in BATCH_SIZES if users < size <= asked.config.max_batch_size][:1]
         yield found(
             "batch-size",
             f"{users} users per data-parallel group is no batch size tt_transformers runs.",
             f"It takes {', '.join(map(str, BATCH_SIZES))}.",
-            f"Set workload.batch={groups * next(size for size in BATCH_SIZES if size >= users)}.",
+            f"Set {' or '.join(f'workload.batch={groups * size}' for size in below + above)}.",
         )
 
 

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of findings share: the findings of a command line, and what their fixes say to type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.findings import Finding, Severity
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve
+
+# KEY=VALUE as a fix prints it; the full stop of the sentence is no part of the value.
+_ASSIGNMENT = re.compile(r"(?<![\w.])[a-z_]+(?:\.\w+)*=\w+(?:\.\w+)*")
+
+
+def findings(overrides: Sequence[str]) -> list[Finding]:
+    checked = check_overrides(overrides)
+    return resolve(compose(checked.texts), checked.typed).findings
+
+
+def of_kind(kind: str, found: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in found if finding.id == kind]
+
+
+def errors(found: Iterable[Finding]) -> set[str]:
+    return {finding.id for finding in found if finding.severity is Severity.error}
+
+
+def ways(fixes: Iterable[str]) -> list[list[str]]:
+    """The assignments that several findings of a kind print, one list for each way out.
+
+    Sentences, and what `or` joins, are ways of their own; those in words alone are left out.
+    """
+    printed = [[found for part in re.split(r"\. | or ", fix) if (found := _ASSIGNMENT.findall(part))] for fix in fixes]
+    number = max(map(len, printed))
+    assert all(len(each) in (1, number) for each in printed), printed
+    return [list(dict.fromkeys(text for each in printed for text in each[way % len(each)])) for way in range(number)]
+
+
+def typed_instead(overrides: Sequence[str], assigned: Iterable[str], without: Iterable[str] = ()) -> list[str]:
+    """The overrides with some assigned anew or added, and the keys of `without` left out."""
+    gone = {text.partition("=")[0] for text in assigned} | set(without)
+    return [text for text in overrides if text.partition("=")[0] not in gone] + list(assigned)

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a finding advises, typed: the finding is gone, and nothing new stands in the way of the run."""
+
+from __future__ import annotations
+
+import pytest
+
+from finding_cases import errors, findings, of_kind, typed_instead, ways
+
+# Fixes that print what to type: each of their ways alone makes the finding go.
+PRINTED = {
+    "batch-size": [
+        ["workload.batch=3"],
+        ["device=t3k", "workload.batch=17"],
+        ["device.max_batch_size=3", "workload.batch=3"],
+        ["device.max_batch_size=64", "workload.batch=40"],
+    ],
+}
+CASES = [pytest.param(kind, asked, id=f"{kind}: {' '.join(asked)}") for kind in PRINTED for asked in PRINTED[kind]]
+
+
+@pytest.mark.parametrize(("kind", "asked"), CASES)
+def test_what_a_fix_prints_makes_the_finding_go(kind, asked):
+    before = findings(asked)
+    assert kind in {finding.id for finding in before}
+    for way in ways(finding.fix for finding in of_kind(kind, before)):
+        assert way
+        after = findings(typed_instead(asked, way))
+        assert kind not in {finding.id for finding in after}, way
+        assert errors(after) <= errors(before), way

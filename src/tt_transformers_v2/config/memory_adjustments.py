@@ -13,6 +13,7 @@ from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from ..perf.footprint import activation_bytes_per_token, prefill_tokens, weight_bytes
 from ..perf.memory import MemoryFit, dram_left, memory_fit
+from ..planning.split import TILE
 from .adjustments import fit_to_model
 from .device_presets import DevicePresets
 from .findings import Finding, Severity, declare, found
@@ -97,16 +98,15 @@ def computed_chunk(config: DeviceConfig, spec: ModelSpec, typed: Iterable[str]) 
     """Sets a prefill chunk where the published table is silent, and says how it was found.
 
     TTTv1 falls to 4096 tokens there without a word. Here: the largest power of two whose activations take at most half
-    of the DRAM that weights leave free, from 1024 to 131072 tokens and within the model's context.
+    of the DRAM that weights leave free, from 1024 to 131072 tokens, within the model's context and of whole tiles.
     """
     path = "device.max_prefill_chunk_size"
     if path in set(typed) or prefill_chunk(spec.name, config.device_type.value) is not None:
         return []
     per_token = activation_bytes_per_token(config, spec)
     free = dram_left(config, sum(weight_bytes(config, spec).values()))
-    most = max(free // 2 // per_token, 1)
-    chunk = min(_power_of_two(most), LARGEST_CHUNK, _power_of_two(spec.max_context))
-    chunk = max(chunk, min(SMALLEST_CHUNK, LARGEST_CHUNK))
+    room = max(free // 2 // per_token, SMALLEST_CHUNK)
+    chunk = _power_of_two(min(room, LARGEST_CHUNK, max(spec.max_context, TILE)))
     if chunk == config.max_prefill_chunk_size:
         return []
     previous, config.max_prefill_chunk_size = config.max_prefill_chunk_size, chunk

@@ -9,6 +9,12 @@ from finding_cases import errors, findings, of_kind, typed_instead, ways
 
 # Fixes that print what to type: each of their ways alone makes the finding go.
 PRINTED = {
+    "prefill-chunk-over-context": [
+        ["device.max_prefill_chunk_size=16384"],
+        ["model.max_context=1000", "device.max_prefill_chunk_size=2048"],
+        ["model.max_context=16", "device.max_prefill_chunk_size=64", "workload.prompt_length=16"],
+    ],
+    "prefill-chunk-tiles": [[f"device.max_prefill_chunk_size={chunk}"] for chunk in (1, 31, 33, 1000)],
     "batch-size": [
         ["workload.batch=3"],
         ["device=t3k", "workload.batch=17"],

@@ -7,13 +7,14 @@ Errors stop a run, warnings are printed and stored, hints are stored. Whether we
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..hardware.enums import Arch, DataFormat, MathFidelity, Placement
 from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, ComputeConfig, DeviceConfig
 from ..perf.footprint import DecoderShape, kv_cache_bytes
-from ..planning.split import head_split
+from ..planning.split import TILE, head_split
 from .findings import Finding, Severity, declare, found
 from .model_rules import chunk_unsupported
 
@@ -151,14 +152,15 @@ def _context(asked: Asked) -> Iterator[Finding]:
                 "context-over-model",
                 f"workload.{name} is {tokens} tokens; the model was made for {longest}.",
                 "Beyond it rotary positions are untrained.",
-                f"Set workload.{name} to at most {longest}, or model.max_context.",
+                f"Set workload.{name} to at most {longest}, or raise model.max_context.",
             )
-    if asked.config.max_prefill_chunk_size > longest:
+    longest_chunk = math.ceil(longest / TILE) * TILE
+    if asked.config.max_prefill_chunk_size > longest_chunk:
         yield found(
             "prefill-chunk-over-context",
             f"max_prefill_chunk_size is {asked.config.max_prefill_chunk_size}; the model's context is {longest}.",
             "A chunk never gets that long.",
-            f"Set device.max_prefill_chunk_size={longest}.",
+            f"Set device.max_prefill_chunk_size={longest_chunk}.",
         )
 
 
@@ -257,12 +259,12 @@ def _bfp4_at_long_context(asked: Asked) -> Iterator[Finding]:
 @finds("prefill-chunk-tiles", Severity.error, "a prefill chunk that is not whole tiles of 32 tokens")
 def _chunk_is_tiles(asked: Asked) -> Iterator[Finding]:
     chunk = asked.config.max_prefill_chunk_size
-    if chunk < 1 or chunk % 32:
+    if chunk < 1 or chunk % TILE:
         yield found(
             "prefill-chunk-tiles",
             f"max_prefill_chunk_size is {chunk}.",
             "A chunk is whole tiles of 32 tokens.",
-            f"Set device.max_prefill_chunk_size={max(32, chunk // 32 * 32)}.",
+            f"Set device.max_prefill_chunk_size={max(TILE, chunk // TILE * TILE)}.",
         )
 
 

@@ -7,8 +7,29 @@ import pytest
 
 from finding_cases import errors, findings, of_kind, typed_instead, ways
 
+
+
+def _split(tensor, pipeline, data):
+    sizes = {"tensor": tensor, "pipeline": pipeline, "data": data}
+    return [f"parallelism.{kind}_parallel_size={size}" for kind, size in sizes.items()]
+
+
 # Fixes that print what to type: each of their ways alone makes the finding go.
 PRINTED = {
+    "tensor-parallel-heads": [
+        ["device=t3k", "parallelism.tensor_parallel_size=8"],
+        ["device=t3k", "model=llama8b", "parallelism.tensor_parallel_size=3"],
+        ["device=t3k", *_split(4, 2, 1)],
+        ["device=tg", "model=llama8b", "parallelism.tensor_parallel_size=6"],
+        ["device=n300", *_split(2, 4, 1)],
+    ],
+    "pipeline-layers": [
+        ["device=tg", *_split(1, 32, 1)],
+        ["device=tg", "model=llama1b", *_split(1, 32, 1)],
+        ["device=bh_galaxy", "model=llama1b", *_split(1, 32, 1), "workload.batch=32"],
+        ["device=t3k", "model=qwen2_5_0_5b", *_split(2, 32, 1)],
+        ["device=t3k", *_split(16, 64, 1)],
+    ],
     "prefill-chunk-over-context": [
         ["device.max_prefill_chunk_size=16384"],
         ["model.max_context=1000", "device.max_prefill_chunk_size=2048"],

@@ -91,24 +91,28 @@ def _mesh(asked: Asked) -> Iterator[Finding]:
 def _heads(asked: Asked) -> Iterator[Finding]:
     split, model = head_split(asked.config), asked.model
     if model.num_heads % split or model.num_kv_heads % split:
+        stage = max(1, asked.config.spec.chips // asked.config.parallelism.pipeline_parallel_size)
+        size = math.gcd(stage, model.num_heads, model.num_kv_heads)
         yield found(
             "tensor-parallel-heads",
             f"{model.num_heads} heads and {model.num_kv_heads} KV heads do not divide over {split} chips.",
             "tt_transformers gives each chip whole heads.",
-            "Set parallelism.tensor_parallel_size to a divisor of both, and data_parallel_size to the rest.",
+            f"Set parallelism.tensor_parallel_size={size} and parallelism.data_parallel_size={stage // size}.",
         )
 
 
 @finds("pipeline-layers", Severity.error, "more pipeline stages than layers")
 @finds("sequence-parallel-alone", Severity.warning, "sequence parallelism without tensor parallelism")
 def _pipeline(asked: Asked) -> Iterator[Finding]:
-    stages = asked.config.parallelism.pipeline_parallel_size
-    if stages > asked.model.num_layers:
+    stages, layers = asked.config.parallelism.pipeline_parallel_size, asked.model.num_layers
+    if stages > layers:
+        rest = max(1, asked.config.spec.chips // asked.config.parallelism.tensor_parallel_size)
+        most = max(size for size in range(1, layers + 1) if rest % size == 0)
         yield found(
             "pipeline-layers",
-            f"{stages} pipeline stages for {asked.model.num_layers} layers.",
+            f"{stages} pipeline stages for {layers} layers.",
             "A stage needs a layer.",
-            f"Set parallelism.pipeline_parallel_size to at most {asked.model.num_layers}.",
+            f"Set parallelism.pipeline_parallel_size={most} and parallelism.data_parallel_size={rest // most}.",
         )
     if asked.config.parallelism.sequence_parallel and asked.config.parallelism.tensor_parallel_size == 1:
         yield found(

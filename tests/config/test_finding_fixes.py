@@ -16,6 +16,13 @@ def _split(tensor, pipeline, data):
 
 # Fixes that print what to type: each of their ways alone makes the finding go.
 PRINTED = {
+    "wormhole-hifi4-fp32": [
+        ["compute.attention.math_fidelity=HiFi4"],
+        ["compute.attention.math_fidelity=HiFi4", "compute.lm_head.math_fidelity=HiFi4"],
+        ["compute.attention.math_fidelity=HiFi4", "compute.qkv.math_fidelity=HiFi4"],
+        ["precision=accuracy"],
+        ["precision=accuracy", "device=t3k", "compute.o_prefill.fp32_dest_acc_en=true"],
+    ],
     "tensor-parallel-heads": [
         ["device=t3k", "parallelism.tensor_parallel_size=8"],
         ["device=t3k", "model=llama8b", "parallelism.tensor_parallel_size=3"],

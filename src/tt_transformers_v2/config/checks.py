@@ -217,7 +217,7 @@ def _wormhole_hifi4(asked: Asked) -> Iterator[Finding]:
             "wormhole-hifi4-fp32",
             f"HiFi4 with fp32_dest_acc_en in {', '.join(groups)}.",
             "On Wormhole a hardware bug can make this less accurate than HiFi3 (tt-metal issue 38306).",
-            f"Use compute.{groups[0]}.math_fidelity=HiFi3.",
+            f"Use {', '.join(f'compute.{group}.math_fidelity=HiFi3' for group in groups)}.",
         )
 
 

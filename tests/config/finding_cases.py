@@ -11,8 +11,8 @@ from tt_transformers_v2.config.findings import Finding, Severity
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import resolve
 
-# KEY=VALUE as a fix prints it; the full stop of the sentence is no part of the value.
-_ASSIGNMENT = re.compile(r"(?<![\w.])[a-z_]+(?:\.\w+)*=\w+(?:\.\w+)*")
+# KEY=VALUE as a fix prints it, or an entry for `layers`; the full stop of the sentence is no part of the value.
+_ASSIGNMENT = re.compile(r"(?<![\w.])[a-z_]+(?:\.\w+)*=\w+(?:\.\w+)*|(?<=Add )\{.*\}(?= to layers)")
 
 
 def findings(overrides: Sequence[str]) -> list[Finding]:
@@ -40,6 +40,12 @@ def ways(fixes: Iterable[str]) -> list[list[str]]:
 
 
 def typed_instead(overrides: Sequence[str], assigned: Iterable[str], without: Iterable[str] = ()) -> list[str]:
-    """The overrides with some assigned anew or added, and the keys of `without` left out."""
-    gone = {text.partition("=")[0] for text in assigned} | set(without)
-    return [text for text in overrides if text.partition("=")[0] not in gone] + list(assigned)
+    """The overrides with some assigned anew or added, entries added to `layers`, the keys of `without` left out."""
+    assigned = list(assigned)
+    entries = [text for text in assigned if text.startswith("{")]
+    new = {text.partition("=")[0]: text for text in assigned if text not in entries}
+    old = {text.partition("=")[0]: text for text in overrides}
+    if entries:
+        typed = old["layers"].removeprefix("layers=[").removesuffix("]") if "layers" in old else None
+        new["layers"] = f"layers=[{', '.join([typed, *entries] if typed else entries)}]"
+    return list(({key: text for key, text in old.items() if key not in set(without)} | new).values())

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import pytest
-
 from finding_cases import errors, findings, of_kind, typed_instead, ways
-
 
 
 def _split(tensor, pipeline, data):
@@ -14,8 +12,27 @@ def _split(tensor, pipeline, data):
     return [f"parallelism.{kind}_parallel_size={size}" for kind, size in sizes.items()]
 
 
+def _layers(select, format, fidelity):
+    changed = f"precision: {{ff1_ff3: {format}}}, compute: {{ff1_ff3: {{math_fidelity: {fidelity}}}}}"
+    return f'layers=[{{select: "{select}", {changed}}}]'
+
+
 # Fixes that print what to type: each of their ways alone makes the finding go.
 PRINTED = {
+    "fidelity-below-format": [
+        ["compute.ff2.math_fidelity=LoFi"],
+        ["compute.attention.math_fidelity=LoFi", "compute.lm_head.math_fidelity=LoFi"],
+        ["model=llama8b"],
+        [_layers("3", "BFP8", "LoFi")],
+        [_layers("0..3, 7", "BF16", "LoFi"), "compute.ff2.math_fidelity=LoFi"],
+        [_layers("all", "BFP8", "LoFi"), "compute.mlp.math_fidelity=HiFi2"],
+    ],
+    "fidelity-above-format": [
+        ["compute.ff1_ff3.math_fidelity=HiFi2"],
+        ["precision.attention_weights=BFP4"],
+        ["precision.lm_head=BFP4", "precision.mlp_weights=BFP4"],
+        [_layers("-1", "BFP4", "HiFi2"), "precision.ff1_ff3=BFP8", "compute.mlp.math_fidelity=HiFi2"],
+    ],
     "wormhole-hifi4-fp32": [
         ["compute.attention.math_fidelity=HiFi4"],
         ["compute.attention.math_fidelity=HiFi4", "compute.lm_head.math_fidelity=HiFi4"],

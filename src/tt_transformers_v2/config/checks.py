@@ -10,13 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from ..hardware.enums import Arch, DataFormat, MathFidelity, Placement
 from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, ComputeConfig, DeviceConfig
 from ..perf.footprint import DecoderShape, kv_cache_bytes
 from ..planning.split import TILE, head_split
 from .findings import Finding, Severity, declare, found
+from .layers import write_select
 from .model_rules import chunk_unsupported
+
+T = TypeVar("T")
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 # Beyond this many tokens BFP4 weights were seen to fail though every single layer looked fine.
@@ -225,25 +230,22 @@ def _wormhole_hifi4(asked: Asked) -> Iterator[Finding]:
 @finds("fidelity-above-format", Severity.hint, "a second phase that multiplies nothing (BFP4 with HiFi2)")
 def _fidelity_of_format(asked: Asked) -> Iterator[Finding]:
     """Per weight format: bits it carries that the fidelity drops, and phases that multiply by nothing."""
-    for label, config in _variants(asked.config):
-        for tensor, op in WEIGHT_OPS:
-            if label and tensor == "lm_head":
-                continue
-            data, fidelity = config.precision.of(tensor), config.compute_for(op).math_fidelity
+    for tensor, op in WEIGHT_OPS:
+        for where, (data, fidelity) in _distinct(asked.config, partial(_format_and_fidelity, tensor, op)):
             lowest = data.lowest_fidelity
             if fidelity.phases < lowest.phases:
                 yield found(
                     "fidelity-below-format",
-                    f"{tensor} is {data} but {op} runs at {fidelity}{label}.",
+                    f"{tensor} is {data} but {op} runs at {fidelity}{where}.",
                     f"{fidelity} reads 5 of the format's significant bits; the rest costs bandwidth for nothing.",
-                    f"Use compute.{op}.math_fidelity={lowest}, or a narrower format.",
+                    f"{where.advice(op, lowest)}, or use a narrower format.",
                 )
             elif data is DataFormat.BFP4 and fidelity is MathFidelity.HiFi2:
                 yield found(
                     "fidelity-above-format",
-                    f"{tensor} is BFP4 and {op} runs at HiFi2{label}.",
+                    f"{tensor} is BFP4 and {op} runs at HiFi2{where}.",
                     "BFP4's three bits fit the first phase: LoFi gives the same bits in half the time.",
-                    f"Use compute.{op}.math_fidelity=LoFi.",
+                    f"{where.advice(op, MathFidelity.LoFi)}.",
                 )
 
 
@@ -274,26 +276,50 @@ def _chunk_is_tiles(asked: Asked) -> Iterator[Finding]:
 
 @finds("throttle-level", Severity.error, "a throttle level outside ttnn's 0 to 5")
 def _kernel_fields(asked: Asked) -> Iterator[Finding]:
-    for label, config in _variants(asked.config):
-        for group in _distinct_groups(config):
-            level = config.compute_for(group).throttle_level
-            if not 0 <= level <= 5:
+    for group in (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS):
+        for where, level in _distinct(asked.config, partial(_throttle_level, group)):
+            if level is not None and not 0 <= level <= 5:
                 yield found(
                     "throttle-level",
-                    f"compute.{group}.throttle_level is {level}{label}.",
+                    f"compute.{group}.throttle_level is {level}{where}.",
                     "ttnn has levels 0 to 5.",
                     "Set it to 0 to 5.",
                 )
 
 
-def _variants(config: DeviceConfig) -> Iterator[tuple[str, DeviceConfig]]:
-    """The configuration and each different one that layers have, with words that say which."""
-    yield "", config
-    seen: set[int] = set()
-    for layer, own in config.layers.items():
-        if id(own) not in seen:
-            seen.add(id(own))
-            yield f" in layer {layer}", own
+@dataclass(frozen=True)
+class _Where:
+    """The whole model, or the layers that `select` names, in words."""
+
+    select: str = ""
+
+    def __str__(self) -> str:
+        return f" in layer{'s' * (not self.select.isdigit())} {self.select}" if self.select else ""
+
+    def advice(self, op: str, fidelity: MathFidelity) -> str:
+        """What to type for another fidelity of an op group there."""
+        if not self.select:
+            return f"Use compute.{op}.math_fidelity={fidelity}"
+        return f'Add {{select: "{self.select}", compute: {{{op}: {{math_fidelity: {fidelity}}}}}}} to layers'
+
+
+def _format_and_fidelity(tensor: str, op: str, config: DeviceConfig) -> tuple[DataFormat, MathFidelity]:
+    return config.precision.of(tensor), config.compute_for(op).math_fidelity
+
+
+def _throttle_level(group: str, config: DeviceConfig) -> int | None:
+    """None for a finer group that sets nothing: its parent's finding says it all."""
+    return config.compute_for(group).throttle_level if group in config.compute else None
+
+
+def _distinct(config: DeviceConfig, settings: Callable[[DeviceConfig], T]) -> list[tuple[_Where, T]]:
+    """The whole model's settings, and the different ones that layers have, each with the layers that have them."""
+    base = settings(config)
+    own: dict[T, list[int]] = {}
+    for layer, changed in config.layers.items():
+        own.setdefault(settings(changed), []).append(layer)
+    own.pop(base, None)
+    return [(_Where(), base), *((_Where(write_select(layers)), value) for value, layers in own.items())]
 
 
 def _distinct_groups(config: DeviceConfig) -> list[str]:

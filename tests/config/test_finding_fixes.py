@@ -79,3 +79,33 @@ def test_what_a_fix_prints_makes_the_finding_go(kind, asked):
         after = findings(typed_instead(asked, way))
         assert kind not in {finding.id for finding in after}, way
         assert errors(after) <= errors(before), way
+
+
+# Fixes that leave a choice: what the fix says, and one such choice.
+CHOICES = [
+    (
+        "unsupported-in-tt-transformers",
+        ["model=qwen2_5_32b", "device=n300"],
+        "Choose a device that the table has a chunk for (P150x4, P150x8, P300x2, T3K, TG, WH_GALAXY)",
+        ["device=t3k"],
+    ),
+    (
+        "unsupported-in-tt-transformers",
+        ["model=deepseek_r1_distill_qwen_14b", "device=tg"],
+        "Choose a device that the table has a chunk for (N150, N300, T3K)",
+        ["device=n300"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "says", "chosen"), CHOICES, ids=[f"{kind}: {' '.join(asked)}" for kind, asked, _, _ in CHOICES]
+)
+def test_a_choice_that_a_fix_leaves_makes_the_finding_go(kind, asked, says, chosen):
+    before = findings(asked)
+    advised = of_kind(kind, before)
+    assert advised
+    assert any(says in finding.fix for finding in advised), advised
+    after = findings(typed_instead(asked, chosen))
+    assert kind not in {finding.id for finding in after}
+    assert errors(after) <= errors(before)

@@ -18,8 +18,9 @@ from ..hardware.schema import OP_GROUP_PARENTS, ROOT_OP_GROUPS, ComputeConfig, D
 from ..perf.footprint import DecoderShape, kv_cache_bytes
 from ..planning.split import TILE, head_split
 from .findings import Finding, Severity, declare, found
+from .groups import device_types
 from .layers import write_select
-from .model_rules import chunk_unsupported
+from .model_rules import chunk_unsupported, prefill_chunk
 
 T = TypeVar("T")
 
@@ -181,11 +182,12 @@ def _context(asked: Asked) -> Iterator[Finding]:
 def _unsupported(asked: Asked) -> Iterator[Finding]:
     name = getattr(asked.model, "name", "")
     if chunk_unsupported(name, asked.config.device_type.value):
+        others = [kind for kind in device_types() if prefill_chunk(name, kind) is not None]
         yield found(
             "unsupported-in-tt-transformers",
             f"tt_transformers does not run {name} on {asked.config.device_type}.",
             "Its prefill chunk table says so.",
-            "Choose a larger device, or expect to bring it up yourself.",
+            f"Choose a device that the table has a chunk for ({', '.join(others)}), or expect to bring it up yourself.",
         )
 
 

@@ -29,23 +29,31 @@ def errors(found: Iterable[Finding]) -> set[str]:
 
 
 def ways(fixes: Iterable[str]) -> list[list[str]]:
-    """The assignments that several findings of a kind print, one list for each way out.
+    """What several findings of a kind print to type, one list for each way out; a key alone is to be left out.
 
     Sentences, and what `or` joins, are ways of their own; those in words alone are left out.
     """
-    printed = [[found for part in re.split(r"\. | or ", fix) if (found := _ASSIGNMENT.findall(part))] for fix in fixes]
+    printed = [[found for part in re.split(r"\. | or ", fix) if (found := _typed(part))] for fix in fixes]
     number = max(map(len, printed))
     assert all(len(each) in (1, number) for each in printed), printed
     return [list(dict.fromkeys(text for each in printed for text in each[way % len(each)])) for way in range(number)]
 
 
-def typed_instead(overrides: Sequence[str], assigned: Iterable[str], without: Iterable[str] = ()) -> list[str]:
-    """The overrides with some assigned anew or added, entries added to `layers`, the keys of `without` left out."""
-    assigned = list(assigned)
-    entries = [text for text in assigned if text.startswith("{")]
-    new = {text.partition("=")[0]: text for text in assigned if text not in entries}
+def _typed(words: str) -> list[str]:
+    left_out = re.search(r", without (.*?)\.?$", words)
+    return _ASSIGNMENT.findall(words) + (left_out[1].split(" and ") if left_out else [])
+
+
+def typed_instead(overrides: Sequence[str], way: Iterable[str]) -> list[str]:
+    """The overrides with what a way out says: assigned anew or added, added to `layers`, or left out."""
     old = {text.partition("=")[0]: text for text in overrides}
-    if entries:
-        typed = old["layers"].removeprefix("layers=[").removesuffix("]") if "layers" in old else None
-        new["layers"] = f"layers=[{', '.join([typed, *entries] if typed else entries)}]"
-    return list(({key: text for key, text in old.items() if key not in set(without)} | new).values())
+    for text in way:
+        key, equals, _ = text.partition("=")
+        if text.startswith("{"):
+            typed = old.get("layers", "layers=[]")[:-1]
+            old["layers"] = f"{typed}{'' if typed.endswith('[') else ', '}{text}]"
+        elif equals:
+            old[key] = text
+        else:
+            del old[key]
+    return list(old.values())

@@ -19,6 +19,17 @@ def _layers(select, format, fidelity):
 
 # Fixes that print what to type: each of their ways alone makes the finding go.
 PRINTED = {
+    "dram-overflow": [
+        ["model=llama70b"],
+        ["model=llama1b", "workload.context=131072", "workload.batch=4"],
+        ["model=llama70b", "device=n300", "workload.context=131072", "device.trace_region_size=2000000000"],
+        ["model=mistral_small_24b", "device=n300", "precision.mlp_weights=BFP8", "device.dispatch_core_type=ETH"],
+        ["model=llama90b", "device=p300", "workload.context=131072", "device.max_prefill_chunk_size=131072"],
+        ["model=llama8b", "workload.context=65536", "workload.batch=32", "memory.kv_cache_placement=DRAM"],
+        ["model=qwen2_5_72b", "device=p100", "parallelism.tensor_parallel_size=1"],
+        ["model=llama70b", "device=t3k", *_split(4, 1, 2), "workload.batch=64"],
+        ["model=llama70b", "device.sources.note=mine", "memory={}"],
+    ],
     "fidelity-below-format": [
         ["compute.ff2.math_fidelity=LoFi"],
         ["compute.attention.math_fidelity=LoFi", "compute.lm_head.math_fidelity=LoFi"],

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from tt_transformers_v2.config.adjustments import fit_to_model
 from tt_transformers_v2.config.model_rules import RULE_SETS, apply_rules, prefill_chunk, rules
 from tt_transformers_v2.hardware import AutoHardwareConfig, ModelHardwareOverrides
 from tt_transformers_v2.models.spec import ModelSpec
@@ -13,7 +12,6 @@ QWEN_72B = ModelSpec.uniform(152064, 8192, 80, 64, 29568, num_kv_heads=8, name="
 LLAMA_8B = ModelSpec.uniform(
     128256, 4096, 32, 32, 14336, num_kv_heads=8, name="Llama-3.1-8B-Instruct", family="llama-3.1"
 )
-SMOL = ModelSpec.uniform(49152, 576, 30, 9, 1536, num_kv_heads=3, tie_embeddings=True, name="SmolLM2-135M")
 
 
 @pytest.mark.parametrize("spec", [LLAMA_70B, QWEN_72B])
@@ -98,24 +96,3 @@ def test_every_rule_states_its_source():
     for rule_set in RULE_SETS:
         assert all(rule.source and rule.why for rule in rules(rule_set))
         assert len({rule.id for rule in rules(rule_set)}) == len(rules(rule_set))
-
-
-def test_heads_that_do_not_divide_turn_into_data_parallel_groups():
-    config = AutoHardwareConfig.from_device("T3K")
-    effects = fit_to_model(config, SMOL, batch=1, context=128)
-    assert (config.parallelism.tensor_parallel_size, config.parallelism.data_parallel_size) == (1, 8)
-    assert {effect.rule for effect in effects} == {"tensor-parallel-divides-heads"}
-
-
-def test_a_typed_parallelism_is_left_for_the_checks():
-    config = AutoHardwareConfig.from_device("T3K")
-    assert fit_to_model(config, SMOL, batch=1, context=128, typed={"parallelism.tensor_parallel_size"}) == []
-    assert config.parallelism.tensor_parallel_size == 8
-
-
-def test_a_kv_cache_that_l1_cannot_hold_moves_to_dram():
-    small, large = (AutoHardwareConfig.from_device("N150", "accuracy") for _ in range(2))
-    fit_to_model(small, SMOL, batch=1, context=128)
-    fit_to_model(large, LLAMA_8B, batch=32, context=4096)
-    assert small.memory.kv_cache_placement == "L1"
-    assert large.memory.kv_cache_placement == "DRAM"

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from tt_transformers_v2.config.adjustments import fit_to_model
+from tt_transformers_v2.config.model_rules import RuleEffect
 from tt_transformers_v2.hardware import AutoHardwareConfig
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.perf.footprint import kv_cache_bytes
@@ -39,21 +42,18 @@ def test_a_split_is_the_widest_that_divides_the_heads_and_the_rest_are_groups(de
     assert (config.parallelism.tensor_parallel_size, config.parallelism.data_parallel_size) == (tensor, data)
 
 
+def test_heads_need_not_be_a_multiple_of_kv_heads():
+    config, model = AutoHardwareConfig.from_device("T3K"), SimpleNamespace(num_heads=12, num_kv_heads=8)
+    fit_to_model(config, model, batch=1, context=128)
+    assert (config.parallelism.tensor_parallel_size, config.parallelism.data_parallel_size) == (4, 2)
+
+
 def test_what_became_of_a_split_is_said():
-    tensor, data = fit_to_model(AutoHardwareConfig.from_device("T3K"), SMOL, batch=1, context=128)
-    assert (tensor.rule, tensor.path, tensor.value, tensor.previous) == (
-        "tensor-parallel-divides-heads",
-        "parallelism.tensor_parallel_size",
-        1,
-        8,
-    )
-    assert (data.rule, data.path, data.value, data.previous) == (
-        "tensor-parallel-divides-heads",
-        "parallelism.data_parallel_size",
-        8,
-        1,
-    )
-    assert tensor.why == data.why == "9 heads and 3 KV heads do not divide over 8 chips"
+    tensor, data = fit_to_model(AutoHardwareConfig.from_device("T3K"), with_heads(32, 2), batch=1, context=128)
+    rule, why = "tensor-parallel-divides-heads", "32 heads and 2 KV heads do not divide over 8 chips"
+    assert tensor == RuleEffect(rule, "parallelism.tensor_parallel_size", 2, 8)
+    assert data == RuleEffect(rule, "parallelism.data_parallel_size", 4, 1)
+    assert tensor.why == data.why == why
 
 
 @pytest.mark.parametrize("path", ["parallelism.tensor_parallel_size", "parallelism.data_parallel_size"])
@@ -102,16 +102,13 @@ def test_a_kv_cache_over_half_of_l1_moves_to_dram(half, spare, batch, context, p
 
 
 def test_where_a_kv_cache_moved_is_said():
-    (moved,) = fit_to_model(AutoHardwareConfig.from_device("N150", "accuracy"), LLAMA_8B, batch=32, context=4096)
-    assert (moved.rule, moved.path, moved.value, moved.previous) == (
-        "kv-cache-fits-l1",
-        "memory.kv_cache_placement",
-        "DRAM",
-        "L1",
-    )
+    config = AutoHardwareConfig.from_device("N150", "accuracy")
+    config.l1_memory_size = 10**11
+    (moved,) = fit_to_model(config, LLAMA_8B, batch=32_000, context=1_000_000)
+    assert moved == RuleEffect("kv-cache-fits-l1", "memory.kv_cache_placement", "DRAM", "L1")
     assert moved.why == (
-        "the KV cache needs 17179.9 MB per chip, over half of its L1 (48.0 MB); the other half is for activations and "
-        "buffers"
+        "the KV cache needs 4194304000.0 MB per chip, over half of its L1 (3200000.0 MB); the other half is for "
+        "activations and buffers"
     )
 
 
@@ -122,10 +119,11 @@ def test_a_typed_placement_is_left_for_the_checks():
     assert config.memory.kv_cache_placement == "L1"
 
 
-def test_a_kv_cache_in_dram_stays_there_however_small():
+def test_of_a_kv_cache_in_dram_nothing_is_said():
     config = AutoHardwareConfig.from_device("N150", "performance")
     assert config.memory.kv_cache_placement == "DRAM"
     assert fit_to_model(config, SMOL, batch=1, context=1) == []
+    assert fit_to_model(config, LLAMA_8B, batch=32, context=4096) == []
 
 
 def test_a_cache_is_looked_at_as_the_split_has_become():

@@ -282,9 +282,9 @@ TEXTS = [
         "max_prefill_chunk_size is 95. A chunk is whole tiles of 32 tokens. Set device.max_prefill_chunk_size=64.",
     ),
     (
-        ["memory.kv_cache_placement=L1", "workload.batch=32", "workload.context=4096"],
-        "memory.kv_cache_placement=L1 needs 1604.3 MB per chip; L1 holds 95.9 MB. That is for 32 users of 4096 tokens "
-        "in BFP8. Set memory.kv_cache_placement=DRAM.",
+        kv_cache_in_l1("workload.batch=32", f"workload.context={10**9}", f"model.max_context={10**9}", per_core=10**11),
+        "memory.kv_cache_placement=L1 needs 391680000.0 MB per chip; L1 holds 6400000.0 MB. That is for 32 users of "
+        "1000000000 tokens in BFP8. Set memory.kv_cache_placement=DRAM.",
     ),
     (
         [*LLAMA_1B, "precision.wo=BFP4", "workload.context=65536", "workload.prompt_length=32769"],

@@ -16,14 +16,16 @@ from tt_transformers_v2.config.memory_adjustments import (
     dram_findings,
     smallest_device,
 )
+from tt_transformers_v2.config.model_rules import RuleEffect
 from tt_transformers_v2.hardware import AutoHardwareConfig, PrecisionMode
 from tt_transformers_v2.hardware.enums import DispatchCoreType
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.perf.footprint import activation_bytes_per_token, weight_bytes
 from tt_transformers_v2.perf.memory import dram_left, memory_fit
 
-# No table names it.
+# No table names them. Activations of prefill, 770 KiB per token, are most of what the wide one needs.
 SMALL = ModelSpec.uniform(32000, 2048, 16, 16, 8192, num_kv_heads=8, name="small")
+WIDE = ModelSpec.uniform(32000, 1024, 1, 16, 131072, num_kv_heads=8, name="wide")
 
 
 def with_room_for(tokens, spec=SMALL):
@@ -78,13 +80,14 @@ def test_a_chunk_is_no_longer_than_the_context_and_whole_tiles(context, chunk):
 def test_what_a_chunk_was_computed_from_is_said():
     config = AutoHardwareConfig.from_device("N150")
     (said,) = computed_chunk(config, SMALL, ())
-    assert (said.rule, said.path) == ("prefill-chunk-computed", "device.max_prefill_chunk_size")
-    assert (said.value, said.previous, said.overruled_by) == (65536, 4096, None)
+    assert said == RuleEffect("prefill-chunk-computed", "device.max_prefill_chunk_size", 65536, 4096)
     assert said.why == (
         "no published chunk for this model and device; 52 KiB of activations per token, 10.4 GiB of DRAM left by the "
         "weights, half of it used"
     )
     assert computed_chunk(config, SMALL, ()) == [], "it is that already"
+    (said,) = computed_chunk(config, WIDE, ())
+    assert "; 770 KiB of activations per token, 11.0 GiB of DRAM" in said.why
 
 
 def test_a_lack_of_dram_is_said_as_none_left():
@@ -102,8 +105,6 @@ def test_a_typed_chunk_and_a_published_one_stay():
 
 
 LLAMA_8B = ModelSpec.uniform(128256, 4096, 32, 32, 14336, num_kv_heads=8, name="some 8B", max_context=131072)
-# Activations of prefill, 770 KiB per token, are most of what it needs.
-WIDE = ModelSpec.uniform(32000, 1024, 1, 16, 131072, num_kv_heads=8, name="wide")
 
 
 def overflow(config, spec, batch=1, context=128, typed=(), mode=PrecisionMode.PERFORMANCE):

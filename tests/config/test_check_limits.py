@@ -105,6 +105,7 @@ PAIRS = {
     ],
     "kv-cache-over-l1": [
         ("just its bytes", kv_cache_in_l1(), kv_cache_in_l1(per_core=CACHE_PER_CORE - 1)),
+        ("more than its bytes", kv_cache_in_l1(per_core=CACHE_PER_CORE + 1), kv_cache_in_l1("workload.batch=4")),
         ("one more row of tiles", kv_cache_in_l1(), kv_cache_in_l1("workload.context=129")),
         ("one more user", kv_cache_in_l1("workload.batch=1"), kv_cache_in_l1("workload.batch=2")),
         ("a wider format", kv_cache_in_l1(), kv_cache_in_l1("precision.kv_cache=BF16")),
@@ -243,11 +244,6 @@ TEXTS = [
         "group. Choose parallelism.* whose product is 2.",
     ),
     (
-        ["device=t3k", *split(8)],
-        "9 heads and 3 KV heads do not divide over 8 chips. tt_transformers gives each chip whole heads. Set "
-        "parallelism.tensor_parallel_size=1 and parallelism.data_parallel_size=8.",
-    ),
-    (
         [*LLAMA_8B_T3K, "model.num_kv_heads=4", *split(8)],
         "32 heads and 4 KV heads do not divide over 8 chips. tt_transformers gives each chip whole heads. Set "
         "parallelism.tensor_parallel_size=4 and parallelism.data_parallel_size=2.",
@@ -307,6 +303,27 @@ TEXTS = [
 @pytest.mark.parametrize(("asked", "text"), TEXTS, ids=[" ".join(asked) for asked, _ in TEXTS])
 def test_a_finding_says_what_it_is_about(asked, text):
     assert text in [str(finding) for finding in findings(asked)]
+
+
+# Tensor, pipeline and data parallelism typed; what is advised for heads that do not divide, and for too many stages.
+SPLITS = [
+    (["device=t3k"], (8, 1, 1), "tensor_parallel_size=1", 8),
+    (["device=t3k", "model.num_heads=24", "model.num_kv_heads=4"], (8, 1, 1), "tensor_parallel_size=4", 2),
+    (["device=t3k"], (4, 2, 1), "tensor_parallel_size=1", 4),
+    (["device=n300"], (2, 4, 1), "tensor_parallel_size=1", 1),
+    (["device=tg"], (1, 31, 1), "pipeline_parallel_size=16", 2),
+    (["device=tg", "model.num_layers=16"], (1, 32, 1), "pipeline_parallel_size=16", 2),
+    (["device=tg", "model.num_layers=15"], (1, 16, 2), "pipeline_parallel_size=8", 4),
+    (["device=tg"], (3, 31, 1), "pipeline_parallel_size=10", 1),
+    (["device=n300", "model.num_layers=1"], (1, 2, 1), "pipeline_parallel_size=1", 2),
+    (["device=t3k", "model=llama8b"], (16, 64, 1), "pipeline_parallel_size=1", 1),
+]
+
+
+@pytest.mark.parametrize(("asked", "sizes", "first", "data"), SPLITS)
+def test_a_split_that_the_chips_can_be_shared_out_in_is_advised(asked, sizes, first, data):
+    fixes = [finding.fix for finding in findings([*asked, *split(*sizes)])]
+    assert f"Set parallelism.{first} and parallelism.data_parallel_size={data}." in fixes
 
 
 def layers(select, settings):

@@ -92,7 +92,7 @@ def test_what_a_chunk_was_computed_from_is_said():
 
 def test_a_lack_of_dram_is_said_as_none_left():
     (said,) = computed_chunk(with_room_for(-(10**6)), SMALL, ())
-    assert "0.0 GiB of DRAM left" in said.why
+    assert " per token, 0.0 GiB of DRAM left" in said.why
 
 
 def test_a_typed_chunk_and_a_published_one_stay():
@@ -197,6 +197,9 @@ def test_the_device_that_was_asked_for_is_not_advised():
     assert fitting == Roomier(24 << 30, "n300", ())
 
 
+TRACE = "device.trace_region_size"
+
+
 def wider(device="N150", **formats):
     return AutoHardwareConfig.custom(device, precision=formats)
 
@@ -215,18 +218,22 @@ def test_another_device_is_to_hold_the_formats_asked_for_in_every_layer():
     assert advised(own) == ("n300", ())
 
 
-def test_another_device_is_to_hold_all_of_its_groups_users():
-    """Nine heads are not split: each of two chips of an n300 has a group of half the users."""
-    heads = ModelSpec.uniform(128256, 2304, 32, 9, 14336, num_kv_heads=9, head_dim=256, name="nine heads")
-    assert advised(wider("P100"), heads, batch=8, context=8192) == ("n300", ())
-    assert advised(wider("P100"), heads, batch=2, context=8192) == ("n150", ())
+def test_another_device_is_to_hold_the_users_of_its_fullest_group():
+    """Nine heads are not split: each of two chips of an n300 has a group of half the users, here room for just one."""
+    nine = ModelSpec.uniform(32000, 2304, 4, 9, 4096, num_kv_heads=9, head_dim=256, name="nine heads")
+    asked = wider("P150")
+    chip = AutoHardwareConfig.custom("N300", parallelism={"tensor_parallel_size": 1, "data_parallel_size": 2})
+    computed_chunk(chip, nine, ())
+    asked.system.trace_region_size += memory_fit(chip, nine, batch=1, context=8192).free
+    fitting = [advised(asked, nine, batch=users, context=8192, typed=[TRACE])[0] for users in (1, 2, 3)]
+    assert fitting == ["n150", "n300", "p100"]
 
 
 @pytest.mark.parametrize(
     ("typed", "value", "option"),
     [
-        ("device.trace_region_size", 50_000_000, "n150"),
-        ("device.trace_region_size", 6 << 30, "n300"),
+        (TRACE, 50_000_000, "n150"),
+        (TRACE, 6 << 30, "n300"),
         ("device.chip.dram_size", 30 << 30, "n150"),
         ("device.dispatch_core_type", "ETH", "n150"),
         ("memory.weights_placement", "L1", "n150"),
@@ -268,9 +275,8 @@ def test_a_preset_is_in_the_mode_asked_for():
     asked.system = copy.deepcopy(asked.system)
     tight = full(LLAMA_8B)
     asked.system.trace_region_size = tight.trace_region_size + 1
-    typed = {"device.trace_region_size"}
-    assert advised(asked, typed=typed) == ("n300", ())
-    assert advised(asked, typed=typed, mode=PrecisionMode.ACCURACY) == ("n150", ())
+    assert advised(asked, typed=[TRACE]) == ("n300", ())
+    assert advised(asked, typed=[TRACE], mode=PrecisionMode.ACCURACY) == ("n150", ())
 
 
 def test_where_no_device_holds_it_narrower_formats_are_advised():

@@ -34,8 +34,7 @@ def _split_over_heads(config: DeviceConfig, model: DecoderShape) -> list[RuleEff
     wanted = config.parallelism.tensor_parallel_size
     if model.num_heads % head_split(config) == 0 and model.num_kv_heads % head_split(config) == 0:
         return []
-    heads = math.gcd(model.num_heads, model.num_kv_heads)
-    size = max(n for n in range(1, wanted + 1) if wanted % n == 0 and heads % n == 0)
+    size = math.gcd(wanted, model.num_heads, model.num_kv_heads)
     why = f"{model.num_heads} heads and {model.num_kv_heads} KV heads do not divide over {head_split(config)} chips"
     config.parallelism.tensor_parallel_size = size
     config.parallelism.data_parallel_size = wanted // size

@@ -7,8 +7,11 @@ Errors stop a run, warnings are printed and stored, hints are stored. Whether we
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from ..common.units import TILE
 from ..hardware.enums import Arch, DataFormat, MathFidelity, Placement
@@ -24,7 +27,11 @@ from ..hardware.schema import ComputeConfig, DeviceConfig
 from ..perf.footprint import DecoderShape, kv_cache_bytes
 from ..planning.split import head_split
 from .findings import Finding, Severity, declare, found
-from .model_rules import chunk_unsupported
+from .groups import device_types
+from .layers import write_select
+from .model_rules import chunk_unsupported, prefill_chunk
+
+T = TypeVar("T")
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 # Beyond this many tokens BFP4 weights were seen to fail though every single layer looked fine.
@@ -93,24 +100,28 @@ def _mesh(asked: Asked) -> Iterator[Finding]:
 def _heads(asked: Asked) -> Iterator[Finding]:
     split, model = head_split(asked.config), asked.model
     if model.num_heads % split or model.num_kv_heads % split:
+        stage = max(1, asked.config.spec.chips // asked.config.parallelism.pipeline_parallel_size)
+        size = math.gcd(stage, model.num_heads, model.num_kv_heads)
         yield found(
             "tensor-parallel-heads",
             f"{model.num_heads} heads and {model.num_kv_heads} KV heads do not divide over {split} chips.",
             "tt_transformers gives each chip whole heads.",
-            "Set parallelism.tensor_parallel_size to a divisor of both, and data_parallel_size to the rest.",
+            f"Set parallelism.tensor_parallel_size={size} and parallelism.data_parallel_size={stage // size}.",
         )
 
 
 @finds("pipeline-layers", Severity.error, "more pipeline stages than layers")
 @finds("sequence-parallel-alone", Severity.warning, "sequence parallelism without tensor parallelism")
 def _pipeline(asked: Asked) -> Iterator[Finding]:
-    stages = asked.config.parallelism.pipeline_parallel_size
-    if stages > asked.model.num_layers:
+    stages, layers = asked.config.parallelism.pipeline_parallel_size, asked.model.num_layers
+    if stages > layers:
+        rest = max(1, asked.config.spec.chips // asked.config.parallelism.tensor_parallel_size)
+        most = max(size for size in range(1, layers + 1) if rest % size == 0)
         yield found(
             "pipeline-layers",
-            f"{stages} pipeline stages for {asked.model.num_layers} layers.",
+            f"{stages} pipeline stages for {layers} layers.",
             "A stage needs a layer.",
-            f"Set parallelism.pipeline_parallel_size to at most {asked.model.num_layers}.",
+            f"Set parallelism.pipeline_parallel_size={most} and parallelism.data_parallel_size={rest // most}.",
         )
     if asked.config.parallelism.sequence_parallel and asked.config.parallelism.tensor_parallel_size == 1:
         yield found(
@@ -134,11 +145,13 @@ def _batch(asked: Asked) -> Iterator[Finding]:
             f"Set workload.batch to at most {limit}, or use more data-parallel groups.",
         )
     elif users not in BATCH_SIZES:
+        below = [size for size in BATCH_SIZES if size < users][-1:]
+        above = [size for size in BATCH_SIZES if users < size <= asked.config.max_batch_size][:1]
         yield found(
             "batch-size",
             f"{users} users per data-parallel group is no batch size tt_transformers runs.",
             f"It takes {', '.join(map(str, BATCH_SIZES))}.",
-            f"Set workload.batch={groups * next(size for size in BATCH_SIZES if size >= users)}.",
+            f"Set {' or '.join(f'workload.batch={groups * size}' for size in below + above)}.",
         )
 
 
@@ -152,14 +165,15 @@ def _context(asked: Asked) -> Iterator[Finding]:
                 "context-over-model",
                 f"workload.{name} is {tokens} tokens; the model was made for {longest}.",
                 "Beyond it rotary positions are untrained.",
-                f"Set workload.{name} to at most {longest}, or model.max_context.",
+                f"Set workload.{name} to at most {longest}, or raise model.max_context.",
             )
-    if asked.config.max_prefill_chunk_size > longest:
+    longest_chunk = math.ceil(longest / TILE) * TILE
+    if asked.config.max_prefill_chunk_size > longest_chunk:
         yield found(
             "prefill-chunk-over-context",
             f"max_prefill_chunk_size is {asked.config.max_prefill_chunk_size}; the model's context is {longest}.",
             "A chunk never gets that long.",
-            f"Set device.max_prefill_chunk_size={longest}.",
+            f"Set device.max_prefill_chunk_size={longest_chunk}.",
         )
 
 
@@ -171,11 +185,12 @@ def _context(asked: Asked) -> Iterator[Finding]:
 def _unsupported(asked: Asked) -> Iterator[Finding]:
     name = getattr(asked.model, "name", "")
     if chunk_unsupported(name, asked.config.device_type.value):
+        others = [kind for kind in device_types() if prefill_chunk(name, kind) is not None]
         yield found(
             "unsupported-in-tt-transformers",
             f"tt_transformers does not run {name} on {asked.config.device_type}.",
             "Its prefill chunk table says so.",
-            "Choose a larger device, or expect to bring it up yourself.",
+            f"Choose a device that the table has a chunk for ({', '.join(others)}), or expect to bring it up yourself.",
         )
 
 
@@ -212,7 +227,7 @@ def _wormhole_hifi4(asked: Asked) -> Iterator[Finding]:
             "wormhole-hifi4-fp32",
             f"HiFi4 with fp32_dest_acc_en in {', '.join(groups)}.",
             "On Wormhole a hardware bug can make this less accurate than HiFi3 (tt-metal issue 38306).",
-            f"Use compute.{groups[0]}.math_fidelity=HiFi3.",
+            f"Use {', '.join(f'compute.{group}.math_fidelity=HiFi3' for group in groups)}.",
         )
 
 
@@ -220,25 +235,22 @@ def _wormhole_hifi4(asked: Asked) -> Iterator[Finding]:
 @finds("fidelity-above-format", Severity.hint, "a second phase that multiplies nothing (BFP4 with HiFi2)")
 def _fidelity_of_format(asked: Asked) -> Iterator[Finding]:
     """Per weight format: bits it carries that the fidelity drops, and phases that multiply by nothing."""
-    for label, config in _variants(asked.config):
-        for tensor, op in _WEIGHT_OPS:
-            if label and tensor in GLOBAL_TENSOR_GROUPS:
-                continue
-            data, fidelity = config.precision.of(tensor), config.compute_for(op).math_fidelity
+    for tensor, op in _WEIGHT_OPS:
+        for where, (data, fidelity) in _distinct(asked.config, partial(_format_and_fidelity, tensor, op)):
             lowest = data.lowest_fidelity
             if fidelity.phases < lowest.phases:
                 yield found(
                     "fidelity-below-format",
-                    f"{tensor} is {data} but {op} runs at {fidelity}{label}.",
+                    f"{tensor} is {data} but {op} runs at {fidelity}{where}.",
                     f"{fidelity} reads 5 of the format's significant bits; the rest costs bandwidth for nothing.",
-                    f"Use compute.{op}.math_fidelity={lowest}, or a narrower format.",
+                    f"{where.advice(op, lowest)}, or use a narrower format.",
                 )
             elif data is DataFormat.BFP4 and fidelity is MathFidelity.HiFi2:
                 yield found(
                     "fidelity-above-format",
-                    f"{tensor} is BFP4 and {op} runs at HiFi2{label}.",
+                    f"{tensor} is BFP4 and {op} runs at HiFi2{where}.",
                     "BFP4's three bits fit the first phase: LoFi gives the same bits in half the time.",
-                    f"Use compute.{op}.math_fidelity=LoFi.",
+                    f"{where.advice(op, MathFidelity.LoFi)}.",
                 )
 
 
@@ -269,23 +281,50 @@ def _chunk_is_tiles(asked: Asked) -> Iterator[Finding]:
 
 @finds("throttle-level", Severity.error, "a throttle level outside ttnn's 0 to 5")
 def _kernel_fields(asked: Asked) -> Iterator[Finding]:
-    for label, config in _variants(asked.config):
-        for group in _distinct_groups(config):
-            level = config.compute_for(group).throttle_level
-            if not 0 <= level <= 5:
+    for group in OP_GROUPS:
+        for where, level in _distinct(asked.config, partial(_throttle_level, group)):
+            if level is not None and not 0 <= level <= 5:
                 yield found(
                     "throttle-level",
-                    f"compute.{group}.throttle_level is {level}{label}.",
+                    f"compute.{group}.throttle_level is {level}{where}.",
                     "ttnn has levels 0 to 5.",
                     "Set it to 0 to 5.",
                 )
 
 
-def _variants(config: DeviceConfig) -> Iterator[tuple[str, DeviceConfig]]:
-    """The configuration and each different one that layers have, with words that say which."""
-    yield "", config
-    for own, layers in config.own_layers():
-        yield f" in layer {layers[0]}", own
+@dataclass(frozen=True)
+class _Where:
+    """The whole model, or the layers that `select` names, in words."""
+
+    select: str = ""
+
+    def __str__(self) -> str:
+        return f" in layer{'s' * (not self.select.isdigit())} {self.select}" if self.select else ""
+
+    def advice(self, op: str, fidelity: MathFidelity) -> str:
+        """What to type for another fidelity of an op group there."""
+        if not self.select:
+            return f"Use compute.{op}.math_fidelity={fidelity}"
+        return f'Add {{select: "{self.select}", compute: {{{op}: {{math_fidelity: {fidelity}}}}}}} to layers'
+
+
+def _format_and_fidelity(tensor: str, op: str, config: DeviceConfig) -> tuple[DataFormat, MathFidelity]:
+    return config.precision.of(tensor), config.compute_for(op).math_fidelity
+
+
+def _throttle_level(group: str, config: DeviceConfig) -> int | None:
+    """None for a finer group that sets nothing: its parent's finding says it all."""
+    return config.compute_for(group).throttle_level if group in config.compute else None
+
+
+def _distinct(config: DeviceConfig, settings: Callable[[DeviceConfig], T]) -> list[tuple[_Where, T]]:
+    """The whole model's settings, and the different ones that layers have, each with the layers that have them."""
+    base = settings(config)
+    own: dict[T, list[int]] = {}
+    for layer, changed in config.layers.items():
+        own.setdefault(settings(changed), []).append(layer)
+    own.pop(base, None)
+    return [(_Where(), base), *((_Where(write_select(layers)), value) for value, layers in own.items())]
 
 
 def _distinct_groups(config: DeviceConfig) -> list[str]:

@@ -5,19 +5,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
 
+from ..common.errors import ConfigError
 from ..common.units import GIB
 from ..hardware.enums import PrecisionMode
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from ..perf.footprint import activation_bytes_per_token, prefill_tokens, weight_bytes
 from ..perf.memory import MemoryFit, dram_left, memory_fit
+from ..planning.split import TILE
 from .adjustments import fit_to_model
-from .device_presets import DevicePresets
+from .checks import check
+from .device_presets import build_device_config, composed_preset
 from .findings import Finding, Severity, declare, found
 from .groups import device_types
 from .model_rules import RuleEffect, apply_rules, prefill_chunk
+from .precedence import set_path
 
 declare(
     "dram-overflow",
@@ -29,15 +35,26 @@ SMALLEST_CHUNK = 1024
 LARGEST_CHUNK = 131072
 
 
+class Roomier(NamedTuple):
+    """A device that holds a model: bytes of DRAM of its chips together, its option, typed values it cannot keep."""
+
+    dram: int
+    option: str
+    without: tuple[str, ...]
+
+
 def dram_findings(
-    config: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int
+    config: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int, typed: Iterable[str] = ()
 ) -> list[Finding]:
-    """An error, with the way out, when what `batch` users need exceeds a chip's DRAM (perf.memory says what counts)."""
+    """An error, with the way out, when what `batch` users need exceeds a chip's DRAM (perf.memory says what counts).
+
+    `typed` are the dotted paths the user set, which hold on another device too.
+    """
     users = math.ceil(batch / max(config.parallelism.data_parallel_size, 1))
     fit = memory_fit(config, spec, batch=users, context=context)
     if fit.fits:
         return []
-    device = smallest_device(config, spec, mode=mode, batch=batch, context=context)
+    device = smallest_device(config, spec, mode=mode, batch=batch, context=context, typed=typed)
     return [
         found(
             "dram-overflow",
@@ -66,47 +83,79 @@ def _what_fits_here(config: DeviceConfig, spec: ModelSpec, fit: MemoryFit) -> st
     return ""
 
 
-def _where_it_fits(device: str | None) -> str:
+def _where_it_fits(device: Roomier | None) -> str:
     if device is None:
         return "It fits on no known device: use narrower formats."
-    return f"The smallest device it fits on is device={device}."
+    without = f", without {' and '.join(device.without)}" if device.without else ""
+    return f"The smallest device it fits on is device={device.option}{without}."
 
 
 def smallest_device(
-    asked: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int
-) -> str | None:
-    """The option of the device with the least DRAM that holds the model in the formats of `asked`, or None.
+    asked: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int, typed: Iterable[str] = ()
+) -> Roomier | None:
+    """The device with the least DRAM that holds the model in the formats of `asked` and with what was `typed`, or None.
 
-    It is another one than that of `asked`, which is known not to hold it.
+    It is another one than that of `asked`, which is known not to hold it. A typed split that its chips cannot be shared
+    out in is left out.
     """
-    fitting: list[tuple[int, str]] = []
+    paths = set(typed)
+    split = tuple(sorted(path for path in paths if path.startswith("parallelism.")))
+    fitting: list[Roomier] = []
     for kind, name in device_types().items():
         if kind == asked.device_type:
             continue
-        config = apply_rules(DevicePresets.get_config(kind, mode), spec, mode=mode).config
-        config.precision, config.layers = asked.precision, asked.layers
-        fit_to_model(config, spec, batch=batch, context=context)
-        computed_chunk(config, spec, ())
-        users = math.ceil(batch / config.parallelism.data_parallel_size)
-        if memory_fit(config, spec, batch=users, context=context).fits:
-            fitting.append((config.spec.chip.dram_size * config.spec.chips, name))
-    return min(fitting)[1] if fitting else None
+        for without in dict.fromkeys(((), split)):
+            kept = paths.difference(without)
+            with suppress(ConfigError):  # for example where it cannot dispatch as was typed
+                config = _as_typed(kind, asked, spec, mode, kept)
+                if _holds(config, spec, batch=batch, context=context, typed=kept):
+                    fitting.append(Roomier(config.spec.chip.dram_size * config.spec.chips, name, without))
+                    break
+    return min(fitting, default=None)
+
+
+def _as_typed(kind: str, asked: DeviceConfig, spec: ModelSpec, mode: PrecisionMode, typed: set[str]) -> DeviceConfig:
+    """The preset of another device with what was typed in `asked`, and with its formats."""
+    composed = composed_preset(kind, mode)
+    sections = {"device": asked.spec, "memory": asked.memory, "parallelism": asked.parallelism}
+    for path in typed:
+        section, _, name = path.partition(".")
+        if name and section in sections:
+            set_path(composed, path, _value(sections[section], name))
+    config = apply_rules(build_device_config(composed), spec, mode=mode, typed=typed).config
+    config.precision, config.layers = asked.precision, asked.layers
+    return config
+
+
+def _value(section: Any, name: str) -> Any:
+    for part in name.split("."):
+        section = section[part] if isinstance(section, Mapping) else getattr(section, part)
+    return section
+
+
+def _holds(config: DeviceConfig, spec: ModelSpec, *, batch: int, context: int, typed: set[str]) -> bool:
+    fit_to_model(config, spec, batch=batch, context=context, typed=typed)
+    computed_chunk(config, spec, typed)
+    found = check(config, spec, batch=batch, context=context, prompt_length=context)
+    if any(finding.severity is Severity.error for finding in found):
+        return False
+    users = math.ceil(batch / config.parallelism.data_parallel_size)
+    return memory_fit(config, spec, batch=users, context=context).fits
 
 
 def computed_chunk(config: DeviceConfig, spec: ModelSpec, typed: Iterable[str]) -> list[RuleEffect]:
     """Sets a prefill chunk where the published table is silent, and says how it was found.
 
     TTTv1 falls to 4096 tokens there without a word. Here: the largest power of two whose activations take at most half
-    of the DRAM that weights leave free, from 1024 to 131072 tokens and within the model's context.
+    of the DRAM that weights leave free, from 1024 to 131072 tokens, within the model's context and of whole tiles.
     """
     path = "device.max_prefill_chunk_size"
     if path in set(typed) or prefill_chunk(spec.name, config.device_type.value) is not None:
         return []
     per_token = activation_bytes_per_token(config, spec)
     free = dram_left(config, sum(weight_bytes(config, spec).values()))
-    most = max(free // 2 // per_token, 1)
-    chunk = min(_power_of_two(most), LARGEST_CHUNK, _power_of_two(spec.max_context))
-    chunk = max(chunk, min(SMALLEST_CHUNK, LARGEST_CHUNK))
+    room = max(free // 2 // per_token, SMALLEST_CHUNK)
+    chunk = _power_of_two(min(room, LARGEST_CHUNK, max(spec.max_context, TILE)))
     if chunk == config.max_prefill_chunk_size:
         return []
     previous, config.max_prefill_chunk_size = config.max_prefill_chunk_size, chunk

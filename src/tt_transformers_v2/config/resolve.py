@@ -145,7 +145,8 @@ def resolve(composed: ExperimentConfig | Mapping[str, Any], typed: Iterable[str]
     asked_for = {"batch": batch, "context": experiment.context}
     experiment.findings = check(hardware, spec, prompt_length=config.workload.prompt_length, **asked_for)
     if not experiment.errors:
-        experiment.findings = [*dram_findings(hardware, spec, mode=config.mode, **asked_for), *experiment.findings]
+        overflow = dram_findings(hardware, spec, mode=config.mode, typed=asked, **asked_for)
+        experiment.findings = [*overflow, *experiment.findings]
     return experiment
 
 

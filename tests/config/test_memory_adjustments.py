@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The computed prefill chunk, and what is said where DRAM does not hold a model."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+
+from tt_transformers_v2.config.memory_adjustments import (
+    LARGEST_CHUNK,
+    SMALLEST_CHUNK,
+    Roomier,
+    computed_chunk,
+    dram_findings,
+    smallest_device,
+)
+from tt_transformers_v2.config.model_rules import RuleEffect
+from tt_transformers_v2.hardware import AutoHardwareConfig, PrecisionMode
+from tt_transformers_v2.hardware.enums import DispatchCoreType
+from tt_transformers_v2.models.spec import ModelSpec
+from tt_transformers_v2.perf.footprint import activation_bytes_per_token, weight_bytes
+from tt_transformers_v2.perf.memory import dram_left, memory_fit
+
+# No table names them. Activations of prefill, 770 KiB per token, are most of what the wide one needs.
+SMALL = ModelSpec.uniform(32000, 2048, 16, 16, 8192, num_kv_heads=8, name="small")
+WIDE = ModelSpec.uniform(32000, 1024, 1, 16, 131072, num_kv_heads=8, name="wide")
+
+
+def with_room_for(tokens, spec=SMALL):
+    """An n150 whose DRAM beside the weights is just twice `tokens` of activations; of it half is used."""
+    config = AutoHardwareConfig.from_device("N150")
+    free = dram_left(config, sum(weight_bytes(config, spec).values()))
+    config.trace_region_size += free - 2 * tokens * activation_bytes_per_token(config, spec)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("tokens", "chunk"),
+    [
+        (-1, SMALLEST_CHUNK),
+        (0, SMALLEST_CHUNK),
+        (SMALLEST_CHUNK - 1, SMALLEST_CHUNK),
+        (SMALLEST_CHUNK, SMALLEST_CHUNK),
+        (2 * SMALLEST_CHUNK - 1, SMALLEST_CHUNK),
+        (2 * SMALLEST_CHUNK, 2 * SMALLEST_CHUNK),
+        (LARGEST_CHUNK - 1, LARGEST_CHUNK // 2),
+        (LARGEST_CHUNK, LARGEST_CHUNK),
+    ],
+)
+def test_a_chunk_is_the_largest_power_of_two_that_half_of_the_dram_left_holds(tokens, chunk):
+    config = with_room_for(tokens)
+    computed_chunk(config, SMALL, ())
+    assert config.max_prefill_chunk_size == chunk
+
+
+@pytest.mark.parametrize(
+    ("context", "chunk"),
+    [
+        (1, 32),
+        (32, 32),
+        (63, 32),
+        (64, 64),
+        (1023, 512),
+        (1024, 1024),
+        (LARGEST_CHUNK - 1, LARGEST_CHUNK // 2),
+        (LARGEST_CHUNK, LARGEST_CHUNK),
+        (4 * LARGEST_CHUNK, LARGEST_CHUNK),
+    ],
+)
+def test_a_chunk_is_no_longer_than_the_context_and_whole_tiles(context, chunk):
+    spec = dataclasses.replace(SMALL, max_context=context)
+    config = with_room_for(2 * LARGEST_CHUNK, spec)
+    config.max_prefill_chunk_size = 99 * 32
+    computed_chunk(config, spec, ())
+    assert config.max_prefill_chunk_size == chunk
+
+
+def test_what_a_chunk_was_computed_from_is_said():
+    config = AutoHardwareConfig.from_device("N150")
+    (said,) = computed_chunk(config, SMALL, ())
+    assert said == RuleEffect("prefill-chunk-computed", "device.max_prefill_chunk_size", 65536, 4096)
+    assert said.why == (
+        "no published chunk for this model and device; 52 KiB of activations per token, 10.4 GiB of DRAM left by the "
+        "weights, half of it used"
+    )
+    assert computed_chunk(config, SMALL, ()) == [], "it is that already"
+    (said,) = computed_chunk(config, WIDE, ())
+    assert "; 770 KiB of activations per token, 11.0 GiB of DRAM" in said.why
+
+
+def test_a_lack_of_dram_is_said_as_none_left():
+    (said,) = computed_chunk(with_room_for(-(10**6)), SMALL, ())
+    assert " per token, 0.0 GiB of DRAM left" in said.why
+
+
+def test_a_typed_chunk_and_a_published_one_stay():
+    config = AutoHardwareConfig.from_device("N150")
+    published = dataclasses.replace(SMALL, _metadata={"name": "Llama-3.1-8B-Instruct"})
+    assert computed_chunk(config, SMALL, {"device.max_prefill_chunk_size"}) == []
+    assert computed_chunk(config, published, ()) == []
+    assert config.max_prefill_chunk_size == 4096
+    assert computed_chunk(config, SMALL, {"device.trace_region_size"})
+
+
+LLAMA_8B = ModelSpec.uniform(128256, 4096, 32, 32, 14336, num_kv_heads=8, name="some 8B", max_context=131072)
+
+
+def overflow(config, spec, batch=1, context=128, typed=(), mode=PrecisionMode.PERFORMANCE):
+    found = dram_findings(config, spec, mode=mode, batch=batch, context=context, typed=typed)
+    assert [(each.id, str(each.severity)) for each in found] == [("dram-overflow", "error")] * len(found)
+    return found[0] if found else None
+
+
+def full(spec, chunk=4096, over=0, batch=1, context=128, device="N150"):
+    """A device that is full to the byte, and `over` bytes more, with that prefill chunk."""
+    config = AutoHardwareConfig.custom(device, max_prefill_chunk_size=chunk)
+    config.trace_region_size += memory_fit(config, spec, batch=batch, context=context).free + over
+    return config
+
+
+def test_dram_may_be_full_to_the_byte():
+    assert overflow(full(LLAMA_8B), LLAMA_8B) is None
+    assert overflow(full(LLAMA_8B, over=1), LLAMA_8B)
+
+
+def test_users_are_those_of_the_fullest_group():
+    config = full(SMALL, batch=3, context=4096, device="N300")
+    config.parallelism.tensor_parallel_size, config.parallelism.data_parallel_size = 1, 2
+    config.trace_region_size += memory_fit(config, SMALL, batch=3, context=4096).free
+    assert overflow(config, SMALL, batch=6, context=4096) is None
+    assert overflow(config, SMALL, batch=7, context=4096)
+
+
+def test_an_overflow_says_what_needs_how_much():
+    config = AutoHardwareConfig.from_device("N150")
+    found = overflow(config, LLAMA_8B, batch=16, context=8192)
+    assert found.what == "some 8B does not fit on N150: each chip lacks 3.91 GiB."
+    assert found.why == (
+        "It needs 15.31 of 11.40 GiB (weights 6.76, KV cache 8.50, trace region 0.05; reserve 0.60, of it prefill "
+        "0.36)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("chunk", "fits"),
+    [
+        (SMALLEST_CHUNK, SMALLEST_CHUNK),
+        (2 * SMALLEST_CHUNK, 2 * SMALLEST_CHUNK),
+        (4 * SMALLEST_CHUNK - 32, 2 * SMALLEST_CHUNK),
+        (LARGEST_CHUNK // 2, LARGEST_CHUNK // 2),
+    ],
+)
+def test_the_longest_chunk_that_fits_is_named(chunk, fits):
+    """Each time one byte is missing for the configured chunk, which is twice as long or less."""
+    config = full(WIDE, chunk=fits, context=LARGEST_CHUNK)
+    config.max_prefill_chunk_size = 2 * fits if chunk == fits else chunk
+    found = overflow(config, WIDE, context=LARGEST_CHUNK)
+    assert found.fix.startswith(f"It fits with device.max_prefill_chunk_size={fits}. ")
+
+
+def test_no_chunk_below_the_smallest_is_advised():
+    config = full(WIDE, chunk=SMALLEST_CHUNK, over=1, context=LARGEST_CHUNK)
+    config.max_prefill_chunk_size = 2 * SMALLEST_CHUNK
+    assert "max_prefill_chunk_size" not in overflow(config, WIDE, context=LARGEST_CHUNK).fix
+
+
+def test_a_chunk_is_tried_for_the_prompt_and_not_for_more():
+    """A prompt of 1024 tokens is computed in one chunk of 1024, however long a chunk may be."""
+    config = full(WIDE, chunk=LARGEST_CHUNK, over=1, context=1024)
+    assert "max_prefill_chunk_size" not in overflow(config, WIDE, context=1024).fix
+
+
+def test_as_many_users_as_fit_are_advised_then_as_many_tokens_then_nothing():
+    users = overflow(full(LLAMA_8B, batch=5, context=8192), LLAMA_8B, batch=6, context=8192)
+    assert users.fix.startswith("At most 5 users per group of 8192 tokens fit. ")
+    tokens = overflow(full(LLAMA_8B, context=65536), LLAMA_8B, context=65568)
+    assert tokens.fix.startswith("At most 65536 tokens per user fit. ")
+    nothing = overflow(full(LLAMA_8B, over=1, context=32), LLAMA_8B, context=32)
+    assert nothing.fix.startswith("The smallest device it fits on is device=")
+
+
+def test_the_smallest_device_is_that_with_the_least_dram_and_first_in_the_alphabet():
+    """12 GiB of an n150 are too little, two of 12 an n300; a p100 has 28."""
+    assert overflow(AutoHardwareConfig.from_device("N150"), LLAMA_8B, batch=16, context=8192).fix.endswith(
+        "The smallest device it fits on is device=n300."
+    )
+    asked = AutoHardwareConfig.from_device("P100")
+    fitting = smallest_device(asked, LLAMA_8B, mode=PrecisionMode.PERFORMANCE, batch=1, context=128)
+    assert fitting == Roomier(12 << 30, "n150", ())
+
+
+def test_the_device_that_was_asked_for_is_not_advised():
+    asked = AutoHardwareConfig.from_device("N150")
+    fitting = smallest_device(asked, LLAMA_8B, mode=PrecisionMode.PERFORMANCE, batch=1, context=128)
+    assert fitting == Roomier(24 << 30, "n300", ())
+
+
+TRACE = "device.trace_region_size"
+
+
+def wider(device="N150", **formats):
+    return AutoHardwareConfig.custom(device, precision=formats)
+
+
+def advised(asked, spec=LLAMA_8B, *, mode=PrecisionMode.PERFORMANCE, batch=1, context=128, typed=()):
+    fitting = smallest_device(asked, spec, mode=mode, batch=batch, context=context, typed=typed)
+    return fitting and (fitting.option, fitting.without)
+
+
+def test_another_device_is_to_hold_the_formats_asked_for_in_every_layer():
+    assert advised(wider("P100")) == ("n150", ())
+    assert advised(wider("P100", mlp_weights="BF16", ff1_ff3="BF16", ff2="BF16")) == ("n300", ())
+    own = AutoHardwareConfig.custom(
+        "P100", layers=[{"select": "all", "precision": {"mlp_weights": "BF16"}}], num_layers=LLAMA_8B.num_layers
+    )
+    assert advised(own) == ("n300", ())
+
+
+def test_another_device_is_to_hold_the_users_of_its_fullest_group():
+    """Nine heads are not split: each of two chips of an n300 has a group of half the users, here room for just one."""
+    nine = ModelSpec.uniform(32000, 2304, 4, 9, 4096, num_kv_heads=9, head_dim=256, name="nine heads")
+    asked = wider("P150")
+    chip = AutoHardwareConfig.custom("N300", parallelism={"tensor_parallel_size": 1, "data_parallel_size": 2})
+    computed_chunk(chip, nine, ())
+    asked.system.trace_region_size += memory_fit(chip, nine, batch=1, context=8192).free
+    fitting = [advised(asked, nine, batch=users, context=8192, typed=[TRACE])[0] for users in (1, 2, 3)]
+    assert fitting == ["n150", "n300", "p100"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "value", "option"),
+    [
+        (TRACE, 50_000_000, "n150"),
+        (TRACE, 6 << 30, "n300"),
+        ("device.chip.dram_size", 30 << 30, "n150"),
+        ("device.dispatch_core_type", "ETH", "n150"),
+        ("memory.weights_placement", "L1", "n150"),
+    ],
+)
+def test_another_device_has_what_was_typed(typed, value, option):
+    asked = wider("P150")
+    section, _, names = typed.partition(".")
+    *parents, name = names.split(".")
+    owner = asked.system if section == "device" else asked.memory
+    for parent in parents:
+        owner = getattr(owner, parent)
+    setattr(owner, name, value)
+    assert advised(asked, typed={typed})[0] == option
+
+
+def test_a_device_that_cannot_dispatch_as_typed_is_passed_over():
+    """A p100 has no dispatch from ETH cores."""
+    asked = wider("N300", mlp_weights="BF16", ff1_ff3="BF16", ff2="BF16", attention_weights="BF16")
+    assert advised(asked, batch=32, context=2048) == ("p100", ())
+    asked.system.dispatch_core_type = DispatchCoreType.ETH
+    assert advised(asked, batch=32, context=2048, typed={"device.dispatch_core_type"}) == ("p150", ())
+
+
+SPLIT = ("parallelism.data_parallel_size", "parallelism.tensor_parallel_size")
+
+
+def test_a_typed_split_is_kept_where_the_chips_can_be_shared_out_so():
+    asked = wider("T3K")
+    asked.parallelism.tensor_parallel_size, asked.parallelism.data_parallel_size = 2, 1
+    assert advised(asked, context=131072, typed=set(SPLIT)) == ("n300", ())
+    asked.parallelism.data_parallel_size = 4
+    assert advised(asked, context=131072, typed=set(SPLIT)) == ("n300", SPLIT)
+
+
+def test_a_preset_is_in_the_mode_asked_for():
+    """In accuracy mode the KV cache of a short context is in L1, which leaves more of the DRAM."""
+    asked = wider("P100")
+    asked.system = copy.deepcopy(asked.system)
+    tight = full(LLAMA_8B)
+    asked.system.trace_region_size = tight.trace_region_size + 1
+    assert advised(asked, typed=[TRACE]) == ("n300", ())
+    assert advised(asked, typed=[TRACE], mode=PrecisionMode.ACCURACY) == ("n150", ())
+
+
+def test_where_no_device_holds_it_narrower_formats_are_advised():
+    huge = ModelSpec.uniform(128256, 16384, 200, 128, 131072, num_kv_heads=8, name="huge")
+    found = overflow(AutoHardwareConfig.from_device("N150"), huge)
+    assert found.fix == "It fits on no known device: use narrower formats."
+
+
+def test_typed_values_that_another_device_cannot_keep_are_named():
+    asked = wider("P100")
+    asked.system.sources["note"] = "mine"
+    found = overflow(asked, LLAMA_8B, batch=32, context=32768, typed={*SPLIT, "memory", "device.sources.note"})
+    assert found.fix.endswith(f"device=t3k, without {' and '.join(SPLIT)}.")

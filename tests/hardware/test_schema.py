@@ -7,7 +7,7 @@ import pytest
 from tt_transformers_v2.config.building import build
 from tt_transformers_v2.config.precedence import governed_by, leaf_paths, release_finer
 from tt_transformers_v2.hardware import AutoHardwareConfig, ComputeConfig, ConfigError, DevicePresets, PrecisionConfig
-from tt_transformers_v2.hardware.schema import ComputeGroups
+from tt_transformers_v2.hardware.schema import ComputeGroups, DeviceSpec, HardwareSections
 
 
 def test_defaults_are_the_seeds():
@@ -27,7 +27,7 @@ def test_defaults_are_the_seeds():
     [
         (lambda c: setattr(c.precision, "mlp_weights", "BFP5"), "Did you mean BFP"),
         (lambda c: setattr(c.compute["mlp"], "math_fidelity", "HiFi5"), "Did you mean HiFi"),
-        (lambda c: setattr(c.compute["mlp"], "fp32_dest_acc_en", "yes"), "must be true or false"),
+        (lambda c: setattr(c.compute["mlp"], "fp32_dest_acc_en", "maybe"), "must be true or false"),
         (lambda c: setattr(c, "max_batch_size", 1.5), "must be a whole number"),
     ],
 )
@@ -63,7 +63,7 @@ def test_custom_reports_every_mistake_at_once():
 
 def test_custom_reports_every_bad_value_at_once():
     with pytest.raises(ConfigError) as caught:
-        AutoHardwareConfig.custom("N150", precision={"mlp_weights": "BFP9"}, compute={"mlp": {"packer_l1_acc": 3}})
+        AutoHardwareConfig.custom("N150", precision={"mlp_weights": "BFP9"}, compute={"mlp": {"packer_l1_acc": "x"}})
     assert "precision.mlp_weights" in str(caught.value)
     assert "compute.mlp.packer_l1_acc" in str(caught.value)
 
@@ -117,12 +117,13 @@ def test_governing_paths():
         "compute.mlp.math_fidelity": "LoFi",
         "compute.mlp.packer_l1_acc": True,
     }
-    tree = {"precision": {"ff2": "BFP8"}, "compute": {"ff2": {"math_fidelity": "HiFi2", "packer_l1_acc": None}}}
-    assert release_finer(tree, {"precision.mlp_weights", "compute.mlp.math_fidelity"}) == [
+    parts = HardwareSections(DeviceSpec(), PrecisionConfig(ff2="BFP8"))
+    parts.compute.ff2.math_fidelity = "HiFi2"
+    assert release_finer(parts, {"precision.mlp_weights", "compute.mlp.math_fidelity"}) == [
         "compute.ff2.math_fidelity",
         "precision.ff2",
     ]
-    assert tree["precision"]["ff2"] is None
+    assert (parts.precision.ff2, parts.compute.ff2.math_fidelity) == (None, None)
 
 
 def test_hardware_imports_neither_torch_nor_ttnn():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command scripts/convert.py: TTTv1's and the serving tools' settings to ours and back (docs/exchange.md).
+"""Converts settings between TTTv1, the serving tools and this project (docs/exchange.md).
 
 Exit codes: 0 done, 2 the user's mistake.
 """

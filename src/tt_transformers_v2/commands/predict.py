@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command scripts/predict.py: its options, what it prints, its exit codes.
+"""Predicts speed and memory, and what would change them, without a card.
 
 Exit codes: 0 done, 1 the configuration has error findings (it does not fit, it is not supported), 2 the user's mistake,
 130 interrupted.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command scripts/preflight.py: the preflight of several devices at once, in one table.
+"""Has the real ttnn check every op on several devices, without a card.
 
 Exit codes: 0 every device passed, 1 some did not, 2 the user's mistake, 130 interrupted.
 """

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command scripts/report.py: one HTML file from one or more sweeps. Exit codes: 0 written, 2 the user's mistake."""
+"""Writes one HTML file from one or more sweeps.
+
+Exit codes: 0 done, 2 the user's mistake.
+"""
 
 from __future__ import annotations
 

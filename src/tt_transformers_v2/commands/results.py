@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command scripts/results.py: what there is, one result, two side by side, the best. Exit codes: 0, 2 the user's
-mistake."""
+"""Lists results, shows one, compares two, or finds the best.
+
+Exit codes: 0 done, 2 the user's mistake.
+"""
 
 from __future__ import annotations
 

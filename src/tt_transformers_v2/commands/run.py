@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: a Hydra application whose mistakes are answered in one or two lines.
+"""Runs an experiment, or a sweep with --multirun.
 
 Exit codes: 0 done, 1 a job failed, 2 the user's mistake, 130 interrupted.
 """

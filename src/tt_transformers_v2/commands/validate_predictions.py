@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command scripts/validate_predictions.py. Exit codes: 0 done, 2 the user's mistake."""
+"""Compares predictions with measured rows.
+
+Exit codes: 0 done, 2 the user's mistake.
+"""
 
 from __future__ import annotations
 

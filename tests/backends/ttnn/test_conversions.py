@@ -152,7 +152,7 @@ def test_shardings_that_have_no_description_are_refused(ttnn: Any) -> None:
         config(rectangle(0, 0, 7, 3), orientation=ttnn.ShardOrientation.COL_MAJOR),
         ttnn.L1_WIDTH_SHARDED_MEMORY_CONFIG,  # the op that is given this chooses the shards
     ):
-        with pytest.raises(ConfigError, match="no description for MemoryConfig"):
+        with pytest.raises(ConfigError, match="cannot describe MemoryConfig"):
             to_ttnn.shards(other)
     with pytest.raises(ConfigError, match="'L1_SMALL' is not a Placement"):
         to_ttnn.placement(ttnn.MemoryConfig(ttnn.TensorMemoryLayout.INTERLEAVED, ttnn.BufferType.L1_SMALL))

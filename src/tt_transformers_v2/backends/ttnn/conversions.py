@@ -151,7 +151,9 @@ def shards(memory_config: Any) -> Shards | None:
         found = Shards(placement(memory_config), cut, (rows, columns), (end.x + 1, end.y + 1))
         if sharded(found) == memory_config:
             return found
-    raise ConfigError(f"no description for {memory_config}.", "Shards lie on one rectangle from the first core on.")
+    raise ConfigError(
+        f"cannot describe {memory_config}.", "Shards must fill one rectangle that starts at the first core."
+    )
 
 
 def weight_memory_config(memory: MemoryConfig, spec: DeviceSpec, inputs: int, outputs: int) -> Any:

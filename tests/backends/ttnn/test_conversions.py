@@ -179,7 +179,7 @@ def test_activations_are_spread_in_whole_tiles(ttnn: Any) -> None:
     assert ragged == Shards(Placement.L1, "WIDTH", (64, 128), (5, 1))
     by_height = to_ttnn.shards(to_ttnn.height_sharded(1024, 100, 16, (8, 8)))
     assert by_height == Shards(Placement.L1, "HEIGHT", (64, 128), (8, 2))
-    with pytest.raises(ConfigError, match="make no rectangle"):
+    with pytest.raises(ConfigError, match="do not form a rectangle"):
         to_ttnn.width_sharded(32, 4096, 11, (8, 8))
 
 

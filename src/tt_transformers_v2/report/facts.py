@@ -9,7 +9,7 @@ from typing import Any
 from .metrics import BASED, look_up
 
 Fact = tuple[str, str]
-_COUNTS = {"asked_ops": "asked about", "failed_ops": "refused", "fitted_ops": "fitted"}
+_COUNTS = {"asked_ops": "checked", "failed_ops": "rejected", "fitted_ops": "fitted"}
 
 
 def job_facts(result: Mapping[str, Any]) -> list[Fact]:

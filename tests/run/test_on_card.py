@@ -67,7 +67,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     ("arguments", "said"),
     [
         (["backend=ttnn"], "task=preflight" if look_around().package else "ttnn package, which is not installed"),
-        (["device=auto"], "Name a device, such as device=n150."),
+        (["device=auto"], "Choose a device, such as device=n150."),
     ],
 )
 def test_without_a_card_one_line_says_so(arguments: list[str], said: str) -> None:
@@ -119,7 +119,7 @@ def test_a_run_on_a_card_writes_measured_beside_predicted(
     print_summary(experiment, written, "result.json")
     out, err = capsys.readouterr()
     assert "50.0 tokens/s/user" in out
-    assert "times what was predicted" in out
+    assert "times the prediction" in out
     assert err.splitlines() == ["warning: cached weights wo.json are not used"]
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .api.attention import MultiHeadAttention
     from .api.model_factory import Model, ModelFactory
     from .models.spec import ModelSpec
-    from .predict.questions import predict_overrides as predict
+    from .prediction.questions import predict_overrides as predict
 
 __version__ = "0.1.0"
 __all__ = ["Model", "ModelFactory", "ModelSpec", "MultiHeadAttention", "__version__", "predict"]
@@ -24,7 +24,7 @@ _HOMES = {
     "ModelFactory": (".api.model_factory", "ModelFactory"),
     "ModelSpec": (".models.spec", "ModelSpec"),
     "MultiHeadAttention": (".api.attention", "MultiHeadAttention"),
-    "predict": (".predict.questions", "predict_overrides"),
+    "predict": (".prediction.questions", "predict_overrides"),
 }
 
 

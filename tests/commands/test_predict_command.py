@@ -10,6 +10,7 @@ import time
 from xml.etree import ElementTree
 
 import pytest
+from tt_transformers_v2.predict import targets
 
 import tour
 from places import ROOT
@@ -17,10 +18,9 @@ from tt_transformers_v2.commands import predict as predict_cli
 from tt_transformers_v2.commands.predict import main
 from tt_transformers_v2.common import drawing
 from tt_transformers_v2.hardware.enums import MathFidelity
-from tt_transformers_v2.predict import targets
-from tt_transformers_v2.predict.knobs import NOISE
-from tt_transformers_v2.predict.questions import ask
-from tt_transformers_v2.predict.roofline_picture import draw
+from tt_transformers_v2.prediction.knobs import NOISE
+from tt_transformers_v2.prediction.questions import ask
+from tt_transformers_v2.prediction.roofline_picture import draw
 
 N150 = ["device=n150", "model=llama8b", "precision=accuracy"]
 TOO_LARGE = ["device=n150", "model=llama70b"]

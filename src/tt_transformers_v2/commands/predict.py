@@ -16,10 +16,17 @@ from typing import Any
 
 from ..common.command_names import command
 from ..common.terminal import console
-from ..predict.knobs import what_if
-from ..predict.limits import batch_limit, context_limits
-from ..predict.prediction_rows import SCHEMA_VERSION, answer_json, limits_json, refusal_json, search_json, what_if_json
-from ..predict.prediction_text import (
+from ..prediction.knobs import what_if
+from ..prediction.limits import batch_limit, context_limits
+from ..prediction.prediction_rows import (
+    SCHEMA_VERSION,
+    answer_json,
+    limits_json,
+    refusal_json,
+    search_json,
+    what_if_json,
+)
+from ..prediction.prediction_text import (
     answer_lines,
     escaped,
     figure_lines,
@@ -28,9 +35,9 @@ from ..predict.prediction_text import (
     search_lines,
     what_if_lines,
 )
-from ..predict.questions import Answer, Refused, ask_for_figures, resolve_overrides, typed_overrides
-from ..predict.roofline_picture import check_plot_file, write_plot
-from ..predict.targets import search
+from ..prediction.questions import Answer, Refused, ask_for_figures, resolve_overrides, typed_overrides
+from ..prediction.roofline_picture import check_plot_file, write_plot
+from ..prediction.targets import search
 from .command_line import CommandParser, complain, run_command
 
 EPILOG = """examples:

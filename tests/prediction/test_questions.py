@@ -2,14 +2,14 @@
 """What scripts/predict.py asks: single changes, targets, limits, the nearest measured row."""
 
 import pytest
+from tt_transformers_v2.predict import targets
 
 import tt_transformers_v2
 from tt_transformers_v2.config.composition import compose
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import resolve
 from tt_transformers_v2.hardware import ConfigError, DataFormat
-from tt_transformers_v2.predict import targets
-from tt_transformers_v2.predict.knobs import (
+from tt_transformers_v2.prediction.knobs import (
     NOISE,
     WEIGHTS,
     format_knobs,
@@ -18,9 +18,9 @@ from tt_transformers_v2.predict.knobs import (
     split_knobs,
     what_if,
 )
-from tt_transformers_v2.predict.limits import batch_limit, context_limits
-from tt_transformers_v2.predict.prediction_rows import op_rows
-from tt_transformers_v2.predict.questions import (
+from tt_transformers_v2.prediction.limits import batch_limit, context_limits
+from tt_transformers_v2.prediction.prediction_rows import op_rows
+from tt_transformers_v2.prediction.questions import (
     Refused,
     ask,
     changed,
@@ -294,3 +294,11 @@ def test_overrides_are_answered_in_the_spelling_of_their_files():
     with pytest.raises(Refused) as refused:
         ask(["device=n150", "model=llama70b"])
     assert refused.value.overflows
+
+
+def test_the_package_predicts_twice_in_a_process():
+    """The room of predictions must not stand where the function does."""
+    import tt_transformers_v2
+
+    for _ in range(2):
+        assert tt_transformers_v2.predict("device=n150", "model=llama1b").supported

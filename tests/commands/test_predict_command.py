@@ -10,7 +10,6 @@ import time
 from xml.etree import ElementTree
 
 import pytest
-from tt_transformers_v2.predict import targets
 
 import tour
 from places import ROOT
@@ -18,6 +17,7 @@ from tt_transformers_v2.commands import predict as predict_cli
 from tt_transformers_v2.commands.predict import main
 from tt_transformers_v2.common import drawing
 from tt_transformers_v2.hardware.enums import MathFidelity
+from tt_transformers_v2.prediction import targets
 from tt_transformers_v2.prediction.knobs import NOISE
 from tt_transformers_v2.prediction.questions import ask
 from tt_transformers_v2.prediction.roofline_picture import draw

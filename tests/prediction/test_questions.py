@@ -2,13 +2,13 @@
 """What scripts/predict.py asks: single changes, targets, limits, the nearest measured row."""
 
 import pytest
-from tt_transformers_v2.predict import targets
 
 import tt_transformers_v2
 from tt_transformers_v2.config.composition import compose
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import resolve
 from tt_transformers_v2.hardware import ConfigError, DataFormat
+from tt_transformers_v2.prediction import targets
 from tt_transformers_v2.prediction.knobs import (
     NOISE,
     WEIGHTS,

@@ -112,5 +112,5 @@ exclude-operators = {json.dumps(LEFT_OUT)}
 def _mutant(module: str, result: dict) -> tuple[Mutant, bool]:
     assert result["worker_outcome"] == "normal", result
     changed = [line for line in result["diff"].splitlines() if not line.startswith(("---", "+++"))]
-    before, after = (" ".join(line[1:].strip() for line in changed if line[0] == sign) for sign in "-+")
+    before, after = (" ".join(" ".join(line[1:] for line in changed if line.startswith(sign)).split()) for sign in "-+")
     return Mutant(module, before, after), result["test_outcome"] == "killed"

@@ -137,6 +137,11 @@ PAIRS = {
             for group in ("ff2", "wqkv", "wo", "kv_cache")
         ),
         (
+            "BF16",
+            [*LLAMA_1B, "precision.ff1_ff3=BFP8", "precision.kv_cache=BF16", "workload.context=65536"],
+            [*LLAMA_1B, "precision.kv_cache=BF16", "workload.context=65536"],
+        ),
+        (
             "an LM head in BFP4",
             [*LLAMA_1B, "precision.ff1_ff3=BFP8", "precision.lm_head=BFP4", "workload.context=65536"],
             [*LLAMA_1B, "precision.lm_head=BFP4", "workload.context=65536"],
@@ -263,10 +268,23 @@ TEXTS = [
         "3 users per data-parallel group is no batch size tt_transformers runs. It takes 1, 2, 4, 8, 16, 32. Set "
         "workload.batch=16 or workload.batch=32.",
     ),
+    *(
+        (
+            [f"device.max_batch_size={most}", "workload.batch=3"],
+            "3 users per data-parallel group is no batch size tt_transformers runs. It takes 1, 2, 4, 8, 16, 32. Set "
+            f"{sizes}.",
+        )
+        for most, sizes in ((3, "workload.batch=2"), (4, "workload.batch=2 or workload.batch=4"))
+    ),
     (
         ["device.max_batch_size=33", "workload.batch=33"],
         "33 users per data-parallel group is no batch size tt_transformers runs. It takes 1, 2, 4, 8, 16, 32. Set "
         "workload.batch=32.",
+    ),
+    (
+        ["model=deepseek_r1_distill_qwen_14b", "device=tg"],
+        "tt_transformers does not run DeepSeek-R1-Distill-Qwen-14B on TG. Its prefill chunk table says so. Choose a "
+        "device that the table has a chunk for (N150, N300, T3K), or expect to bring it up yourself.",
     ),
     (
         ["model.max_context=1000", "device.max_prefill_chunk_size=2048"],
@@ -283,8 +301,8 @@ TEXTS = [
         "1000000000 tokens in BFP8. Set memory.kv_cache_placement=DRAM.",
     ),
     (
-        [*LLAMA_1B, "precision.wo=BFP4", "workload.context=65536", "workload.prompt_length=32769"],
-        "BFP4 in ff1_ff3, wo at 65536 tokens. At 256k tokens a model's PCC fell to 0.85 though one layer alone had "
+        [*LLAMA_1B, "workload.context=65536", "workload.prompt_length=32769"],
+        "BFP4 in ff1_ff3 at 65536 tokens. At 256k tokens a model's PCC fell to 0.85 though one layer alone had "
         "0.9987 (tt-metal PR 53543). Measure at the length you need, or use BFP8.",
     ),
     (

@@ -127,6 +127,7 @@ CONDITIONS = [
     ({"not_name": ["llama-3.1-8b"]}, {"name": "Llama-3.1-70B"}, {"name": "Llama-3.1-8B-Instruct"}),
     ({"parameters_at_least": 70e9}, {"parameters": 70_000_000_000}, {"parameters": 69_999_999_999}),
     ({"current": {"precision.kv_cache": "BFP8"}}, {"mode": PERFORMANCE}, {"kv_cache": "BF16"}),
+    ({"current": {"precision.kv_cache": "BF16"}}, {"kv_cache": "BF16"}, {"kv_cache": "BFP8"}),
     ({"current": {"precision.kv_cache": "BFP8", "memory.use_width_sharding": True}}, {}, {"width_sharding": False}),
     ({"mode": ["accuracy"], "arch": ["blackhole"]}, {"device": "P150"}, {"device": "N150"}),
     ({"mode": ["accuracy"], "arch": ["blackhole"]}, {"device": "P150"}, {"device": "P150", "mode": PERFORMANCE}),
@@ -149,8 +150,9 @@ def test_a_condition_holds_just_where_it_says(when, meeting, failing):
 
 def test_a_rule_without_conditions_holds_and_an_unknown_condition_is_refused():
     assert met({}, **GIVEN)
-    with pytest.raises(ConfigError, match="unknown condition 'colour'"):
-        met({"colour": ["red"]}, **GIVEN)
+    for unknown in ("age", "colour", "zone"):
+        with pytest.raises(ConfigError, match=f"unknown condition '{unknown}'"):
+            met({unknown: ["red"]}, **GIVEN)
 
 
 @pytest.mark.parametrize(("parameters", "format"), [(69_999_999_999, "BF16"), (70_000_000_000, "BFP4")])
@@ -158,6 +160,8 @@ def test_bfp4_mlps_begin_at_seventy_billion_parameters(parameters, format):
     model = SimpleNamespace(name="some", family="other", num_parameters=parameters)
     config = AutoHardwareConfig.from_device("T3K", "accuracy", model)
     assert config.precision.of("ff1_ff3") == format
+    (stated,) = [rule.when["parameters_at_least"] for rule in rules("none") if "parameters_at_least" in rule.when]
+    assert stated == ModelHardwareOverrides.LARGE_MODEL_THRESHOLD
 
 
 @pytest.mark.parametrize(
@@ -224,7 +228,28 @@ def test_a_typed_value_beats_the_tables_which_say_so():
 
 def test_an_effect_changed_something_where_the_values_differ():
     assert RuleEffect("rule", "path", "BFP4", "BFP8").changed
-    assert not RuleEffect("rule", "path", "BFP4", "BFP4").changed
+    assert RuleEffect("rule", "path", "BFP8", "BFP4").changed
+    assert not RuleEffect("rule", "path", int("65536"), 65536).changed
+
+
+def test_an_effect_is_what_it_does_and_not_why():
+    assert RuleEffect("rule", "path", 1, 2, why="one") == RuleEffect("rule", "path", 1, 2, why="another")
+    assert RuleEffect("rule", "path", 1, 2, source="one") == RuleEffect("rule", "path", 1, 2, source="another")
+    assert RuleEffect("rule", "path", 1, 2) != RuleEffect("rule", "path", 1, 2, overruled_by="path")
+
+
+@pytest.mark.parametrize(("typed", "format"), [(set(), "BFP8"), ({"precision.ff1_ff3"}, "BF16")])
+def test_a_rules_coarse_format_reaches_finer_groups_that_nobody_typed(typed, format):
+    preset = AutoHardwareConfig.custom("N150", precision={"ff1_ff3": "BF16", "ff2": "BF16"})
+    config = apply_rules(preset, LLAMA_8B, mode=ACCURACY, typed=typed).config
+    assert (config.precision.of("ff1_ff3"), config.precision.of("ff2")) == (format, "BFP8")
+
+
+def test_linked_kernels_are_overruled_by_the_first_format_of_the_rule_that_was_typed():
+    typed = {"precision.ff2", "precision.mlp_weights"}
+    ruled = apply_rules(AutoHardwareConfig.from_device("T3K", "accuracy"), LLAMA_70B, rule_set="none", typed=typed)
+    overruled = {effect.path: effect.overruled_by for effect in ruled.effects}
+    assert overruled["compute.ff2.math_fidelity"] == "precision.mlp_weights"
 
 
 def test_the_last_rule_has_the_word_and_the_value_before_any_rule_is_told():
@@ -272,11 +297,13 @@ def test_a_rules_layers_come_with_it_and_only_then():
     assert apply_rules(AutoHardwareConfig.from_device("N150"), LLAMA_8B, mode=ACCURACY).layers == []
 
 
-def test_knobs_are_those_that_hold_for_model_and_device():
-    small, galaxy = (AutoHardwareConfig.from_device(name) for name in ("N150", "TG"))
-    assert knobs(small, LLAMA_8B)["decode_residual"] == "L1 width sharded"
-    assert knobs(galaxy, LLAMA_8B)["decode_residual"] == "L1 interleaved"
-    assert "lm_head_max_columns_per_core" not in knobs(AutoHardwareConfig.from_device("P150"), LLAMA_8B)
+def test_knobs_are_those_that_hold_for_model_and_device_and_the_last_has_the_word():
+    on_n150, on_n300, on_p150 = (
+        knobs(AutoHardwareConfig.from_device(name), LLAMA_8B) for name in ("N150", "N300", "P150")
+    )
+    assert on_n150 == {"prefill_len_cutoff": 512, "lm_head_max_columns_per_core": 668}
+    assert on_n300 == {"prefill_len_cutoff": 1024, "lm_head_max_columns_per_core": 668}
+    assert on_p150 == {"prefill_len_cutoff": 512, "lm_head_max_columns_per_device": 16032}
 
 
 def test_an_unknown_rule_set_is_refused_with_the_nearest():

@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_written_costs_one_warning(tmp_path, capsys):
     for layer in range(3):
         store.add(b"text", layer, OUTPUTS)
         assert store.get(b"text", layer) is None
-    assert capsys.readouterr().err.count("warning: the reference's outputs are not kept") == 1
+    assert capsys.readouterr().err.count("warning: the reference outputs are not cached") == 1
 
 
 def test_memory_is_asked_before_the_disk(tmp_path):

@@ -61,7 +61,7 @@ def test_auto_becomes_the_machines_own_option_and_is_said(
 
 def test_a_machine_that_ttnn_cannot_look_at_is_told(card: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*args: Any, **options: Any) -> dict[str, Any]:
-        raise TtnnFailure("ttnn refused on N150: no driver", said="no driver", log=Path("/tmp/log"))
+        raise TtnnFailure("ttnn raised an error on N150: no driver", said="no driver", log=Path("/tmp/log"))
 
     monkeypatch.setattr(isolated, "run_isolated", fails)
     with pytest.raises(ConfigError, match=r"could not look at this machine's cards: no driver Name a device.*/tmp/log"):

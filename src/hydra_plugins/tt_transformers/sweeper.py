@@ -43,10 +43,10 @@ class TTTransformersSweeper(Sweeper):
         assert self.config is not None
         launcher = self.config.hydra.launcher
         if launcher is not None and launcher.get("_target_") != _OWN_LAUNCHER:
-            raise ConfigError("this sweeper has launchers of its own.", "Write launcher=joblib, not hydra/launcher=….")
+            raise ConfigError("this sweeper has its own launchers.", "Use launcher=joblib, not hydra/launcher=….")
         if not getattr(self.task_function, "runs_experiments", False):
             raise ConfigError(
-                "this sweeper runs the experiments of tt_transformers_v2, not a function of your own.",
+                "this sweeper runs only tt_transformers_v2 experiments, not your own function.",
                 "Add hydra/sweeper=basic.",
             )
         code = run_sweep(arguments, Path(str(self.config.hydra.sweep.dir)), write_report)

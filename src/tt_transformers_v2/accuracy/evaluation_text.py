@@ -105,11 +105,11 @@ def named_text(name: str) -> tuple[str, str]:
 
 
 def read_text(path: str, *, setting: str = "workload.text_file") -> tuple[str, str]:
-    """A UTF-8 file's text and name. Raises ConfigError when there is no such file, or it is no text, or over 64 MiB."""
+    """A UTF-8 file's text and name. Raises ConfigError when there is no such file, or it is not text or over 64 MiB."""
     file = Path(path)
     try:
         if file.stat().st_size > MAX_TEXT_BYTES:
-            raise ConfigError(f"{setting}: {path} is larger than {MAX_TEXT_BYTES >> 20} MiB.", "Cut it first.")
+            raise ConfigError(f"{setting}: {path} is larger than {MAX_TEXT_BYTES >> 20} MiB.", "Shorten it first.")
         return file.read_text(encoding="utf-8"), file.name
     except UnicodeDecodeError:
         raise ConfigError(f"{setting}: {path} is not UTF-8 text.") from None
@@ -170,10 +170,10 @@ def disjoint_windows(
 
 def _check_names(names: Sequence[str]) -> None:
     if not names:
-        raise ConfigError("workload.texts is empty.", f"Name some of {', '.join(NAMED)}, or files.")
+        raise ConfigError("workload.texts is empty.", f"List some of {', '.join(NAMED)}, or files.")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"workload.texts names {twice} twice.", "Name each text once.")
+        raise ConfigError(f"workload.texts lists {twice} twice.", "List each text once.")
 
 
 def _together(names: Sequence[str], found: Sequence[EvaluationTokens]) -> EvaluationTokens:
@@ -193,7 +193,7 @@ def _ids(tokenizer: Tokenizer, text: str, needed: int) -> list[int]:
 
 
 def _too_short(name: str, there: int, tokens: int, skip: int, part: Part) -> TextTooShort:
-    instead = f"Set workload.tokens={there} or give" if there > 1 else "Give"
+    instead = f"Set workload.tokens={there} or use" if there > 1 else "Use"
     larger = " or evaluate more of it" if _which(skip, part) else ""
     return TextTooShort(
         f"the text ({name}{_which(skip, part)}) has {there} tokens; workload.tokens asks for {tokens}.",
@@ -219,5 +219,5 @@ def _of_two_tokens(pieces: Sequence[Tensor]) -> list[Tensor]:
     """Those that have a next token to predict."""
     kept = [piece for piece in pieces if len(piece) > 1]
     if not kept:
-        raise ConfigError("accuracy needs at least 2 tokens.", "Set workload.tokens=2 or more.")
+        raise ConfigError("accuracy needs at least 2 tokens.", "Set workload.tokens to 2 or more.")
     return kept

@@ -66,7 +66,7 @@ class ReferenceStore:
             self._make_room(len(packed), path.parent)
         except (ConfigError, OSError) as error:
             self._most = 0  # said once
-            print(f"warning: the reference's outputs are not kept: {error}", file=sys.stderr)
+            print(f"warning: the reference outputs are not cached: {error}", file=sys.stderr)
 
     def _path(self, text: bytes, layer: int) -> Path:
         return self._folder / hashlib.sha256(self._made_by + text).hexdigest()[:32] / f"{layer}{SUFFIX}"
@@ -120,7 +120,7 @@ def _read(path: Path) -> Outputs:
         # Copied, because a product's last bits may depend on where in memory its operands begin.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - it is no dict
         if (file.metadata() or {}).get(_HASH) != _hash(tensors):
-            raise ValueError(f"{path} does not agree with its hash")
+            raise ValueError(f"{path} does not match its hash")
     outputs: Outputs = {}
     for name in sorted(tensors, key=lambda name: int(name.partition(".")[2])):
         outputs.setdefault(name.partition(".")[0], []).append(tensors[name])

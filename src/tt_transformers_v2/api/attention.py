@@ -92,10 +92,10 @@ def detect_device_name(device: Any) -> str:
         banks = int(device.dram_grid_size().x)
     except (AttributeError, TypeError, ValueError):
         raise ConfigError(
-            f"cannot tell which device {device!r} is.", 'Give its name, for example device="N150".'
+            f"cannot tell which device {device!r} is.", 'Pass its name, for example device="N150".'
         ) from None
     for kind in device_types():
         system = DevicePresets.get_config(kind).spec
         if (system.chip.arch.value, system.chips, system.chip.dram_banks) == (arch, chips, banks):
             return kind
-    raise ConfigError(f"no preset for {chips} {arch} chips with {banks} DRAM banks.", "Give hw_config instead.")
+    raise ConfigError(f"no preset for {chips} {arch} chips with {banks} DRAM banks.", "Pass hw_config instead.")

@@ -35,7 +35,7 @@ def machine_device() -> str:
         seen = run_isolated(IDENTIFY, {}, device=some, mock=False, timeout_s=LONGEST_LOOK)
     except TtnnFailure as failure:
         said = f": {failure.said}" if failure.said else ""
-        log = f" Everything it printed: {failure.log}" if failure.log else ""
+        log = f" Full output: {failure.log}" if failure.log else ""
         raise ConfigError(
             f"device=auto: ttnn could not look at this machine's cards{said}", f"Name a device.{log}"
         ) from None

@@ -162,9 +162,9 @@ def damaged(folder: Path, how: str) -> None:
     [
         ("a flipped bit", "checksum"),
         ("cut short", "5 bytes instead of 6"),
-        ("gone", "its file is gone"),
-        ("half a JSON file", "made anew"),
-        ("another JSON file", "made anew"),
+        ("gone", "the file is missing"),
+        ("half a JSON file", "rebuilding"),
+        ("another JSON file", "rebuilding"),
     ],
 )
 def test_a_damaged_entry_is_told_and_made_anew(how: str, said: str, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     warnings: list[str] = []
     assert cache_in(tmp_path / "file" / "folder", warnings).fetch("wo", {}, Made()) == b"tensor"
-    assert "are not kept" in warnings[-1]
+    assert "are not cached" in warnings[-1]
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
@@ -299,4 +299,4 @@ def test_a_second_opening_converts_nothing_and_another_precision_has_other_files
     damaged_file.write_bytes(content)
     (after,) = run("ttnn_model_jobs:converts", home=str(tmp_path), rounds=[["BFP8"]])
     assert (after["converted"], after["found"]) == (1, 2)
-    assert "its checksum is wrong" in after["warnings"][0]
+    assert "the checksum does not match" in after["warnings"][0]

@@ -137,5 +137,5 @@ def test_multi_head_attention_computes_on_an_open_device(device: str, hidden: in
 
 
 def test_attention_refuses_a_device_that_its_configuration_does_not_describe(run: Run) -> None:
-    with pytest.raises(ConfigError, match=r"number of chips is 1, the device file says 2.*hw_config of the device"):
+    with pytest.raises(ConfigError, match=r"chips is 1, but the device file says 2.*hw_config of the open"):
         run("ttnn_model_jobs:attends", "N150", hidden=256, heads=4, described="N300")

@@ -76,7 +76,7 @@ def test_a_device_without_a_known_board_is_refused_with_the_file_to_edit() -> No
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"ethernet_links": 9}, "more than the ethernet channels"), ({"mesh_shape": [1, 3]}, "cannot be made of n300")],
+    [({"ethernet_links": 9}, "more than the ethernet channels"), ({"mesh_shape": [1, 3]}, "cannot be built from n300")],
 )
 def test_what_the_boards_cannot_make_is_refused(changes: dict[str, Any], message: str) -> None:
     spec = spec_of("T3K", topology="line", **changes)
@@ -107,10 +107,10 @@ def test_ttnn_opens_other_shapes_and_dispatch(
 
 def test_a_difference_between_ttnn_and_the_device_file_is_told(run: Callable[..., dict[str, Any]]) -> None:
     said = run("opens", spec_of("N150", compute_grid=[7, 7]))["differences"]
-    assert said == ["N150: the compute grid is [8, 8], the device file says [7, 7]."]
+    assert said == ["N150: the compute grid is [8, 8], but the device file says [7, 7]."]
 
 
 def test_what_ttnn_cannot_open_is_refused_in_its_own_words(run: Callable[..., dict[str, Any]]) -> None:
-    with pytest.raises(TtnnFailure, match="ttnn refused on P150: No core coordinate found") as refusal:
+    with pytest.raises(TtnnFailure, match="ttnn raised an error on P150: No core coordinate found") as refusal:
         run("opens", spec_of("P150", dispatch_core_type="ETH"))
     assert refusal.value.said.startswith("No core coordinate found")

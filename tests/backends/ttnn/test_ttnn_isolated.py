@@ -60,7 +60,7 @@ def test_the_jobs_environment_is_the_descriptions_alone(run: Run, monkeypatch: p
 
 def test_an_exception_becomes_ttnns_sentence_and_a_log(run: Run) -> None:
     message = "TT_FATAL @ /project/a.cpp:7: a == b\ninfo:\nthe shapes differ\nbacktrace:\n --- main"
-    with pytest.raises(TtnnFailure, match=r"ttnn refused on N150: the shapes differ\. Everything") as refusal:
+    with pytest.raises(TtnnFailure, match=r"ttnn raised an error on N150: the shapes differ\. Full output") as refusal:
         run("raises", message=message)
     assert refusal.value.said == "the shapes differ"
     assert refusal.value.log is not None
@@ -78,7 +78,7 @@ def test_an_abort_is_told_with_the_last_words(run: Run) -> None:
 
 
 def test_an_end_without_a_result_is_told(run: Run) -> None:
-    with pytest.raises(TtnnFailure, match="ended with exit status 3 and no result"):
+    with pytest.raises(TtnnFailure, match="exited with status 3 and no result"):
         run("leaves")
 
 

@@ -22,5 +22,5 @@ def open_ttnn(hardware: DeviceConfig) -> NoReturn:
     require_card("backend=ttnn", str(hardware.device_type))
     raise ConfigError(
         "Model.forward does not run on a card.",
-        f"Run the experiment (`{command('run')} backend=ttnn`), or give MultiHeadAttention an open device.",
+        f"Run the experiment (`{command('run')} backend=ttnn`), or pass MultiHeadAttention an open device.",
     )

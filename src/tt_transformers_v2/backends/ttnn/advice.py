@@ -55,7 +55,7 @@ def _of_program(row: Row, question: Question) -> Iterator[Fix]:
     if row["passes_with"] is not None:
         changed = {name: value for name, value in row["passes_with"].items() if value != program[name]}
         yield Fix(_why_smaller(row), {f"runtime.programs.{keys[-1]}.{name}": value for name, value in changed.items()})
-    yield Fix("auto-fit then chooses the program", left_out=tuple(keys))
+    yield Fix("lets auto-fit choose the program", left_out=tuple(keys))
 
 
 def _why_smaller(row: Row) -> str:
@@ -72,9 +72,9 @@ def _of_sentence(row: Row, question: Question) -> Iterator[Fix]:
     if "must be DRAM" in said and config.memory.kv_cache_placement is Placement.L1 and row["op"] == SDPA.name:
         yield Fix("ttnn's decode attention reads the cache from DRAM only", {"memory.kv_cache_placement": "DRAM"})
     if question.readers_per_bank > 1 and row["program"] is not None and "readers_per_bank" in row["program"]:
-        yield Fix("one reader per bank is what older programs use", {"runtime.dram_readers_per_bank": 1})
+        yield Fix("older programs use one reader per bank", {"runtime.dram_readers_per_bank": 1})
     if config.memory.use_height_sharding and row["op"] in ("add", "silu_mul") and not overflows_l1(said):
-        yield Fix("the result need not be spread by rows", {"memory.use_height_sharding": False})
+        yield Fix("the result does not have to be height-sharded", {"memory.use_height_sharding": False})
 
 
 def _of_room(row: Row, question: Question) -> Iterator[Fix]:
@@ -91,19 +91,19 @@ def _of_room(row: Row, question: Question) -> Iterator[Fix]:
                 yield Fix("a smaller chunk has fewer rows", {"device.max_prefill_chunk_size": chunk})
     if phase == DECODE and question.users > 1:
         users = question.users // 2 * config.parallelism.data_parallel_size
-        yield Fix("fewer users have fewer rows and a smaller cache", {"workload.batch": users})
+        yield Fix("fewer users mean fewer rows and a smaller cache", {"workload.batch": users})
 
 
 def _of_placement(config: DeviceConfig, phase: str) -> Iterator[Fix]:
     memory = config.memory
     if memory.weights_placement is Placement.L1:
-        yield Fix("weights then leave L1", {"memory.weights_placement": "DRAM"})
+        yield Fix("moves the weights out of L1", {"memory.weights_placement": "DRAM"})
     if memory.kv_cache_placement is Placement.L1:
-        yield Fix("the cache then leaves L1", {"memory.kv_cache_placement": "DRAM"})
+        yield Fix("moves the cache out of L1", {"memory.kv_cache_placement": "DRAM"})
     if memory.use_height_sharding:
-        yield Fix("results of elementwise ops then lie on all cores alike", {"memory.use_height_sharding": False})
+        yield Fix("spreads elementwise results evenly over all cores", {"memory.use_height_sharding": False})
     if phase == DECODE and memory.activations_placement is Placement.L1:
-        yield Fix("activations between ops then leave L1", {"memory.activations_placement": "DRAM"})
+        yield Fix("moves activations between ops out of L1", {"memory.activations_placement": "DRAM"})
 
 
 def kernel_group(op: str, phase: str) -> str | None:

@@ -36,9 +36,11 @@ class AttentionOnMesh:
     def __init__(self, mesh: Any, config: DeviceConfig, source: WeightSource, recorder: Recorder | None = None) -> None:
         found = differences(mesh, config.spec)
         if found:
-            raise ConfigError(" ".join(found), "Give the hw_config of the device that is open.")
+            raise ConfigError(" ".join(found), "Pass the hw_config of the open device.")
         if config.parallelism.data_parallel_size > 1:
-            raise ConfigError("MultiHeadAttention on a device does not run data parallelism.", "Use one group.")
+            raise ConfigError(
+                "MultiHeadAttention on a device does not support data parallelism.", "Use one data-parallel group."
+            )
         self.mesh, self.config, self.source = mesh, config, source
         self.recorder: Recorder = recorder or Fitting(autofit=True)
         self._model: TtnnModel | None = None

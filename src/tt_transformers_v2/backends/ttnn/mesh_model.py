@@ -107,7 +107,9 @@ class TtnnModel:
         if page is None:
             return dataclasses.replace(run, transformation=transformation)
         if start % page:
-            raise ConfigError(f"chunks of {start} tokens are no whole pages of {page}.", "Use runtime.kv_page_size=32.")
+            raise ConfigError(
+                f"chunks of {start} tokens are not whole pages of {page}.", "Use runtime.kv_page_size=32."
+            )
         own = self._page_table()[user : user + 1]
         chunk = own[:, start // page : math.ceil((start + rows) / page)]
         return dataclasses.replace(

@@ -45,8 +45,8 @@ class Availability:
         if self.version is None or self.version in tried:
             return []
         failed = {str(entry["version"]): entry["outcome"] for entry in versions["tried"] if not entry["works"]}
-        reason = failed.get(self.version, "nobody has tried it with this package")
-        return [f"ttnn {self.version} is installed: {reason}. Tried and working: {', '.join(tried)}."]
+        reason = failed.get(self.version, "it has not been tested with this package")
+        return [f"ttnn {self.version} is installed: {reason}. Tested and working: {', '.join(tried)}."]
 
 
 def look_around(
@@ -90,7 +90,7 @@ def require_ttnn(what: str, found: Availability | None = None, instead: str = "U
         wheels = " and ".join(read_yaml("ttnn/versions.yaml")["pythons"])
         raise ConfigError(
             f"{what} needs the ttnn package, which is not installed (Python {version}).",
-            f"It has wheels for Python {wheels}. {instead}",
+            f"ttnn has wheels for Python {wheels}. {instead}",
         )
     return found
 

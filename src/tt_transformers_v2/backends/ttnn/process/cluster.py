@@ -87,8 +87,8 @@ class _System:
         self.rows, self.columns = physical_shape(spec)
         if spec.chips % self.board.chips or self.columns % min(self.board.chips, 2):
             raise ConfigError(
-                f"{spec.chips} chips as {self.rows}x{self.columns} cannot be made of {self.board.kind} boards "
-                f"of {self.board.chips}."
+                f"{self.rows}x{self.columns} chips cannot be built from {self.board.kind} boards "
+                f"with {self.board.chips} chips each."
             )
         self.places = sorted(((r, c) for r in range(self.rows) for c in range(self.columns)), key=self._order)
         self.chip = {place: number for number, place in enumerate(self.places)}
@@ -184,7 +184,7 @@ class _System:
         links = self.spec.ethernet_links
         if min(len(free[first]), len(free[second])) < links:
             raise ConfigError(
-                f"{self.spec.device_type} wants {links} links between neighbouring chips, "
+                f"{self.spec.device_type} needs {links} links between neighbouring chips, "
                 f"more than the ethernet channels of a {self.board.kind} board allow."
             )
         return [(free[first].pop(0), free[second].pop(0)) for _ in range(links)]

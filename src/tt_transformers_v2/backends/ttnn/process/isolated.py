@@ -205,13 +205,13 @@ def _as_raised(answer: dict[str, Any], device: DeviceSpec, log: Path) -> ConfigE
         return ConfigError(failure["message"], failure["hint"])
     said, kind = failure["message"], failure["kind"]
     # What ttnn throws arrives as RuntimeError; anything else is more likely a mistake in the job.
-    how = "ttnn refused" if kind == "RuntimeError" else f"the job failed with {kind}"
+    how = "ttnn raised an error" if kind == "RuntimeError" else f"the job failed with {kind}"
     return TtnnFailure(f"{how} on {device.device_type}: {said}", said=said, log=log)
 
 
 def _how_it_ended(code: int) -> str:
     if code >= 0:
-        return f"ended with exit status {code} and no result"
+        return f"exited with status {code} and no result"
     with contextlib.suppress(ValueError):
         return f"crashed ({signal.Signals(-code).name})"
     return f"crashed (signal {-code})"
@@ -220,4 +220,4 @@ def _how_it_ended(code: int) -> str:
 def _failure(how: str, device: DeviceSpec, log: Path) -> TtnnFailure:
     said = next(reversed(thrown(log.read_text(errors="replace"))), "")
     words = f", saying: {said}" if said else ""
-    return TtnnFailure(f"ttnn's process for {device.device_type} {how}{words}", said=said, log=log)
+    return TtnnFailure(f"the ttnn process for {device.device_type} {how}{words}", said=said, log=log)

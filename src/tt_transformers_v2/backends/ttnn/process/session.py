@@ -51,11 +51,11 @@ def open_mesh(config: DeviceConfig | DeviceSpec, mock: bool, *, l1_small_size: i
 
     spec = config.system if isinstance(config, DeviceConfig) else config
     if spec is None:
-        raise ConfigError("this configuration names no system to open.", "Compose it from a device preset.")
+        raise ConfigError("this configuration does not name a device to open.", "Compose it from a device preset.")
     if not mock:
         require_card("ttnn", str(spec.device_type))
     elif MOCK not in os.environ:
-        raise ConfigError("no system is described to ttnn in this process.", "Run the job through run_isolated.")
+        raise ConfigError("ttnn has no device description in this process.", "Run the job through run_isolated.")
     with ExitStack() as closing:
         if (fabric := to_ttnn.fabric_config(spec)) is not None:
             ttnn.set_fabric_config(fabric)
@@ -76,7 +76,7 @@ def differences(mesh: Any, spec: DeviceSpec) -> list[str]:
         "number of DRAM banks": (banks.x * banks.y, spec.chip.dram_banks),
     }
     return [
-        f"{spec.device_type}: the {what} is {here}, the device file says {said}."
+        f"{spec.device_type}: the {what} is {here}, but the device file says {said}."
         for what, (here, said) in pairs.items()
         if here != said
     ]

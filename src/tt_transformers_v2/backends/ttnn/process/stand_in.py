@@ -64,7 +64,7 @@ root/     what ttnn reads at run time: links to the installed wheel, and in root
 kernels/  what ttnn built with the stand-in. None of it does anything. Never point TT_METAL_CACHE of a machine that
           has a card here.
 
-The folder may be deleted at any time; it is made anew when it is needed.
+It is safe to delete this folder at any time; it is recreated when needed.
 """
 
 
@@ -96,7 +96,7 @@ def compiler_environment(cache: Path | None = None, found: Availability | None =
     if found.cards:
         raise ConfigError(
             f"this machine has a Tenstorrent card ({found.cards[0]}) but not the compiler ttnn needs.",
-            "Install sfpi, as Tenstorrent's installer does; a stand-in is for machines without cards.",
+            "Install sfpi, as Tenstorrent's installer does; the stand-in is only for machines without cards.",
         )
     folder = make_stand_in(cache_home(cache), found)
     return {"TT_METAL_RUNTIME_ROOT": str(folder / "root"), "TT_METAL_CACHE": str(folder / "kernels")}
@@ -139,7 +139,7 @@ def _version_line(package: Path) -> str:
     text = wanted.read_text() if wanted.is_file() else ""
     stated = dict(re.findall(r"^sfpi_(version|build)='([^']*)'", text, re.M))
     if "version" not in stated:
-        raise ConfigError(f"{wanted} does not name the compiler that ttnn wants.", "Is this version of ttnn supported?")
+        raise ConfigError(f"{wanted} does not name the compiler that ttnn needs.", "Is this version of ttnn supported?")
     build = f"[{stated['build']}]" if stated.get("build") else ""
     return f"riscv-tt-elf-g++ (tenstorrent/sfpi:{stated['version']}{build}) {GCC_VERSION}"
 

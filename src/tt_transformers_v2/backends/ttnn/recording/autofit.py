@@ -68,7 +68,7 @@ def memory_named(device: str) -> Iterator[None]:
         if overflows_l1(said):
             raise ConfigError(
                 f"the L1 of {device}'s cores is full: {said}",
-                "task=preflight shows what every op takes and which program configs fit.",
+                "task=preflight shows how much L1 every op needs and which program configs fit.",
             ) from error
         raise
 

@@ -130,7 +130,7 @@ class HostWeights:
         Raises ConfigError for formats other than BF16 and where the hidden size does not divide over the chips.
         """
         if data_format is not DataFormat.BF16:
-            raise ConfigError(f"ttnn looks rows up in bfloat16 only, not {data_format.ttnn_name}.", "Use BF16.")
+            raise ConfigError(f"ttnn supports only bfloat16 embeddings, not {data_format.ttnn_name}.", "Use BF16.")
         chips = self.split.chips
         if self.spec.hidden_dim % chips:
             raise ConfigError(f"hidden size {self.spec.hidden_dim} cannot be split evenly over {chips} chips.")
@@ -329,7 +329,7 @@ def open_cache(
 
     version = look_around().version
     if version in (None, "unknown"):
-        warn("converted weights are not kept: this ttnn does not say its version")
+        warn("converted weights are not cached: this ttnn does not report its version")
         return None
     spec = source.spec
     about = {

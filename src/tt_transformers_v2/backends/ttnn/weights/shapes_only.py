@@ -60,7 +60,7 @@ class ShapesOnly:
     def table(self, handle: str, data_format: DataFormat) -> Any:
         columns = math.ceil(self.split.hidden_dim(self.spec) / self.split.heads)
         if data_format is not DataFormat.BF16:
-            raise ConfigError(f"ttnn looks rows up in bfloat16 only, not {data_format.ttnn_name}.", "Use BF16.")
+            raise ConfigError(f"ttnn supports only bfloat16 embeddings, not {data_format.ttnn_name}.", "Use BF16.")
         return self._rows(handle, [1, 1, self.spec.vocab_size, columns])
 
     def cache(self, layer: int, data_format: DataFormat, placement: Placement) -> tuple[Any, Any]:

@@ -60,7 +60,7 @@ class WeightCache:
         try:
             self._write(name, described | {"source_sha256": source}, tensor)
         except (OSError, RuntimeError) as error:
-            self.warn(f"converted weights are not kept: {self.folder / name}: {_reason(error)}")
+            self.warn(f"converted weights are not cached: {self.folder / name}: {_reason(error)}")
         return tensor
 
     def _read(self, name: str, about: dict[str, Any]) -> Any:
@@ -74,20 +74,20 @@ class WeightCache:
         except FileNotFoundError:
             if not card.exists():
                 return None
-            wrong = "its file is gone"
+            wrong = "the file is missing"
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
             wrong = _reason(error)
-        self.warn(f"cached weights {card} are not used and made anew: {wrong}")
+        self.warn(f"rebuilding cached weights {card}: {wrong}")
         return None
 
     def _wrong_with(self, entry: dict[str, Any], path: Path, about: dict[str, Any]) -> str | None:
         stale = [key for key, value in about.items() if entry["about"].get(key) != value]
         if stale:
-            return f"another {', '.join(stale)}"
+            return f"different {', '.join(stale)}"
         size = path.stat().st_size
         if size != entry["bytes"]:
             return f"{size} bytes instead of {entry['bytes']}"
-        return None if file_hash(path) == entry["sha256"] else "its checksum is wrong"
+        return None if file_hash(path) == entry["sha256"] else "the checksum does not match"
 
     def _write(self, name: str, about: dict[str, Any], tensor: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ LEAST = (3, 10)
 def launch(module: str) -> int:
     """Runs `main` of a module of the package and returns the exit code: 2 where Python or a package is lacking."""
     if sys.version_info < LEAST:
-        return _complain(f"Python {sys.version.split()[0]} is too old; this needs {'.'.join(map(str, LEAST))} to 3.12.")
+        return _complain(f"Python {sys.version.split()[0]} is too old; use {'.'.join(map(str, LEAST))} to 3.12.")
     sys.path.insert(0, str(ROOT / "src"))
     try:
         return importlib.import_module(module).main()

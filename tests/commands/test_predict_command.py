@@ -200,7 +200,7 @@ def test_a_workload_that_does_not_fit_is_told_what_would(said):
         (["device=n151"], 2, "Did you mean device=n150?"),
         (["precision.mlp_weight=BFP8"], 2, "Did you mean precision.mlp_weights?"),
         (["--whatif"], 2, "Did you mean --what-if?"),
-        (["--target", "fast"], 2, "a number above 0, not 'fast'"),
+        (["--target", "fast"], 2, "above 0, not 'fast'"),
         (["--target"], 2, "expected one argument"),
         (["--plot", "roof.pdf"], 2, ".svg or .png, not 'roof.pdf'"),
         (["--config-dir", "/nowhere"], 2, "does not exist"),

@@ -80,7 +80,7 @@ def test_a_corrupt_result_is_a_warning_and_the_report_is_made(report, sweep):
         (["{sweep}/nowhere"], "does not exist"),
         (["{sweep}", "--compare"], "--compare takes two folders, not 1"),
         (["{sweep}", "--out", "{sweep}"], "is a folder"),
-        (["{sweep}", "--tolerance", "-1"], "must be a number of percent"),
+        (["{sweep}", "--tolerance", "-1"], "must be a percentage"),
         (["{sweep}", "--opn"], "Did you mean --open?"),
         ([], "required"),
     ],
@@ -163,7 +163,7 @@ def test_diff_of_results_names_settings_and_figures(results, sweep):
     assert any("KL divergence" in line and "better" in line for line in out.splitlines())
     found = json.loads(results("diff", sweep / "0", sweep / "8", "--json")[1])
     assert found["configuration"]["precision.mlp_weights"] == {"a": "BFP4", "b": "BF16"}
-    assert "the configurations are the same" in results("diff", sweep / "0", sweep / "0")[1]
+    assert "the configurations are identical" in results("diff", sweep / "0", sweep / "0")[1]
 
 
 def test_diff_of_sweeps_counts_what_moved(results, sweep, tmp_path):
@@ -172,14 +172,14 @@ def test_diff_of_sweeps_counts_what_moved(results, sweep, tmp_path):
     other = made_sweeps.write(tmp_path / "other", after)
     code, out, _ = results("diff", sweep, other)
     assert code == 0
-    assert "job 4: ok before, now failed: gone" in out
+    assert "job 4: was ok, now failed: gone" in out
     assert "20 jobs matched" in out
     assert "7 jobs only in A, 0 only in B" in out
     found = json.loads(results("diff", sweep, other, "--json")[1])
     assert found["only_a"] == ["20", "21", "22", "23", "24", "25", "26"]
     assert found["status"] == [{"a": "4", "b": "4", "before": "ok", "after": "failed"}]
     code, _, err = results("diff", sweep, other / "0")
-    assert (code, "Name two of the same kind" in err) == (2, True)
+    assert (code, "Give two of the same kind" in err) == (2, True)
 
 
 def test_best_keeps_the_condition_and_marks_the_front(results, sweep):
@@ -194,7 +194,7 @@ def test_best_keeps_the_condition_and_marks_the_front(results, sweep):
     assert len(losses) > 1
     _, out, _ = results("best", sweep, "--metric", "ttft_ms", "--against", "top1", "--where", "device=n150")
     assert "★" in out
-    assert "9 of 27 jobs pass; ★ is on the front with top-1 agreement" in out
+    assert "9 of 27 jobs pass; ★ marks the Pareto front with top-1 agreement" in out
 
 
 @pytest.mark.parametrize(
@@ -202,8 +202,8 @@ def test_best_keeps_the_condition_and_marks_the_front(results, sweep):
     [
         (["--metric", "kl"], "no figure named 'kl'"),
         (["--metric", "preflight_worst_l1"], "none of these jobs has preflight_worst_l1"),
-        (["--metric", "reference_perplexity"], "neither better high nor low"),
-        (["--against", "reference_perplexity"], "neither better high nor low"),
+        (["--metric", "reference_perplexity"], "neither high nor low is better"),
+        (["--against", "reference_perplexity"], "neither high nor low is better"),
         (["--where", "kl_divergence"], "is no condition"),
         (["--top", "some"], "whole number"),
     ],
@@ -217,4 +217,4 @@ def test_a_mistaken_question_is_answered_in_one_line(results, sweep, arguments, 
 
 def test_best_of_nothing_says_so(results, sweep):
     code, out, _ = results("best", sweep, "--where", "kl_divergence<0")
-    assert (code, out) == (0, "0 of 27 jobs pass; ★ is on the front with KL divergence\n")
+    assert (code, out) == (0, "0 of 27 jobs pass; ★ marks the Pareto front with KL divergence\n")

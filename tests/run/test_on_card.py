@@ -119,7 +119,7 @@ def test_a_run_on_a_card_writes_measured_beside_predicted(
     print_summary(experiment, written, "result.json")
     out, err = capsys.readouterr()
     assert "50.0 tokens/s/user" in out
-    assert "times what was predicted" in out
+    assert "times the prediction" in out
     assert err.splitlines() == ["warning: cached weights wo.json are not used"]
 
 

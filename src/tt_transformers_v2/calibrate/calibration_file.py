@@ -20,7 +20,7 @@ from .refit import FREE, Refit
 _PLAIN_KEY = re.compile(r"[A-Za-z_]\w*$")
 _HEADER = """\
 # SPDX-License-Identifier: Apache-2.0
-# Written by scripts/calibrate.py. Bands and notes of the confidence section are those of the calibration it began with.
+# Written by scripts/calibrate.py. The confidence section is that of the calibration it started from.
 """
 
 

@@ -24,7 +24,7 @@ from ..perf.measurements import MeasuredRow
 from ..perf.prediction import Prediction, confidence_rules
 from ..run.performance import predict
 
-OTHER_RELEASE = "another release or way of measuring than the calibration's"
+OTHER_RELEASE = "measured on another release, or in another way, than the calibration"
 # Percent. Between releases the same Llama configuration moved by 20 to 30 % (old PERF.md against @040a27c1).
 OTHER_RELEASE_BAND = 35.0
 
@@ -92,7 +92,7 @@ def cfg_formats(mode: str) -> dict[str, str]:
     for part in mode.removeprefix("cfg:").split(","):
         key, equals, value = (text.strip() for text in part.partition("="))
         if not equals or key not in _CFG_KEYS:
-            raise ConfigError(f"{part!r} is no KEY=FORMAT.", did_you_mean(key, _CFG_KEYS))
+            raise ConfigError(f"{part!r} is not KEY=FORMAT.", did_you_mean(key, _CFG_KEYS))
         if key in parts:
             raise ConfigError(f"{key} is given twice.")
         allowed = _ACTIVATIONS if key == "act" else _FORMATS
@@ -209,7 +209,7 @@ def calibration_data(name: str | None = None) -> dict[str, Any]:
     if name is not None and (name.endswith((".yaml", ".yml")) or "/" in name):
         data: Any = read_yaml_file(Path(name))[1]
         if not isinstance(data, dict):
-            raise ConfigError(f"{name} is no calibration: it must be a mapping.")
+            raise ConfigError(f"{name} is not a calibration: it must be a mapping.")
         return data
     chosen = [] if name is None else [f"calibration={option('calibration', name)}"]
     data = compose(chosen)["calibration"]

@@ -154,7 +154,7 @@ _OBVIOUS: dict[str, _Question] = {
     "group_overhead_ms": lambda points: (
         "" if any(p.row.data_parallel > 1 for p in points) else "no row has more than one data-parallel group"
     ),
-    "layer_overhead_2d_us": lambda points: "" if any(p.two_d for p in points) else "no row is of a 2-D mesh",
+    "layer_overhead_2d_us": lambda points: "" if any(p.two_d for p in points) else "no row is from a 2-D mesh",
     "prefill_chip_overhead_us": lambda points: _same_everywhere(
         "tensor-parallel chips", {p.row.tensor_parallel for p in points}
     ),
@@ -198,7 +198,7 @@ def refit(
 def _wanted(constants: Sequence[str] | None) -> list[str]:
     for name in constants or ():
         if name not in FREE:
-            raise ConfigError(f"no constant {name!r} can be fitted.", did_you_mean(name, FREE))
+            raise ConfigError(f"{name!r} is not a constant that can be fitted.", did_you_mean(name, FREE))
     return [name for name in FREE if name in (DEFAULT_CONSTANTS if constants is None else constants)]
 
 
@@ -226,7 +226,7 @@ def _models(points: Sequence[_Point], asked: Sequence[str] | None) -> tuple[str,
         return tuple(found or present.values())
     for name in asked:
         if name.casefold() not in present:
-            raise ConfigError(f"no row of {name!r} can be fitted.", did_you_mean(name, present.values()))
+            raise ConfigError(f"there are no rows of {name!r} to fit.", did_you_mean(name, present.values()))
     return tuple(present[name.casefold()] for name in asked)
 
 
@@ -279,7 +279,9 @@ class _Fit:
         if len(self.points) < LEAST_ROWS:
             count = len(self.points)
             have = (
-                f"only {count} row{'s' * (count > 1)} of this architecture" if count else "no row of this architecture"
+                f"only {count} row{'s' * (count > 1)} for this architecture"
+                if count
+                else "no row for this architecture"
             )
             self.kept = dict.fromkeys(self.names, f"{have}; at least {LEAST_ROWS} are needed")
             return self.constants
@@ -384,4 +386,4 @@ def _rounded(value: float) -> float:
 
 def _nothing_fitted(found: Refit) -> str:
     reasons = (f"{arch}: {name}: {why}" for arch, kept in found.kept.items() for name, why in list(kept.items())[:2])
-    return "these rows are too few, or too alike, to fit any constant (" + "; ".join(reasons) + ")."
+    return "these rows are too few or too similar to fit any constant (" + "; ".join(reasons) + ")."

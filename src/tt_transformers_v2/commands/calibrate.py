@@ -32,7 +32,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     if out.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"--out {out} must end in .yaml.")
     if out.exists() and not options.force:
-        raise ConfigError(f"{out} exists.", "Add --force to replace it, or choose another --out.")
+        raise ConfigError(f"{out} already exists.", "Add --force to replace it, or choose another --out.")
     base = calibration_data(options.base)
     found = refit(read_points(points), base, _names(options.constants), _names(options.fit))
     data = refitted_data(base, found, name=out.stem, points=points.name, today=datetime.date.today())
@@ -48,10 +48,10 @@ def _names(text: str | None) -> list[str] | None:
 
 
 def _report(base: Mapping[str, Any], found: Refit) -> list[str]:
-    lines = [f"fitted to rows of {', '.join(found.models)}; the others check"]
+    lines = [f"fitted to rows of {', '.join(found.models)}; the other rows only check"]
     for phase, count in found.left_out.items():
         if count:
-            lines.append(f"{phase}: {count} rows of other releases than the calibration's left out")
+            lines.append(f"{phase}: left out {count} rows of other releases than the calibration's")
     for arch, values in found.values.items():
         lines += ["", str(arch)]
         for name, value in values.items():
@@ -78,15 +78,19 @@ def _kept_lines(kept: Mapping[str, str]) -> list[str]:
 def _parser() -> CommandParser:
     parser = CommandParser(
         "calibrate",
-        description="Refits the constants that measured rows can tell, and writes a complete calibration file.",
+        description="Refits the constants that measured rows can determine, and writes a complete calibration file.",
         epilog=f"Constants that can be fitted: {', '.join(FREE)}.",
     )
     parser.add_argument("--points", required=True, metavar="FILE.csv", help="measured rows; see conf/measurements")
     parser.add_argument("--out", required=True, metavar="FILE.yaml", help="the calibration file to write")
     parser.add_argument(
-        "--base", metavar="NAME|FILE.yaml", help="constants to begin with (default: conf/config.yaml's)"
+        "--base", metavar="NAME|FILE.yaml", help="constants to start from (default: those of conf/config.yaml)"
     )
-    parser.add_argument("--constants", metavar="NAME,...", help="constants to fit (default: those software decides)")
-    parser.add_argument("--fit", metavar="MODEL,...", help="models to fit, the others check (default: split.yaml's)")
+    parser.add_argument(
+        "--constants", metavar="NAME,...", help="constants to fit (default: those that depend on software)"
+    )
+    parser.add_argument(
+        "--fit", metavar="MODEL,...", help="models to fit; the others only check (default: those of split.yaml)"
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     return parser

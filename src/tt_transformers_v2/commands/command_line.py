@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all commands do alike: mistakes answered in a line, exit codes, options that nearly were, closed pipes."""
+"""What all commands share: one-line answers to mistakes, exit codes, suggestions for mistyped options, closed pipes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from . import completion
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose complaints are ConfigErrors with a suggestion; abbreviated options are refused.
+    """A parser whose complaints are ConfigErrors with a suggestion; abbreviated options are rejected.
 
     `name` is that of the script: the program is called as this user calls it.
     """
@@ -40,9 +40,9 @@ class CommandParser(argparse.ArgumentParser):
     def takes_overrides(self) -> None:
         """Adds OVERRIDE and --config-dir, for commands that compose a configuration."""
         self._composes = True
-        about = f"a choice or a value, as {command_name('run')} takes them"
+        about = f"GROUP=OPTION or KEY=VALUE, as for {command_name('run')}"
         self.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=about)
-        self.add_argument("--config-dir", metavar="DIR", help="a folder of configuration groups of your own")
+        self.add_argument("--config-dir", metavar="DIR", help="a folder with your own configuration groups")
 
     def read(self, given: Sequence[str]) -> argparse.Namespace:
         """The options, overrides anywhere among them; adds the folder of --config-dir. Answers a shell that completes.
@@ -72,7 +72,7 @@ def run_command(
 ) -> int:
     """Runs `body` on `arguments`, default the process's own.
 
-    Returns what it returns, None as 0; the exit code of a ConfigError, 2 for the user's mistake; 130 after Ctrl-C, with
+    Returns what it returns, None as 0; the exit code of a ConfigError, 2 for a user error; 130 after Ctrl-C, with
     `interrupted` on standard error.
     """
     with _output_may_close():

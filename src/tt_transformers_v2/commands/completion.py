@@ -40,8 +40,8 @@ def answer(given: Sequence[str], flags: Sequence[str], *, overrides: bool) -> No
     """
     question, _, shell = (given[1] if len(given) == 2 else "").partition("=")
     if shell not in _SHELLS or question not in ("query", "install", "uninstall"):
-        hint = f"Write -sc install=SHELL, SHELL one of {', '.join(_SHELLS)}."
-        raise ConfigError(f"{' '.join(given)!r} is no question of a shell.", hint)
+        hint = f"Write -sc install=SHELL, where SHELL is one of {', '.join(_SHELLS)}."
+        raise ConfigError(f"cannot read {' '.join(given)!r}.", hint)
     if question != "query":
         _script(question, shell)
         return

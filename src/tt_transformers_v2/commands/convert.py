@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Converts settings between TTTv1, the serving tools and this project (docs/exchange.md).
 
-Exit codes: 0 done, 2 the user's mistake.
+Exit codes: 0 done, 2 a user error.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ def _main(given: list[str]) -> None:
 
 
 def _options(given: list[str]) -> argparse.Namespace:
-    parser = CommandParser("convert", description="TTTv1's and the serving tools' settings to ours and back.")
+    parser = CommandParser("convert", description="Converts settings of TTTv1 and the serving tools to ours and back.")
     add = parser.add_argument
     add(
         "--from",
         dest="source",
         nargs=2,
         metavar=("FORMAT", "SOURCE"),
-        help=f"what to read, of {', '.join(READS)}: a file, - for stdin, or (all but tttv1-json) the text itself; "
-        "without it, the package's own settings",
+        help=f"what to read: {', '.join(READS)}, from a file, - for stdin, or (all but tttv1-json) the text itself; "
+        "default: the package's own settings",
     )
     add("--to", required=True, metavar="FORMAT", help=f"what to write: {', '.join(WRITES)}")
     add("--model", required=True, help="an option of conf/model, or a model's name: llama8b")
     add("--mode", help="performance, accuracy or custom (default: what the source says)")
     add("--device", help="an option of conf/device (default: what the source says, else n150)")
     add("--out", type=Path, metavar="FILE", help="write there instead of printing")
-    add("--lossy", action="store_true", help="write the nearest setting where TTTv1 has no equal")
+    add("--lossy", action="store_true", help="write the nearest setting where TTTv1 has no equivalent")
     return parser.read(given)

@@ -136,7 +136,9 @@ def _main(given: list[str]) -> None:
         description=ABOUT,
     )
     parser.takes_overrides()
-    parser.add_argument("--against", nargs="*", metavar="OVERRIDE", help="only what differs from these overrides")
+    parser.add_argument(
+        "--against", nargs="*", metavar="OVERRIDE", help="print only the differences from these overrides"
+    )
     options = parser.read(given)
     if options.against is None:
         _print_explanation(explain(options.overrides))
@@ -149,7 +151,7 @@ def _print_explanation(explanation: Explanation) -> None:
     for value in [*explanation.values, _layers(explanation)]:
         out.print(f"{value.path:38} {_shown(value.value):18} [dim]{value.origin}[/]")
     if known := knobs(experiment.hardware, experiment.spec):
-        out.print("[bold]tt_transformers' numeric choices here[/]", "; ".join(f"{k} {v}" for k, v in known.items()))
+        out.print("[bold]tt_transformers' own settings here[/]", "; ".join(f"{k} {v}" for k, v in known.items()))
     for line in effect_lines(experiment.effects):
         out.print(line)
     for finding in experiment.findings:

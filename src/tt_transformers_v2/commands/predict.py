@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predicts speed and memory, and what would change them, without a card.
 
-Exit codes: 0 done, 1 the configuration has error findings (it does not fit, it is not supported), 2 the user's mistake,
+Exit codes: 0 done, 1 the configuration has error findings (it does not fit, it is not supported), 2 a user error,
 130 interrupted.
 """
 
@@ -40,7 +40,7 @@ EPILOG = """examples:
   {predict} device=n300 model=llama8b --max-context
   {predict} device=t3k model=llama8b workload.batch=32 --plot t3k.svg --json
 
-Overrides are those of `{run}` and `{explain}`. Everything is predicted; nothing runs on a card."""
+Takes the same overrides as `{run}` and `{explain}`. Everything is predicted; nothing runs on a card."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,14 +127,12 @@ def _options(given: list[str]) -> argparse.Namespace:
     )
     parser.takes_overrides()
     add = parser.add_argument
-    add("--prefill", action="store_true", help="the per-op table of prefill too")
-    add("--what-if", action="store_true", help="what each single change would give, ranked")
-    add("--target", type=_speed, metavar="TOKENS", help="what would reach so many tokens/s/user, cheapest first")
+    add("--prefill", action="store_true", help="print the per-op table of prefill too")
+    add("--what-if", action="store_true", help="rank what each single change would gain")
+    add("--target", type=_speed, metavar="TOKENS", help="list what reaches this many tokens/s/user, cheapest first")
     add("--max-context", action="store_true", help="the longest context that fits, by batch, and the largest batch")
-    add(
-        "--plot", type=Path, metavar="FILE", help="a picture of roofline and time shares: .svg, or .png with matplotlib"
-    )
-    add("--json", action="store_true", help="everything asked for as JSON on standard output")
+    add("--plot", type=Path, metavar="FILE", help="plot the roofline and time shares: .svg, or .png with matplotlib")
+    add("--json", action="store_true", help="print everything as JSON")
     return parser.read(given)
 
 
@@ -144,5 +142,5 @@ def _speed(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be tokens/s/user, a number above 0, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number of tokens/s/user above 0, not {text!r}")
     return value

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Has the real ttnn check every op on several devices, without a card.
 
-Exit codes: 0 every device passed, 1 some did not, 2 the user's mistake, 130 interrupted.
+Exit codes: 0 every device passed, 1 some did not, 2 a user error, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EPILOG = """examples:
   {preflight} --devices n150,t3k workload.prompt_length=2048
   {preflight} --devices n300 --model phi4 --verbose precision=accuracy
 
-Overrides are those of `{run}`. The real ttnn checks every op; nothing runs, and no card is needed."""
+Takes the same overrides as `{run}`. The real ttnn checks every op; nothing runs, and no card is needed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,8 +57,8 @@ def _main(given: list[str]) -> int:
     where = options.out or outputs_dir() / "preflights" / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}.json"
     _write(where, rows, options.overrides, seconds)
     out.print(
-        f"[dim]asked of ttnn {found.version} on described systems: programs were checked and laid out, nothing was "
-        f"run; {seconds:.0f} s; {escape(str(where))}[/]"
+        f"[dim]checked by ttnn {found.version} on described systems: programs were validated and laid out, nothing "
+        f"was run; {seconds:.0f} s; {escape(str(where))}[/]"
     )
     return max(row["verdict"] in ("failed", "none") for row in rows)
 
@@ -85,7 +85,7 @@ def _options(given: list[str]) -> argparse.Namespace:
     parser = CommandParser(
         "preflight",
         usage="%(prog)s [--devices all|NAME,NAME] [--model auto|NAME] [KEY=VALUE ...]",
-        description="Asks the real ttnn, without a card, whether every device takes a model's ops.",
+        description="Checks with the real ttnn, without a card, whether every device accepts a model's ops.",
         epilog=EPILOG.format(preflight=command("preflight"), run=command("run")),
     )
     parser.takes_overrides()
@@ -94,6 +94,6 @@ def _options(given: list[str]) -> argparse.Namespace:
     add(
         "--model", default=AUTO, metavar="NAME", help=f"default auto: the first of {', '.join(LARGEST_FIRST)} that fits"
     )
-    add("--verbose", action="store_true", help="the table of every op, for every device")
-    add("--out", type=Path, metavar="FILE", help="where the JSON goes; default outputs/preflights/TIME.json")
+    add("--verbose", action="store_true", help="print the table of all ops, for every device")
+    add("--out", type=Path, metavar="FILE", help="where to write the JSON; default outputs/preflights/TIME.json")
     return parser.read(given)

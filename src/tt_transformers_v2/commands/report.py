@@ -24,7 +24,7 @@ EPILOG = """examples:
   {report} DIR DIR2 --out both.html       one report, with the sweep as a column
   {report} OLD NEW --compare --open       what got better and what got worse
 
-A DIR is the folder of a sweep or of a single run; `{results} ls` lists them."""
+DIR is the folder of a sweep or of a single run; `{results} ls` lists them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,13 +68,13 @@ def _options(given: list[str]) -> argparse.Namespace:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="the folder of a sweep or run")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write; default: report.html in DIR, or in "
                         "outputs/reports for several")  # fmt: skip
-    parser.add_argument("--compare", action="store_true", help="the second of two sweeps against the first")
+    parser.add_argument("--compare", action="store_true", help="compare the second of two sweeps with the first")
     parser.add_argument(
         "--tolerance",
         type=_percent,
         default=TOLERANCE,
         metavar="PERCENT",
-        help="a change up to this is none (1)",
+        help="ignore changes up to this (default 1)",
     )
     parser.add_argument("--open", action="store_true", help="open it in the browser")
     return parser.read(given)
@@ -86,5 +86,5 @@ def _percent(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number of percent from 0, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a percentage of at least 0, not {text!r}")
     return value

@@ -73,7 +73,7 @@ def _show(options: argparse.Namespace) -> None:
 def _diff(options: argparse.Namespace) -> None:
     kinds = [_is_result(folder) for folder in (options.a, options.b)]
     if kinds[0] != kinds[1]:
-        raise ConfigError("one of these is a sweep and the other a single result.", "Name two of the same kind.")
+        raise ConfigError("one of these is a sweep and the other a single result.", "Give two of the same kind.")
     before, after = _read(options.a), _read(options.b)
     (_diff_results if kinds[0] else _diff_sweeps)(before, after, options)
 
@@ -89,7 +89,7 @@ def _diff_results(before: Sequence[Job], after: Sequence[Job], options: argparse
     if settings:
         print_table(("setting", "A", "B"), settings)
     else:
-        say("the configurations are the same")
+        say("the configurations are identical")
     if changes:
         print_changes([("", change) for change in changes], first="")
 
@@ -132,7 +132,7 @@ def _diff_sweeps(before: Sequence[Job], after: Sequence[Job], options: argparse.
     for match in turned:
         one, other = before[match.before], after[match.after]
         why = f": {other.reason}" if other.reason else ""
-        say(f"job {other.name}: {one.status} before, now {other.status}{why}")
+        say(f"job {other.name}: was {one.status}, now {other.status}{why}")
     rows = [(f"{after[match.after].name}: {' '.join(after[match.after].overrides)}", change) for match, change in moved]
     if rows:
         print_changes(sorted(rows, key=lambda row: row[1].verdict != "worse"))
@@ -155,7 +155,9 @@ def _best(options: argparse.Namespace) -> None:
     against = known_metric(options.against, jobs) if options.against else _second(metric, jobs)
     for chosen in (metric, against):
         if chosen and not chosen.better:
-            raise ConfigError(f"{chosen.name} is neither better high nor low.", "Choose another figure.")
+            raise ConfigError(
+                f"{chosen.name} cannot be ranked: neither high nor low is better.", "Choose another figure."
+            )
     passing = [job for job in jobs if job.finished and all(test(job) for test in tests)]
     having = [job for job in passing if metric.of(job.result) is not None]
     sign = -1 if metric.better == "high" else 1
@@ -171,7 +173,10 @@ def _best(options: argparse.Namespace) -> None:
     if best:
         extra = [metric.name, *([against.name] if against else [])]
         print_jobs(best, among=jobs, marks=["★" if id(job) in front else " " for job in best], extra=extra)
-    say(f"{len(having)} of {len(jobs)} jobs pass" + (f"; ★ is on the front with {against.label}" if against else ""))
+    say(
+        f"{len(having)} of {len(jobs)} jobs pass"
+        + (f"; ★ marks the Pareto front with {against.label}" if against else "")
+    )
 
 
 def _front(jobs: Sequence[Job], metric: Metric, against: Metric) -> list[int]:
@@ -213,37 +218,54 @@ def _print_json(found: Any) -> None:
 def _options(given: list[str]) -> argparse.Namespace:
     parser = CommandParser(
         "results",
-        description="Finished experiments in the terminal.",
+        description="Shows finished experiments in the terminal.",
         epilog=EPILOG.format(results=command("results")),
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def subcommand(name: str, about: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=about, description=about)
-        added.add_argument("--json", action="store_true", help="as JSON on standard output")
+        added.add_argument("--json", action="store_true", help="print JSON")
         return added
 
     ls = subcommand("ls", "sweeps and runs, newest first")
     ls.add_argument("root", nargs="?", type=Path, metavar="DIR", help="where to look; default: outputs")
-    ls.add_argument("--newest", type=_count, default=20, metavar="N", help="how many (20); 0 for all")
-    show = subcommand("show", "the table of a sweep, or all that one result says")
+    ls.add_argument("--newest", type=_count, default=20, metavar="N", help="how many to list (default 20); 0 for all")
+    show = subcommand("show", "the table of a sweep, or everything in one result")
     show.add_argument("folder", type=Path, metavar="DIR", help="a sweep, a run, or one job of a sweep")
-    diff = subcommand("diff", "two results: settings and figures; two sweeps: what moved, job by job")
+    diff = subcommand("diff", "two results: settings and figures; two sweeps: what changed, job by job")
     diff.add_argument("a", type=Path, metavar="A")
     diff.add_argument("b", type=Path, metavar="B")
     diff.add_argument(
-        "--tolerance", type=float, default=compare.TOLERANCE, metavar="PERCENT", help="no change up to (1)"
+        "--tolerance",
+        type=float,
+        default=compare.TOLERANCE,
+        metavar="PERCENT",
+        help="ignore changes up to this (default 1)",
     )
     best = subcommand("best", "the best jobs by a figure, and the Pareto front")
     best.add_argument("folder", type=Path, metavar="DIR")
-    best.add_argument("--metric", default="decode_tokens_per_s_per_user", metavar="NAME", help="%(default)s by default")
-    best.add_argument("--against", metavar="NAME", help="the other figure of the front; default: one of accuracy")
-    best.add_argument("--where", action="append", default=[], metavar="COND", help="such as kl_divergence<0.05; repeat")
-    best.add_argument("--top", type=_count, default=5, metavar="N", help="how many besides the front (5)")
+    best.add_argument(
+        "--metric",
+        default="decode_tokens_per_s_per_user",
+        metavar="NAME",
+        help="figure to rank by (default %(default)s)",
+    )
+    best.add_argument("--against", metavar="NAME", help="the other figure of the front (default: an accuracy figure)")
+    best.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="COND",
+        help="only jobs that pass, such as kl_divergence<0.05; repeatable",
+    )
+    best.add_argument(
+        "--top", type=_count, default=5, metavar="N", help="how many to list besides the front (default 5)"
+    )
     return parser.read(given)
 
 
 def _count(text: str) -> int:
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
     return int(text)

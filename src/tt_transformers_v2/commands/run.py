@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs an experiment, or a sweep with --multirun.
 
-Exit codes: 0 done, 1 a job failed, 2 the user's mistake, 130 interrupted.
+Exit codes: 0 done, 1 a job failed, 2 a user error, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PACKAGE_NAME = "tt-transformers-v2"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line `arguments` (default: the process's own) and returns the exit code."""
-    return run_command(_main, arguments, "interrupted; what was finished is kept")
+    return run_command(_main, arguments, "interrupted; finished results are kept")
 
 
 def _main(given: list[str]) -> int:
@@ -94,7 +94,7 @@ def _versions() -> str:
 def _refuse_sweep_settings(overrides: Sequence[str]) -> None:
     for text in overrides:
         if text.partition("=")[0].split(".")[0] in ("sweep", "launcher"):
-            raise ConfigError(f"{text!r} is for sweeps.", "Add --multirun.")
+            raise ConfigError(f"{text!r} applies only to sweeps.", "Add --multirun.")
 
 
 def _parse_flags(parser: argparse.ArgumentParser, given: list[str]) -> argparse.Namespace:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person sees when a run is done."""
+"""The summary that a run prints when it is done."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _measured_lines(measured: dict[str, Any] | None) -> list[tuple[str, str]]:
     ratios = measured["measured_over_predicted"]
 
     def beside(name: str, unit: str, form: str) -> str:
-        ratio = f", {ratios[name]:.2f} times what was predicted" if name in ratios else ""
+        ratio = f", {ratios[name]:.2f} times the prediction" if name in ratios else ""
         return f"[bold]{measured[name]:{form}}[/] {unit}{ratio}"
 
     return [

@@ -40,9 +40,13 @@ def _parser() -> CommandParser:
         description="Compares predictions with measured rows: every row, then the errors by class and workload.",
     )
     parser.add_argument("--points", required=True, metavar="FILE.csv", help="measured rows; see conf/measurements")
-    parser.add_argument("--calibration", metavar="NAME|FILE.yaml", help="constants (default: conf/config.yaml's)")
-    parser.add_argument("--fit", metavar="MODEL,...", help="models that gave the constants (default: split.yaml's)")
+    parser.add_argument(
+        "--calibration", metavar="NAME|FILE.yaml", help="constants to use (default: those of conf/config.yaml)"
+    )
+    parser.add_argument(
+        "--fit", metavar="MODEL,...", help="models that the constants were fitted to (default: those of split.yaml)"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--markdown", metavar="FILE.md", help="write the page docs/validation.md")
+    form.add_argument("--markdown", metavar="FILE.md", help="write a page such as docs/validation.md")
     return parser

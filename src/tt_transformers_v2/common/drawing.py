@@ -131,7 +131,7 @@ def require_matplotlib() -> None:
     if find_spec("matplotlib") is None:
         raise ConfigError(
             "PNG pictures need matplotlib, which is not installed.",
-            "Install it with pip install 'tt-transformers-v2[plot]', or write .svg, which needs nothing.",
+            "Install it with pip install 'tt-transformers-v2[plot]', or write .svg, which needs no package.",
         )
 
 

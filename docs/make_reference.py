@@ -135,7 +135,7 @@ def _type(annotation: Any) -> str:
 
 def _shown(value: Any) -> str:
     if value is dataclasses.MISSING:
-        return "must be given"
+        return "required"
     if value is None or isinstance(value, bool):
         return "`null`" if value is None else f"`{str(value).lower()}`"
     text = str(value.value if isinstance(value, enum.Enum) else value)

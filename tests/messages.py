@@ -129,8 +129,8 @@ def _of_conf() -> Iterator[tuple[Path, str]]:
             text = about(group, option)
             if text and not _SHAPE.search(text):
                 yield conf / group / f"{option}.yaml", text
-    shown = yaml.safe_load((conf / "config.yaml").read_text(encoding="utf-8"))["hydra"]["help"]
-    for line in "\n".join(shown[part] for part in ("header", "footer", "template")).splitlines():
+    shown = yaml.safe_load((conf / "config.yaml").read_text(encoding="utf-8"))["hydra"].get("help", {})
+    for line in "\n".join(shown.get(part, "") for part in ("header", "footer", "template")).splitlines():
         if _PROSE.search(line):
             yield conf / "config.yaml", line
 

@@ -120,7 +120,7 @@ def test_settings_without_a_place_in_the_yaml_are_named(capsys):
         (["--model", "llama8b", "--to", "yaml"], "--to yaml needs --from"),
         (["--model", "llama8b", "--to", "json"], "choices: yaml"),
         (["--model", "llama9q", "--to", "vllm"], "Did you mean"),
-        (["--model", "hf", "--to", "vllm"], "no shape of its own"),
+        (["--model", "hf", "--to", "vllm"], "does not define a shape"),
         (["--from", "tttv1-json", "nowhere.json", "--model", "llama8b", "--to", "yaml"], "cannot read"),
         (["--from", "tttv2", "x", "--model", "llama8b", "--to", "yaml"], "cannot read 'tttv2'"),
         (["--from", "tttv1-string", "fast", "--model", "llama8b", "--to", "yaml"], "cannot be read"),

@@ -73,5 +73,5 @@ def test_a_folder_of_ones_own_can_be_named_and_may_not_reach_for_hydra(tmp_path,
     assert "model.name                             mine" in capsys.readouterr().out
     (own / "model" / "bad.yaml").write_text("# @package hydra.job\nname: x\n")
     assert main(["--config-dir", str(own), "model=mine"]) == 2
-    assert "reaches for Hydra's settings" in capsys.readouterr().err
+    assert "changes Hydra's settings" in capsys.readouterr().err
     assert conf_dirs() == (conf_dir(),)

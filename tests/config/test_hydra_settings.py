@@ -39,7 +39,7 @@ def test_settings_that_hydra_would_instantiate_are_refused(text):
 @pytest.mark.parametrize("value", ["../elsewhere", "/elsewhere", "a/../../b"])
 @pytest.mark.parametrize("key", ["hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.name"])
 def test_folders_inside_a_run_stay_inside(key, value):
-    with pytest.raises(ConfigError, match="leads out of"):
+    with pytest.raises(ConfigError, match="points outside"):
         check_overrides([f"{key}={value}"])
 
 
@@ -69,7 +69,7 @@ def test_a_setting_is_given_once():
 def test_files_that_reach_for_hydras_settings_are_refused(tmp_path, content):
     (tmp_path / "tuning").mkdir()
     (tmp_path / "tuning" / "mine.yaml").write_text(content)
-    with pytest.raises(ConfigError, match="reaches for Hydra's settings"):
+    with pytest.raises(ConfigError, match="changes Hydra's settings"):
         check_own_files(tmp_path)
 
 
@@ -83,7 +83,7 @@ def test_groups_of_hydras_own_are_refused(tmp_path):
 def test_a_file_far_too_large_for_a_configuration_is_refused_unread(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "huge.yaml").write_bytes(b"#" * (2 << 20))
-    with pytest.raises(ConfigError, match="more than 1 MiB"):
+    with pytest.raises(ConfigError, match="larger than 1 MiB"):
         check_own_files(tmp_path)
 
 
@@ -110,7 +110,7 @@ def test_so_can_the_folder_of_an_earlier_sweep(tmp_path):
     (tmp_path / "frozen" / "0" / "config.yaml").write_text(ours)
     check_own_files(tmp_path)
     (tmp_path / "frozen" / "0" / "config.yaml").write_text(ours + "  callbacks: {x: {_target_: os.system}}\n")
-    with pytest.raises(ConfigError, match="reaches for Hydra's settings"):
+    with pytest.raises(ConfigError, match="changes Hydra's settings"):
         check_own_files(tmp_path)
 
 
@@ -120,7 +120,7 @@ def test_so_can_the_folder_of_an_earlier_sweep(tmp_path):
         (["--experimental-rerun", "config.pickle"], "loads a pickle"),
         (["--config-name", "other"], "replace conf/config.yaml"),
         (["--config-path", "other"], "replace conf/config.yaml"),
-        (["task=performance", "--config-dir", "FOLDER"], "reaches for Hydra's settings"),
+        (["task=performance", "--config-dir", "FOLDER"], "changes Hydra's settings"),
     ],
 )
 def test_the_command_line_refuses_with_2_and_runs_nothing(tmp_path, arguments, says):

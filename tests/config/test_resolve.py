@@ -124,7 +124,7 @@ def test_a_chunk_nobody_published_is_computed_and_says_how():
     resolved = experiment("device=p150", "model=llama3b")
     (effect,) = [effect for effect in resolved.effects if effect.rule == "prefill-chunk-computed"]
     assert resolved.hardware.max_prefill_chunk_size == effect.value > 4096
-    assert "activations per token" in effect.why
+    assert "KiB per token" in effect.why
     typed = experiment("device=p150", "model=llama3b", "device.max_prefill_chunk_size=2048")
     assert typed.hardware.max_prefill_chunk_size == 2048
 

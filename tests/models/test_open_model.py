@@ -23,7 +23,7 @@ def test_synthetic_when_nothing_is_named() -> None:
     assert weights.synthetic
     assert weights.basis == "synthetic weights (seed 5)"
     assert tokenizer is None
-    with pytest.raises(ConfigError, match="needs its shapes"):
+    with pytest.raises(ConfigError, match="needs shapes"):
         open_weights(None)
 
 
@@ -64,8 +64,9 @@ def test_a_given_spec_must_be_the_files() -> None:
     with pytest.raises(ConfigError) as caught:
         open_weights(wanted, path=str(DATA / "hf_llama"))
     said = str(caught.value)
-    assert "vocab_size 1 but 256, num_layers 4 but 2, tie_embeddings True but False and 1 more" in said
-    assert said.endswith("use model=hf.")
+    assert "vocab_size should be 1 but is 256, num_layers should be 4 but is 2" in said
+    assert "tie_embeddings should be True but is False and 1 more" in said
+    assert "Use model=hf" in said
 
 
 @pytest.mark.parametrize("name", ["absent", "absent.gguf", "x" * 5000, "a\0b", "~no-such-user-anywhere/x"])

@@ -134,7 +134,7 @@ def overflow(*overrides):
 def test_an_overflow_says_what_is_needed_and_the_smallest_device_for_it():
     found = overflow("model=llama70b", "device=n150")
     assert "each chip lacks" in found.what
-    for part in ("weights", "KV cache", "trace region", "of it prefill"):
+    for part in ("weights", "KV cache", "trace region", "including prefill"):
         assert f"{part} " in found.why
     assert found.fix == "The smallest device it fits on is device=p150x2."
 
@@ -142,7 +142,11 @@ def test_an_overflow_says_what_is_needed_and_the_smallest_device_for_it():
 @pytest.mark.parametrize(
     ("asked", "advice", "fitting"),
     [
-        (("batch=32", "context=8192"), "At most 8 users per group of 8192 tokens fit. ", ("batch=8", "context=8192")),
+        (
+            ("batch=32", "context=8192"),
+            "At most 8 users per group with 8192 tokens each fit. ",
+            ("batch=8", "context=8192"),
+        ),
         (("batch=1", "context=131072"), "At most 70240 tokens per user fit. ", ("batch=1", "context=70240")),
     ],
 )

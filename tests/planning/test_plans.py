@@ -88,7 +88,7 @@ def test_storage_cores_are_a_rectangle_within_the_grid_that_divides_the_tiles(
 
 def test_cores_that_make_no_rectangle_are_refused() -> None:
     assert plans.rectangle(13, (8, 8)) is None
-    with pytest.raises(ConfigError, match="13 cores make no rectangle within 8 x 8"):
+    with pytest.raises(ConfigError, match="13 cores do not form a rectangle within 8 x 8"):
         plans.core_rectangle(13, (8, 8))
 
 

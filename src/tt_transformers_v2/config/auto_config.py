@@ -90,7 +90,7 @@ class AutoHardwareConfig:
         config.custom_configs = dict(free_form) if free_form else None
         if layers:
             if num_layers is None:
-                raise ConfigError("custom: layers need num_layers, the model's number of layers.")
+                raise ConfigError("custom: layers requires num_layers, the model's number of layers.")
             entries = [layer_entry(entry, f"layers[{i}]") for i, entry in enumerate(layers)]
             config.layers = apply_layers(config, entries, num_layers)
         return config

@@ -60,7 +60,7 @@ def collect(cls: type[T], mapping: Any, where: str, problems: list[ConfigError])
         return None
     for f in dataclasses.fields(typing.cast(Any, cls)):
         if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            problems.append(ConfigError(f"{where + '.' if where else ''}{f.name} must be given."))
+            problems.append(ConfigError(f"{where + '.' if where else ''}{f.name} is required."))
     if len(problems) > before:
         return None
     try:

@@ -48,21 +48,21 @@ def check_setting(text: str, key: str, values: list[Any]) -> None:
     """
     if key not in _SETTINGS:
         raise ConfigError(
-            f"{text!r}: {key} is a setting of Hydra's that cannot be changed here.",
-            did_you_mean(key, _SETTINGS, "") or f"Those that can: {', '.join(_SETTINGS)}.",
+            f"{text!r}: {key} is a Hydra setting that cannot be changed here.",
+            did_you_mean(key, _SETTINGS, "") or f"Settings that can be changed: {', '.join(_SETTINGS)}.",
         )
     choices = _SETTINGS[key]
     for value in values:
         if choices is not None and value not in choices:
-            raise ConfigError(f"{text!r}: {key} is {' or '.join(choices)}.", _launcher_hint(key))
+            raise ConfigError(f"{text!r}: {key} must be {' or '.join(choices)}.", _launcher_hint(key))
         if isinstance(value, (dict, list)):
             raise ConfigError(f"{text!r}: {key} takes one value.")
         if key in _INSIDE and _leaves(str(value)):
-            raise ConfigError(f"{text!r} leads out of the run's folder.", "Give a plain name, or set hydra.run.dir.")
+            raise ConfigError(f"{text!r} points outside the run's folder.", "Use a plain name, or set hydra.run.dir.")
 
 
 def _launcher_hint(key: str) -> str:
-    return "Write launcher=joblib, submitit_local or ray for other launchers." if key == "hydra/launcher" else ""
+    return "For other launchers, use launcher=joblib, submitit_local or ray." if key == "hydra/launcher" else ""
 
 
 def _leaves(value: str) -> bool:
@@ -74,12 +74,13 @@ def check_flags(options: argparse.Namespace) -> None:
     """Raises ConfigError for Hydra's flags that load a pickle or replace conf/ altogether."""
     if getattr(options, "experimental_rerun", None):
         raise ConfigError(
-            "--experimental-rerun loads a pickle, which can run code.", "Run the `overrides` of its result.json again."
+            "--experimental-rerun loads a pickle, which can run code.",
+            "Run again with the `overrides` of its result.json.",
         )
     for name in ("config_path", "config_name"):
         if getattr(options, name, None):
             flag = "--" + name.replace("_", "-")
-            raise ConfigError(f"{flag} would replace conf/config.yaml.", "Add options of your own by --config-dir DIR.")
+            raise ConfigError(f"{flag} would replace conf/config.yaml.", "Add your own options with --config-dir DIR.")
 
 
 def use_own_folder(folder: Path) -> None:
@@ -107,9 +108,9 @@ def _files(folder: Path) -> list[Path]:
 
 def _check_file(path: Path, folder: Path) -> None:
     if path.stat().st_size > _MOST_BYTES:
-        raise ConfigError(f"{path} has more than {_MOST_BYTES >> 20} MiB; a configuration file is far smaller.")
+        raise ConfigError(f"{path} is larger than {_MOST_BYTES >> 20} MiB, too large for a configuration file.")
     if "hydra" in path.relative_to(folder).parts[:-1]:
-        raise ConfigError(f"{path} is an option of Hydra's own groups, which cannot be changed.", "Move it away.")
+        raise ConfigError(f"{path} is an option of Hydra's own groups, which cannot be changed.", "Remove it.")
     if path.name == _ROOT_FILE and path.read_bytes() == (conf_dir() / _ROOT_FILE).read_bytes():
         return  # a sweep's copy of ours
     try:
@@ -120,7 +121,7 @@ def _check_file(path: Path, folder: Path) -> None:
             raise
         return
     for where in _reaches(text, content):
-        raise ConfigError(f"{path}: {where} reaches for Hydra's settings.", "Set hydra.run.dir on the command line.")
+        raise ConfigError(f"{path}: {where} changes Hydra's settings.", "Set hydra.run.dir on the command line.")
 
 
 def _reaches(text: str, content: Any) -> Iterator[str]:

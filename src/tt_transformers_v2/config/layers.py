@@ -55,7 +55,7 @@ def layer_entry(mapping: Any, where: str = "layers", origin: str = "") -> LayerE
     precision = _checked_precision(mapping.get("precision") or {}, f"{where}.precision")
     compute = _checked_compute(mapping.get("compute") or {}, f"{where}.compute")
     if not precision and not compute:
-        raise ConfigError(f"{where} changes nothing.", "Give precision or compute.")
+        raise ConfigError(f"{where} changes nothing.", "Set precision or compute.")
     return LayerEntry(str(select), precision, compute, origin)
 
 

@@ -28,8 +28,8 @@ from .precedence import set_path
 declare(
     "dram-overflow",
     Severity.error,
-    "weights, KV cache, trace region and prefill exceed a chip's DRAM ([memory](memory.md)); says by how much and "
-    "where they fit",
+    "weights, KV cache, trace region and prefill exceed a chip's DRAM ([memory](memory.md)); the message says by "
+    "how much and where they fit",
 )
 SMALLEST_CHUNK = 1024
 LARGEST_CHUNK = 131072
@@ -58,10 +58,10 @@ def dram_findings(
     return [
         found(
             "dram-overflow",
-            f"{spec.name} does not fit on {config.device_type}: each chip lacks {-fit.free / GIB:.2f} GiB.",
+            f"{spec.name} does not fit on {config.device_type}: each chip is {-fit.free / GIB:.2f} GiB short.",
             f"It needs {fit.used / GIB:.2f} of {fit.available / GIB:.2f} GiB "
             f"(weights {sum(fit.weights.values()) / GIB:.2f}, KV cache {fit.kv_cache / GIB:.2f}, "
-            f"trace region {fit.trace_region / GIB:.2f}; reserve {fit.reserve / GIB:.2f}, of it prefill "
+            f"trace region {fit.trace_region / GIB:.2f}; reserve {fit.reserve / GIB:.2f} including prefill "
             f"{fit.activations / GIB:.2f}).",
             f"{_what_fits_here(config, spec, fit)}{_where_it_fits(device)}",
         )
@@ -77,7 +77,7 @@ def _what_fits_here(config: DeviceConfig, spec: ModelSpec, fit: MemoryFit) -> st
             return f"It fits with device.max_prefill_chunk_size={chunk}. "
         chunk //= 2
     if fit.largest_batch:
-        return f"At most {fit.largest_batch} users per group of {fit.context} tokens fit. "
+        return f"At most {fit.largest_batch} users per group with {fit.context} tokens each fit. "
     if fit.largest_context:
         return f"At most {fit.largest_context} tokens per user fit. "
     return ""
@@ -160,8 +160,8 @@ def computed_chunk(config: DeviceConfig, spec: ModelSpec, typed: Iterable[str]) 
         return []
     previous, config.max_prefill_chunk_size = config.max_prefill_chunk_size, chunk
     why = (
-        f"no published chunk for this model and device; {per_token / 1024:.0f} KiB of activations per token, "
-        f"{max(free, 0) / GIB:.1f} GiB of DRAM left by the weights, half of it used"
+        f"no published chunk for this model and device; activations take {per_token / 1024:.0f} KiB per token and may "
+        f"fill half of the {max(free, 0) / GIB:.1f} GiB of DRAM that the weights leave free"
     )
     return [RuleEffect("prefill-chunk-computed", path, chunk, previous, why=why)]
 

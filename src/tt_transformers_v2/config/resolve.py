@@ -177,7 +177,7 @@ def model_spec(model: ModelConfig) -> ModelSpec:
     if len(missing) == len(shape):
         raise ConfigError("model=hf takes its shape from a folder.", "Add model.path=DIR.")
     if missing:
-        raise ConfigError(f"model {model.name!r} has no {', '.join(missing)}.", "Give them, or model.path=DIR.")
+        raise ConfigError(f"model {model.name!r} has no {', '.join(missing)}.", "Set them, or model.path=DIR.")
     scaling = model.rope_scaling
     return ModelSpec.uniform(
         **shape,

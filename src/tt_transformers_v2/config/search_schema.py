@@ -61,11 +61,13 @@ class SearchConfig(Checked):
 
     def __post_init__(self) -> None:
         if self.min_top1 is not None and self.min_top1 > 1:
-            raise ConfigError(f"search.min_top1 is a share from 0 to 1, not {self.min_top1:g}.", "Write 0.95 for 95 %.")
+            raise ConfigError(
+                f"search.min_top1 must be between 0 and 1, not {self.min_top1:g}.", "Write 0.95 for 95 %."
+            )
         if self.objective is Objective.decode and self.max_ttft_ms is not None:
-            raise ConfigError("search.max_ttft_ms goes with search.objective=ttft.")
+            raise ConfigError("search.max_ttft_ms requires search.objective=ttft.")
         if self.objective is Objective.ttft and self.min_tokens_per_s_per_user is not None:
-            raise ConfigError("search.min_tokens_per_s_per_user goes with search.objective=decode.")
+            raise ConfigError("search.min_tokens_per_s_per_user requires search.objective=decode.")
         if self.window > min(self.tokens, self.verify_tokens):
             raise ConfigError(
                 f"search.window={self.window} is longer than search.tokens={self.tokens} or "

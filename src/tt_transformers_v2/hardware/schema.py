@@ -322,6 +322,6 @@ class DeviceConfig(Checked):
         """The system's description. Raises ConfigError where the configuration was made without one."""
         if self.system is None:
             raise ConfigError(
-                "this DeviceConfig has no system description.", "Make it with AutoHardwareConfig.from_device."
+                "this DeviceConfig has no system description.", "Create it with AutoHardwareConfig.from_device."
             )
         return self.system

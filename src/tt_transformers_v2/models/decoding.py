@@ -51,7 +51,7 @@ def segments(tokens: int, *, prefill: int | None = None, chunk: int | None = Non
     rest decoded `block` at a time. Raises ConfigError for numbers below 1 and a prompt longer than the text."""
     prompt = tokens if prefill is None else prefill
     if not 1 <= prompt <= tokens:
-        raise ConfigError(f"a prompt of {prompt} of {tokens} tokens cannot be.", f"Take 1 to {tokens}.")
+        raise ConfigError(f"a prompt of {prompt} out of {tokens} tokens is not possible.", f"Use 1 to {tokens}.")
     if block < 1 or (chunk is not None and chunk < 1):
         raise ConfigError(f"tokens are computed at least one at a time, not {min(block, chunk or block)}.")
     return [

@@ -63,7 +63,7 @@ class GgufFile:
 
 
 class _Header:
-    """Reads little-endian values off a file's front; raises ValueError at anything that cannot be."""
+    """Reads little-endian values off a file's front; raises ValueError for anything impossible."""
 
     def __init__(self, data: memoryview) -> None:
         self.data = data
@@ -120,22 +120,22 @@ def read_gguf(path: Path | str) -> GgufFile:
         return _read(resolved, status.st_size, status.st_mtime_ns)
     except (ValueError, KeyError, OSError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise ConfigError(f"Cannot read the GGUF file {path}: {reason}.") from error
+        raise ConfigError(f"cannot read the GGUF file {path}: {reason}.") from error
 
 
 # A run asks for spec, weights and tokenizer of one file: size and time stand for its content in between.
 @lru_cache(maxsize=2)
 def _read(path: Path, size: int, _modified: int) -> GgufFile:
     if not path.is_file():
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     if size < 24:
-        raise ValueError(f"{size} bytes are too few for a GGUF header")
+        raise ValueError(f"it is too short for a GGUF header ({size} bytes)")
     header = _Header(np.memmap(path, mode="r").data)
     if bytes(header.take(4)) != b"GGUF":
-        raise ValueError("it does not start with GGUF's magic number, so it is another kind of file")
+        raise ValueError("it does not start with the GGUF magic number")
     version = header.number("I")
     if version not in (2, 3):
-        raise ValueError(f"GGUF version {version} is not supported (2 and 3 are, little-endian)")
+        raise ValueError(f"GGUF version {version} is not supported (only little-endian 2 and 3 are)")
     tensors, keys = header.number("Q"), header.number("Q")
     metadata: dict[str, Any] = {}
     for _ in range(keys):
@@ -146,16 +146,16 @@ def _read(path: Path, size: int, _modified: int) -> GgufFile:
     listed = [header.tensor() for _ in range(tensors)]
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-        raise ValueError(f"general.alignment {alignment!r} is no power of two")
+        raise ValueError(f"general.alignment {alignment!r} is not a power of two")
     start = -(-header.at // alignment) * alignment
     found: dict[str, GgufTensor] = {}
     for name, shape, kind, offset in listed:
         block, block_bytes = GGML_QUANT_SIZES[kind]
         if name in found or shape[-1] % block:
-            raise ValueError(f"tensor {name!r} occurs twice or is no whole number of blocks")
+            raise ValueError(f"tensor {name!r} occurs twice or is not a whole number of blocks")
         beyond = start + offset + math.prod(shape) // block * block_bytes - size
         if beyond > 0:
-            raise ValueError(f"it is truncated: tensor {name!r} ends {beyond} bytes beyond it")
+            raise ValueError(f"it is truncated: tensor {name!r} ends {beyond} bytes past its end")
         found[name] = GgufTensor(name, shape, kind, start + offset)
     return GgufFile(path, metadata, found, start)
 
@@ -170,7 +170,7 @@ def gguf_spec(path: Path | str) -> ModelSpec:
     architecture = file.metadata.get("general.architecture")
     if architecture != "llama":
         raise ConfigError(
-            f"{path}: architecture {str(architecture)[:40]!r} is not supported from GGUF, only 'llama' is.",
+            f"{path}: architecture {str(architecture)[:40]!r} is not supported from GGUF; only 'llama' is.",
             "Use the model's Hugging Face folder (safetensors) instead.",
         )
 
@@ -189,10 +189,12 @@ def gguf_spec(path: Path | str) -> ModelSpec:
     head_dim = number("attention.key_length", hidden // max(heads, 1))
     rotated = number("rope.dimension_count", head_dim)
     if rotated != head_dim:
-        raise ConfigError(f"{path} rotates {rotated} of a head's {head_dim} dimensions; all are supported.")
+        raise ConfigError(
+            f"{path} rotates {rotated} of a head's {head_dim} dimensions; only rotating all of them is supported."
+        )
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None or min(heads, kv_heads, head_dim) < 1:
-        raise ConfigError(f"{path}: 'token_embd.weight' is missing, or the heads have no size.")
+        raise ConfigError(f"{path}: 'token_embd.weight' is missing, or the head size is 0.")
     theta, vocab = number("rope.freq_base", 10000.0, float), number("vocab_size", embedding.shape[0])
     with naming(path):
         return ModelSpec.uniform(
@@ -235,7 +237,7 @@ def _scaling(file: GgufFile, head_dim: int, theta: float, number: Any) -> RopeSc
     if kind == "none":
         return None
     if kind not in ("linear", "yarn"):
-        raise ConfigError(f"{file.path}: rope scaling {str(kind)[:40]!r} is not supported (linear, yarn are).")
+        raise ConfigError(f"{file.path}: rope scaling {str(kind)[:40]!r} is not supported (only linear and yarn are).")
     original = number("rope.scaling.original_context_length", 0)
     return RopeScaling(kind, factor=number("rope.scaling.factor", kind=float), original_max_context=original)
 
@@ -293,7 +295,7 @@ class GgufWeights:
         try:
             parts = [self._matrix(stored, name == "embedding") for stored, _ in self._stored(name, layer)]
         except (OSError, ValueError) as error:  # it has changed since it was checked
-            raise ConfigError(f"Cannot read {self._file.path}: {error}.") from error
+            raise ConfigError(f"cannot read {self._file.path}: {error}.") from error
         joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         return torch.from_numpy(joined.reshape(shape))
 
@@ -354,7 +356,7 @@ class GgufWeights:
                     raise ConfigError(f"{path}: tensor {stored!r} is missing.")
                 if found.shape != shape:
                     has, needs = list(found.shape), list(shape)
-                    raise ConfigError(f"{path}: tensor {stored!r} is {has}, the model needs {needs}.")
+                    raise ConfigError(f"{path}: tensor {stored!r} is {has}, but the model needs {needs}.")
                 if not _supported(found.kind):
                     raise ConfigError(
                         f"{path}: tensor {stored!r} is {found.kind.name}, which gguf cannot dequantise.",
@@ -373,7 +375,7 @@ def packaged_gguf(package: str) -> Path:
     try:
         files = importlib.metadata.distribution(package).files or []
     except (importlib.metadata.PackageNotFoundError, ValueError):
-        why = f"The package {package!r}, which carries the model's weights, is not installed."
+        why = f"the package {package!r}, which carries the model's weights, is not installed."
         raise ConfigError(why, install) from None
     matching = [Path(str(file.locate())) for file in files if file.match("*.gguf")]
     found = [path for path in matching if path.is_file()]

@@ -131,7 +131,7 @@ def huggingface_spec(folder: Path | str) -> ModelSpec:
     config.only_supported()
     hidden, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
     if config.get("head_dim") is None and hidden % heads:
-        raise config.fail(f"hidden_size {hidden} is no multiple of num_attention_heads {heads}.", "")
+        raise config.fail(f"hidden_size {hidden} is not a multiple of num_attention_heads {heads}.", "")
     head_dim, vocab = config.whole("head_dim", hidden // heads), config.whole("vocab_size")
     theta, scaling = _rope(config, head_dim)
     family = config.defaults["family"]
@@ -162,18 +162,20 @@ def _json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of bounded size; ConfigError for anything else."""
     try:
         if not path.is_file():
-            raise ConfigError(f"{path} does not exist.", "A Hugging Face folder has one, and safetensors.")
+            raise ConfigError(
+                f"{path} does not exist.", "A Hugging Face folder contains it, along with safetensors files."
+            )
         if path.stat().st_size > _LARGEST_JSON:
-            raise ConfigError(f"{path} is larger than {_LARGEST_JSON >> 20} MB, which it cannot need.")
+            raise ConfigError(f"{path} is implausibly large (more than {_LARGEST_JSON >> 20} MB).")
         values = json.loads(path.read_bytes())
     except ConfigError:
         raise
     except OSError as error:
-        raise ConfigError(f"Cannot read {path}: {error.strerror or error}.") from error
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid JSON: {str(error)[:100]}.") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a JSON object.")
+        raise ConfigError(f"{path} must contain a JSON object.")
     return values
 
 
@@ -203,7 +205,7 @@ def _window(config: _Config, architecture: str) -> int | None:
         return window
     if isinstance(kinds, list) and all(kind == "full_attention" for kind in kinds):
         return None
-    raise config.fail("layers with and without a sliding window in one model are not supported.")
+    raise config.fail("models that mix layers with and without a sliding window are not supported.")
 
 
 def _rope(config: _Config, head_dim: int) -> tuple[float, RopeScaling | None]:
@@ -326,7 +328,7 @@ class SafetensorsWeights:
         for name, layer in every_tensor(self.spec):
             for piece in self._pieces(name, layer):
                 if piece.name not in self._shards:
-                    raise ConfigError(f"{self._folder}: no safetensors file holds {piece.name!r}.")
+                    raise ConfigError(f"{self._folder}: no safetensors file contains {piece.name!r}.")
                 by_shard.setdefault(self._shards[piece.name], []).append(piece)
         for shard, pieces in by_shard.items():
             with _opened(shard) as file:
@@ -338,7 +340,7 @@ class SafetensorsWeights:
                     has, kind = tuple(stored.get_shape()), stored.get_dtype()
                     if has != piece.shape or kind not in ("BF16", "F16", "F32", "F64"):
                         raise ConfigError(
-                            f"{shard}: tensor {piece.name!r} is {list(has)} in {kind}, the model needs "
+                            f"{shard}: tensor {piece.name!r} is {list(has)} in {kind}, but the model needs "
                             f"{list(piece.shape)} in BF16, F16, F32 or F64."
                         )
 
@@ -352,7 +354,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except ConfigError:
         raise
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{path} is no readable safetensors file: {str(error)[:120]}.") from error
+        raise ConfigError(f"{path} is not a readable safetensors file: {str(error)[:120]}.") from error
 
 
 def _shards(folder: Path) -> dict[str, Path]:
@@ -369,13 +371,13 @@ def _shards(folder: Path) -> dict[str, Path]:
                 raise ConfigError(f"{index} names a shard outside its folder: {str(shard)[:60]!r}.")
         absent = sorted(shard for shard in set(names.values()) if not (folder / shard).is_file())
         if absent:
-            raise ConfigError(f"{folder} lacks {len(absent)} of its weight files, {absent[0]} among them.")
+            raise ConfigError(f"{folder} is missing {len(absent)} of its weight files, including {absent[0]}.")
         return {name: folder / shard for name, shard in names.items()}
     if not single.is_file():
         pickles = [path.name for kind in ("*.bin", "*.pt", "*.pth") for path in sorted(folder.glob(kind))]
         if pickles:
             raise ConfigError(
-                f"{folder} has its weights as {pickles[0]}, a pickle, which can run any code when read.",
+                f"{folder} has its weights in {pickles[0]}, a pickle, which can run arbitrary code when loaded.",
                 "Convert it: load it with transformers, then save_pretrained(folder) writes safetensors.",
             )
         raise ConfigError(f"{folder} has neither model.safetensors nor model.safetensors.index.json.")
@@ -391,4 +393,4 @@ def _fingerprint(shards: list[Path]) -> str:
                 headers.append((shard, 8 + int.from_bytes(file.read(8), "little")))
         return sampled_fingerprint(headers)
     except OSError as error:
-        raise ConfigError(f"Cannot read the weights: {error}.") from error
+        raise ConfigError(f"cannot read the weights: {error}.") from error

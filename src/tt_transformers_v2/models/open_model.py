@@ -39,7 +39,7 @@ def open_weights(
     """
     if not path and not package:
         if spec is None:
-            raise ConfigError("A model needs its shapes, a path or a package.", "Choose one with model=NAME.")
+            raise ConfigError("a model needs shapes, a path or a package.", "Choose one with model=NAME.")
         return SyntheticWeights(spec, seed), None
     place = _model_place(path) if path else packaged_gguf(str(package))
     if place.is_dir():
@@ -69,11 +69,11 @@ def _model_place(path: str) -> Path:
         place = Path(path).expanduser()
         is_folder, is_there = place.is_dir(), place.exists()
     except (OSError, RuntimeError) as error:  # too long a name, no permission, no such user's home
-        raise ConfigError(f"The model path {path} cannot be used: {error}.") from error
+        raise ConfigError(f"the model path {path} cannot be used: {error}.") from error
     if not is_there:
-        raise ConfigError(f"The model path {place} does not exist.", "Name a Hugging Face folder or a .gguf file.")
+        raise ConfigError(f"the model path {place} does not exist.", "Use a Hugging Face folder or a .gguf file.")
     if not is_folder and place.suffix.lower() != ".gguf":
-        raise ConfigError(f"{place} is neither a folder nor a .gguf file.", "Name the folder that holds it.")
+        raise ConfigError(f"{place} is neither a folder nor a .gguf file.", "Use the folder that contains it.")
     return place
 
 
@@ -84,11 +84,11 @@ def _agreed(wanted: ModelSpec | None, stated: ModelSpec, place: Path) -> ModelSp
     names = [field.name for field in dataclasses.fields(ModelSpec) if field.name not in _FREE]
     differing = [name for name in names if not _same(getattr(wanted, name), getattr(stated, name))]
     if differing:
-        shown = [f"{name} {getattr(wanted, name)} but {getattr(stated, name)}" for name in differing[:3]]
+        shown = [f"{name} should be {getattr(wanted, name)} but is {getattr(stated, name)}" for name in differing[:3]]
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise ConfigError(
-            f"Model {wanted.name} is not the one in {place} (wanted, found): {', '.join(shown)}{more}.",
-            "Take the shapes from the files: use model=hf.",
+            f"model {wanted.name} does not match {place}: {', '.join(shown)}{more}.",
+            "Use model=hf to take the shapes from the files.",
         )
     return wanted
 

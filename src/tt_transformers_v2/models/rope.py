@@ -57,7 +57,7 @@ def inverse_frequencies(spec: ModelSpec, length: int = 0) -> torch.Tensor:
         if len(factors) != dim // 2:
             raise ConfigError(f"longrope needs {dim // 2} short and long factors, one per pair of dimensions.")
         return 1.0 / (torch.tensor(factors, dtype=torch.float32) * base)
-    raise ConfigError(f"Unknown rope scaling {scaling.kind!r}.", did_you_mean(scaling.kind, _KINDS))
+    raise ConfigError(f"unknown rope scaling {scaling.kind!r}.", did_you_mean(scaling.kind, _KINDS))
 
 
 def attention_factor(spec: ModelSpec) -> float:

@@ -124,7 +124,9 @@ class ModelSpec:
         """
         if head_dim is None:
             if hidden_dim % num_heads:
-                raise ConfigError(f"hidden_dim {hidden_dim} is no multiple of num_heads {num_heads}.", "Give head_dim.")
+                raise ConfigError(
+                    f"hidden_dim {hidden_dim} is not a multiple of num_heads {num_heads}.", "Set head_dim."
+                )
             head_dim = hidden_dim // num_heads
         return cls(
             vocab_size=vocab_size,

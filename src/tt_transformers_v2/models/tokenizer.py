@@ -59,7 +59,7 @@ def gguf_tokenizer(path: Path | str) -> Tokenizer:
     if kind != "gpt2" or pre not in _SUPPORTED_PRE:
         given = f"{str(kind)[:40]!r} with {str(pre)[:40]!r}"
         raise ConfigError(
-            f"{path}: tokenizer {given} is not supported; 'gpt2' with {', '.join(_SUPPORTED_PRE)} is.",
+            f"{path}: tokenizer {given} is not supported; only 'gpt2' with {', '.join(_SUPPORTED_PRE)} is.",
             "Use the model's Hugging Face folder, with its tokenizer.json.",
         )
     tokens = _texts(path, metadata, "tokenizer.ggml.tokens")
@@ -69,7 +69,7 @@ def gguf_tokenizer(path: Path | str) -> Tokenizer:
         raise ConfigError(f"{path}: its vocabulary is corrupt (repeated tokens, or types that do not match).")
     vocabulary = {token: number for number, token in enumerate(tokens)}
     if not all({*pair, "".join(pair)} <= vocabulary.keys() for pair in merges):
-        raise ConfigError(f"{path}: its vocabulary is corrupt (a merge of tokens that it does not have).")
+        raise ConfigError(f"{path}: its vocabulary is corrupt (it merges tokens that it does not contain).")
     # Llama 3 takes a piece that is a token as it is, even where its merges lead elsewhere.
     whole = pre == "llama-bpe"
     tokenizer = FastTokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole))
@@ -89,14 +89,14 @@ def folder_tokenizer(folder: Path | str) -> Tokenizer:
     try:
         size = path.stat().st_size
         if size > _LARGEST_JSON:
-            raise ConfigError(f"{path} has {size} bytes; a tokenizer.json has at most {_LARGEST_JSON}.")
+            raise ConfigError(f"{path} has {size} bytes; a tokenizer.json may have at most {_LARGEST_JSON}.")
         tokenizer = FastTokenizer.from_str(path.read_text("utf-8"))
     except ConfigError:
         raise
     except OSError as error:
-        raise ConfigError(f"Cannot read {path}: {error.strerror or error}.") from error
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}.") from error
     except Exception as error:  # tokenizers raises bare Exception for whatever it cannot parse
-        raise ConfigError(f"{path} is no tokenizer: {str(error)[:200]}.") from error
+        raise ConfigError(f"{path} is not a tokenizer: {str(error)[:200]}.") from error
     # A file may bring truncation and padding from training; an experiment wants the whole text and no more.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -106,7 +106,7 @@ def folder_tokenizer(folder: Path | str) -> Tokenizer:
 def _texts(path: Path | str, metadata: dict[str, Any], key: str) -> list[str]:
     texts = metadata.get(key)
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ConfigError(f"{path}: {key} is missing or no list of strings.")
+        raise ConfigError(f"{path}: {key} is missing or not a list of strings.")
     return texts
 
 

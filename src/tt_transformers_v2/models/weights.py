@@ -88,12 +88,12 @@ def tensor_shape(spec: ModelSpec, name: str, layer: int | None = None) -> tuple[
     known = (*tensor_names(spec), *GLOBAL_TENSORS)
     if name not in known:
         why = f"{spec.name} has no such tensor" if name in LAYER_TENSORS else "unknown tensor"
-        raise ConfigError(f"Weights: {why}: {name!r}.", did_you_mean(name, known))
+        raise ConfigError(f"weights: {why}: {name!r}.", did_you_mean(name, known))
     if name in GLOBAL_TENSORS:
         if layer is not None:
-            raise ConfigError(f"Weights: {name} belongs to the whole model, not to layer {layer}.")
+            raise ConfigError(f"weights: {name} belongs to the whole model, not to layer {layer}.")
     elif layer is None or not 0 <= layer < spec.num_layers:
-        raise ConfigError(f"Weights: {name} needs a layer from 0 to {spec.num_layers - 1}, not {layer}.")
+        raise ConfigError(f"weights: {name} needs a layer from 0 to {spec.num_layers - 1}, not {layer}.")
     return shapes[name]
 
 

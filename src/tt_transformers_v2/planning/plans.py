@@ -161,7 +161,7 @@ def core_rectangle(cores: int, grid: tuple[int, int]) -> tuple[int, int]:
     """Columns x rows of a rectangle of `cores` within `grid`, as wide as possible. Raises ConfigError if none fits."""
     found = rectangle(cores, grid)
     if found is None:
-        raise ConfigError(f"{cores} cores make no rectangle within {grid[0]} x {grid[1]}.")
+        raise ConfigError(f"{cores} cores do not form a rectangle within {grid[0]} x {grid[1]}.")
     return found
 
 

@@ -45,7 +45,7 @@ class Split:
     def of(cls, config: DeviceConfig, spec: ModelSpec) -> Split:
         """The split that the configuration asks for. Raises ConfigError where the mesh or the model forbids it."""
         if config.parallelism.pipeline_parallel_size > 1:
-            raise ConfigError("backend=ttnn does not run pipeline parallelism.", "Use tensor_parallel_size.")
+            raise ConfigError("backend=ttnn does not support pipeline parallelism.", "Use tensor_parallel_size.")
         split = cls.over(config)
         split._check(spec)
         return split
@@ -70,7 +70,7 @@ class Split:
         if spec.num_kv_heads % self.heads and self.heads % spec.num_kv_heads:
             raise ConfigError(f"{spec.num_kv_heads} KV heads cannot be split or repeated over {self.heads} chips.")
         if spec.hidden_dim % (TILE * self.hidden):
-            raise ConfigError(f"hidden size {spec.hidden_dim} is no whole tiles on each of {self.hidden} chips.")
+            raise ConfigError(f"hidden size {spec.hidden_dim} is not whole tiles on each of {self.hidden} chips.")
 
     def q_heads(self, spec: ModelSpec) -> int:
         """Query heads of a chip."""

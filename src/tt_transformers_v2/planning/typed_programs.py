@@ -34,7 +34,7 @@ def check_programs(programs: Mapping[str, Any]) -> None:
     for group, fields in programs.items():
         where = f"runtime.programs.{group}"
         if group not in PROGRAMS:
-            raise ConfigError(f"no op group {group!r} has a program.", did_you_mean(group, PROGRAMS))
+            raise ConfigError(f"no op group named {group!r} has a program.", did_you_mean(group, PROGRAMS))
         if not isinstance(fields, Mapping):
             raise ConfigError(f"{where} is a section, not a value.", f"Set its fields: {where}.FIELD=NUMBER.")
         for name, value in fields.items():
@@ -71,7 +71,7 @@ def check_blocks(group: str, plan: DramShardedPlan, inputs: int) -> None:
     if held % plan.in0_block_w:
         raise ConfigError(
             f"in0_block_w={plan.in0_block_w} of {group}: each of {plan.cores} cores holds {held} "
-            f"tile{'s' * (held > 1)} of the inner width, which is no whole number of such blocks (ttnn does not "
+            f"tile{'s' * (held > 1)} of the inner width, not a whole number of such blocks (ttnn does not "
             "check this).",
         )
 

@@ -134,7 +134,7 @@ def test_every_device_has_their_name(kind):
         ('{"tt": {"trace_region_size": "3"}}', "must be a whole number"),
         ('{"tt": {"trace_region_size": true}}', "must be a whole number"),
         ('{"tt": {"trace_region_size": -1}}', "must not be negative"),
-        ('{"tt": {"optimizations": "custom"}}', "not a value it has"),
+        ('{"tt": {"optimizations": "custom"}}', "not an allowed value"),
         ('{"tt": []}', "must be a mapping"),
         ("vllm serve model", "no --additional-config"),
     ],
@@ -148,13 +148,13 @@ def test_what_the_plugin_would_not_take_is_refused(text, message):
     ("change", "message"),
     [
         ({"device": "P151"}, "Did you mean P150"),
-        ({"device": "GPU"}, "no device described here"),
+        ({"device": "GPU"}, "not a known device"),
         ({"max_concurency": 1}, "Did you mean max_concurrency"),
         ({"max_context": None}, "must be a whole number"),
         ({"max_context": 0}, "at least 1"),
         ({"override_tt_config": {"l1_size": 1}}, "unknown key 'l1_size'"),
-        ({"vllm_args": {"data_parallel_size": 5}}, "Users divide evenly"),
-        ({"vllm_args": {"data_parallel_size": [1]}}, "Users divide evenly"),
+        ({"vllm_args": {"data_parallel_size": 5}}, "multiple of data_parallel_size"),
+        ({"vllm_args": {"data_parallel_size": [1]}}, "multiple of data_parallel_size"),
     ],
 )
 def test_what_the_server_would_not_take_is_refused(change, message):

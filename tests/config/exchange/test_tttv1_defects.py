@@ -73,7 +73,7 @@ def test_defect_5_the_layer_after_the_last_is_the_last():
     assert "tttv1-layer-out-of-range" in ids(imported)
     with pytest.raises(ConfigError, match="no layer 36"):
         read_decoder_json(DATA / "qwen3_8b_performance.json", 28)
-    with pytest.raises(ConfigError, match="is given besides"):
+    with pytest.raises(ConfigError, match="is given as well"):
         read_decoder_json(decoders({"1": {}, "2": {}}), 2)
 
 
@@ -95,12 +95,12 @@ def test_defect_8_a_fidelity_below_the_weights_is_pointed_out():
     imported = read_decoder_json(DATA / "llama_3_1_8b_performance.json", 32)
     (finding,) = (f for f in imported.findings if f.id == "tttv1-fidelity-below-format")
     assert finding.severity == "warning"
-    assert "ff1_ff3 is BFP8, but compute.ff1_ff3 multiplies with LoFi in layers 31" in finding.what
+    assert "ff1_ff3 weights are BFP8, but compute.ff1_ff3 runs at LoFi in layers 31" in finding.what
     assert imported.layers[0].values()["compute.ff1_ff3.math_fidelity"] == "LoFi"  # and still obeyed
     assert "tttv1-fidelity-below-format" not in ids(read_decoder_json(DATA / "qwen3_8b_performance.json", 36))
     everything = ", ".join(f"{op}: lofi" for op in ("li_ff2", "li_qkv_decode", "li_qkv_prefill", "li_o_decode"))
     text = f"precision_cfg = {{ff2: bfp8, wqkv: bfp8, wo: bfp8}}, fidelity_cfg = {{{everything}, li_o_prefill: lofi}}"
-    assert "1 more places" in str([f for f in read_optimizations(text, 2).findings if f.id.endswith("format")][-1])
+    assert "1 more place." in str([f for f in read_optimizations(text, 2).findings if f.id.endswith("format")][-1])
 
 
 @pytest.mark.parametrize(("file", "layers"), [("molmo2_8b_performance", 36), ("olmo_3_1_32b_accuracy", 64)])
@@ -135,11 +135,11 @@ def test_defect_10_unknown_words_are_errors_with_the_nearest_one(text, message):
         ("perfomance", "Did you mean performance"),
         ("precision_cfg = {ff2: bfp4, FF2: bfp8}", "set twice"),
         ("precision_cfg = {ff2: bfp4}, precision_cfg = {wo: bfp8}", "twice"),
-        ("precision_cfg = {ff2: bfp4} fidelity_cfg = {li_ff2: lofi}", "cannot be read"),
-        ("precision_cfg = {ff2: bfp4}, and more", "cannot be read"),
+        ("precision_cfg = {ff2: bfp4} fidelity_cfg = {li_ff2: lofi}", "cannot read"),
+        ("precision_cfg = {ff2: bfp4}, and more", "cannot read"),
         ("precision_cfg = {ff2 bfp4}", "Write group: setting"),
-        ("precision_cfg = {ff2: bfp4", "cannot be read"),
-        ("", "cannot be read"),
+        ("precision_cfg = {ff2: bfp4", "cannot read"),
+        ("", "cannot read"),
     ],
 )
 def test_defect_10_holds_for_strings(text, message):

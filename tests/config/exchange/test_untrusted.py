@@ -93,7 +93,7 @@ def test_any_yaml_is_read_or_refused(text):
     [
         ('{"decoders": {"0": {}, "0": {}}}', "twice"),
         ('{"decoders": {"0": {}, "00": {}}}', "given twice"),
-        ('{"decoders": {"0": {"precision_cfg": {"FF2": NaN}}}}', "NaN is not a number"),
+        ('{"decoders": {"0": {"precision_cfg": {"FF2": NaN}}}}', "NaN is not a valid JSON number"),
         ('{"decoders": {"0": {"precision_cfg": {"FF2": 1e999}}}}', "too large"),
         ('{"decoders": {"0": {"precision_cfg": {"FF2": %s}}}}' % ("9" * 5000), "too large"),
         ('{"decoders": {"0": {"precision_cfg": {"FF2": 4}}}}', "4 is not a format"),

@@ -89,7 +89,9 @@ def convert(
     device = device or imported.values.get("device.device_type", "N150")
     if to == "yaml":
         if source is None:
-            raise ConfigError("--to yaml needs --from.", f"The package's own settings are: {command('run')} --cfg job.")
+            raise ConfigError(
+                "--to yaml needs --from.", f"Print the package's own settings with {command('run')} --cfg job."
+            )
         text = tuning_yaml(imported, f"{model.name}, device={device.lower()} precision={mode}")
         return Written(text, [*imported.findings, *_without_place(imported)])
     config = AutoHardwareConfig.from_device(device, mode, model)
@@ -124,7 +126,7 @@ def model_shape(name: str, make_model: Callable[..., Model]) -> Model:
     """The model of an option of conf/model. Raises ConfigError for unknown names and for options without a shape."""
     described = read_yaml(f"model/{option('model', name)}.yaml")
     if "num_layers" not in described:
-        raise ConfigError(f"model={name} has no shape of its own.", "Choose a model that conf/model describes.")
+        raise ConfigError(f"model={name} does not define a shape.", "Choose a model that conf/model describes.")
     return make_model(**{key: described[key] for key in _SHAPE if key in described})
 
 
@@ -166,8 +168,8 @@ def _without_place(imported: Imported) -> list[Finding]:
             "exchange-not-in-yaml",
             Severity.hint,
             f"Left out of the YAML: {', '.join(keys)}.",
-            f"They are settings of {kind.replace('_', ' ')} and configure nothing here.",
-            "Convert back from the original to keep them.",
+            f"They are settings of {kind.replace('_', ' ')} and have no equivalent here.",
+            "To keep them, convert back from the original.",
         )
         for kind, settings in imported.custom_configs.items()
         if (keys := [key for key in settings if key not in modelled])

@@ -182,7 +182,7 @@ def our_device(name: str) -> str:
     known = {server_device(kind): kind for kind in device_types()}
     wanted = _SAME_AS.get(name.upper(), name.upper())
     if wanted not in known:
-        raise ConfigError(f"{shown(name)} is no device described here.", did_you_mean(name[:60], known))
+        raise ConfigError(f"{shown(name)} is not a known device.", did_you_mean(name[:60], known))
     return known[wanted]
 
 
@@ -197,7 +197,7 @@ def _groups(entry: Mapping[str, Any], device_type: str) -> tuple[int, dict[str, 
     if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1 or users % groups:
         raise ConfigError(
             f"vllm_args.data_parallel_size is {shown(stated)}; max_concurrency is {users}.",
-            "Users divide evenly over the groups.",
+            "Make max_concurrency a multiple of data_parallel_size.",
         )
     rows, columns = _device_file(device_type)["device"].get("mesh_shape", (1, 1))
     split = {} if rows * columns % groups else {"parallelism.tensor_parallel_size": rows * columns // groups}
@@ -223,7 +223,7 @@ def _tt_settings(
     if mode is not None:
         name = precision_mode(mode).value
         if name not in TT_KEYS["optimizations"]:  # type: ignore[operator]
-            raise ConfigError(f"the serving tools have no {name} mode.", "They know performance and accuracy.")
+            raise ConfigError(f"the serving tools have no {name} mode.", "Use performance or accuracy.")
         settings["optimizations"] = name
     return _checked_tt(settings, "tt")
 
@@ -241,7 +241,7 @@ def _checked_tt(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         if isinstance(wanted, tuple):
             if value not in wanted:
                 near = did_you_mean(str(value)[:60], wanted)
-                raise ConfigError(f"{where}.{key}: {shown(value)} is not a value it has.", near)
+                raise ConfigError(f"{where}.{key}: {shown(value)} is not an allowed value.", near)
         else:
             _check_kind(value, wanted, f"{where}.{key}")
         if key in _SIZES and value < 0:

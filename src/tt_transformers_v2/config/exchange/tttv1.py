@@ -142,7 +142,7 @@ def _layer_numbers(decoders: Mapping[str, Any], num_layers: int) -> dict[str, in
         numbers[key] = layer
     if {num_layers, num_layers - 1} <= given:
         raise ConfigError(
-            f"decoders: there is no layer {num_layers}, and the last, {num_layers - 1}, is given besides.",
+            f"decoders: there is no layer {num_layers}, and the last layer, {num_layers - 1}, is given as well.",
             "TTTv1 counts from 0.",
         )
     return numbers
@@ -159,7 +159,7 @@ def _stated(sections: Mapping[str, Any], prefix: str, spelled: Literal["name", "
         for key, value in mapping(settings, where).items():
             group = find(groups, key, where)
             if any(group is known for known, _ in pairs[section]):
-                raise ConfigError(f"{where}: {group.value} is set twice.", "Only one of them can hold.")
+                raise ConfigError(f"{where}: {group.value} is set twice.", "Keep one of them.")
             setting = _setting(group, kinds, value, f"{where}.{group.value}")
             pairs[section].append((group, setting))
             respelled |= key != getattr(group, spelled) or value != getattr(setting, spelled)
@@ -219,13 +219,13 @@ def _string_sections(text: str) -> dict[str, dict[str, str]]:
         name, body, comma = match[1], match[2], match[3]
         known_key(name, _SECTIONS, "the optimisation string")
         if name in sections:
-            raise ConfigError(f"the optimisation string has {name} twice.", "Only one of them can hold.")
+            raise ConfigError(f"the optimisation string has {name} twice.", "Keep one of them.")
         sections[name] = _string_pairs(name, body)
         position = match.end()
     if position < len(text) or not sections:
         rest = text[position:].strip()
         hint = did_you_mean(rest[:60], _MODES) if rest.isidentifier() else "Expected precision_cfg = {ff1_3: bfp4, …}."
-        raise ConfigError(f"the optimisation string cannot be read at {shown(rest[:40])}.", hint)
+        raise ConfigError(f"cannot read the optimisation string at {shown(rest[:40])}.", hint)
     return sections
 
 
@@ -238,7 +238,7 @@ def _string_pairs(section: str, body: str) -> dict[str, str]:
         if not colon or not key or not value:
             raise ConfigError(f"{section}: cannot read {shown(part)}.", "Write group: setting.")
         if key in pairs:
-            raise ConfigError(f"{section}: {shown(key)} is set twice.", "Only one of them can hold.")
+            raise ConfigError(f"{section}: {shown(key)} is set twice.", "Keep one of them.")
         pairs[key] = value
     return pairs
 

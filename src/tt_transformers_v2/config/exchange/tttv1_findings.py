@@ -55,9 +55,9 @@ def spelling(written: bool) -> list[Finding]:
     return [
         _hint(
             "tttv1-spelling",
-            "Some words are not spelled as TTTv1 reads them in this format.",
+            "Some names are not spelled as TTTv1 expects in this format.",
             "TTTv1 takes enum names (FF1_FF3, HIFI2_FP16) in JSON and values (ff1_3, hifi2fp16) in strings.",
-            "Both are understood here; writing spells them as TTTv1 wants.",
+            "Both are read here; files written here use TTTv1's spelling.",
         )
     ]
 
@@ -69,8 +69,8 @@ def model_rules(layers: Mapping[int, Stated], num_layers: int, mode: str | None)
     return [
         _hint(
             "tttv1-model-rules",
-            "What the file leaves unsaid follows the precision mode and the model's rules.",
-            "TTTv1 reads a file as if for a model named 'model', so that rules by model name are lost.",
+            "What the file does not set follows the precision mode and the model's rules.",
+            "TTTv1 reads a file as if for a model named 'model', so rules by model name do not apply there.",
             "Compare accuracy if you measured with TTTv1 and this file" + (f" in {mode} mode." if mode else "."),
         )
     ]
@@ -89,8 +89,8 @@ def missing_layers(given: Iterable[int], num_layers: int) -> list[Finding]:
             "tttv1-missing-layers",
             f"The file ends before layer{'s' * (first < num_layers - 1)} {write_select(range(first, num_layers))}; "
             f"the model has {num_layers}.",
-            "The rest keeps the precision mode here. TTTv1 has no settings for it: input formats, or a KeyError.",
-            "List the layers if something else was meant.",
+            "They follow the precision mode here. TTTv1 has no settings for them: input formats, or a KeyError.",
+            "List these layers if that is not what you want.",
         )
     ]
 
@@ -105,13 +105,13 @@ def partial_sections(layers: Mapping[int, Stated], everywhere: bool = False) -> 
     ]
     if not partial:
         return []
-    where = "The string states" if everywhere else f"In layers {write_select(partial)} the file states"
+    where = "The string sets" if everywhere else f"In layers {write_select(partial)} the file sets"
     return [
         _hint(
             "tttv1-partial-section",
-            f"{where} some groups of a section and not the others.",
-            "Those start from the precision mode here; TTTv1 starts them from BFP8 and HiFi2 in any mode.",
-            "State every group where the difference matters.",
+            f"{where} only some groups of a section.",
+            "The others follow the precision mode here; in TTTv1 they are BFP8 and HiFi2 in any mode.",
+            "Set every group where the difference matters.",
         )
     ]
 
@@ -122,7 +122,7 @@ def out_of_range(num_layers: int) -> list[Finding]:
         _warning(
             "tttv1-layer-out-of-range",
             f"The file configures layer {num_layers}; the model has layers 0 to {num_layers - 1}.",
-            "TTTv1 accepts it without effect; most likely the last layer was meant, and is what it sets here.",
+            "TTTv1 ignores it; most likely the last layer was meant, so it is applied to that layer here.",
             f"Write {num_layers - 1} instead.",
         )
     ]
@@ -136,7 +136,7 @@ def uniform(entries: int, layers: int) -> list[Finding]:
         _hint(
             "tttv1-uniform",
             f"{layers} layers of the file became {entries} entr{'y' if entries == 1 else 'ies'}.",
-            "TTTv1 has no ranges, so that equal layers are repeated.",
+            "TTTv1 has no ranges, so equal layers are repeated.",
             "Nothing to do.",
         )
     ]
@@ -148,7 +148,7 @@ def one_section(missing: str) -> list[Finding]:
         _hint(
             "tttv1-one-section",
             f"The string has no {missing}.",
-            "It is read as it stands; TTTv1 stops with an AttributeError.",
+            "It is read as is; TTTv1 stops with an AttributeError.",
             "Nothing to do here; for TTTv1 write both sections.",
         )
     ]
@@ -173,11 +173,12 @@ def weak_fidelity(layers: Mapping[int, Stated]) -> list[Finding]:
         )
         for (group, wide, op, fidelity), at in list(where.items())[:_LISTED]
     ]
-    if len(where) > _LISTED:
+    more = len(where) - _LISTED
+    if more > 0:
         found[-1] = _warning(
             "tttv1-fidelity-below-format",
             found[-1].what,
-            f"{found[-1].why} The same holds in {len(where) - _LISTED} more places.",
+            f"{found[-1].why} The same applies in {more} more place{'s' * (more > 1)}.",
             found[-1].fix,
         )
     return found
@@ -196,8 +197,8 @@ def mode_mismatch(claimed: str | None, layers: Mapping[int, Stated]) -> list[Fin
         _warning(
             "tttv1-mode-mismatch",
             f"The file is for {claimed} mode, but {what}.",
-            f"That is what {other} mode is for; the name may mislead whoever chooses by it.",
-            "The content holds. Rename the file if it is right.",
+            f"That is what {other} mode is for, so the name is misleading.",
+            "The content is used as is. Rename the file if the content is right.",
         )
     ]
 
@@ -210,7 +211,7 @@ def mixed_activations(layers: Mapping[int, Stated]) -> list[Finding]:
         _hint(
             "tttv1-mixed-activations",
             "activation: mixed is read as BF16 activations with BFP8 inside the MLP.",
-            "That is what TTTv1 does without a setting; our precision modes may differ.",
+            "TTTv1 does the same when nothing is set; our precision modes may differ.",
             "Nothing to do.",
         )
     ]
@@ -226,8 +227,8 @@ def directory_name(path: Path | None, model_name: str | None) -> list[Finding]:
     return [
         _hint(
             "tttv1-directory-name",
-            f"The directory is {directory}, the model {model_name}.",
-            "TTTv1 looks for the exact name and would not have found this file.",
+            f"The directory is called {directory}, the model {model_name}.",
+            "TTTv1 looks for the exact name and would not find this file.",
             f"Rename the directory to {model_name} if TTTv1 is to read it.",
         )
     ]

@@ -41,8 +41,8 @@ class _Losses:
             Finding(
                 id,
                 Severity.warning,
-                f"Not written as it is{where}: {', '.join(paths)}.",
-                f"TTTv1 cannot say it: {reason}",
+                f"Not written exactly{where}: {', '.join(paths)}.",
+                f"TTTv1 cannot express it: {reason}",
                 "Check that the difference does not matter.",
             )
             for (id, reason, where), paths in alike.items()
@@ -53,7 +53,9 @@ class _Losses:
         if self.found and not lossy:
             (_, path, reason), _ = next(iter(self.found.items()))
             more = f" (and {len(self.found) - 1} more)" if len(self.found) > 1 else ""
-            raise ConfigError(f"TTTv1 cannot express {path}{more}: {reason}", "A lossy write does without.")
+            raise ConfigError(
+                f"TTTv1 cannot express {path}{more}: {reason}", "A lossy write uses the nearest setting, or none."
+            )
         return self.findings(everywhere)
 
 
@@ -69,7 +71,7 @@ def write_optimizations(config: DeviceConfig, *, num_layers: int | None = None, 
     stated = _of_layer(layers[0], 0, losses)
     for layer, own in layers.items():
         if _of_layer(own, layer, _Losses()) != stated:
-            losses.add("tttv1-lossy-layers", f"layers.{layer}", "the string holds for all layers alike.", layer)
+            losses.add("tttv1-lossy-layers", f"layers.{layer}", "the string applies to all layers.", layer)
     text = ", ".join(
         f"{section} = {{{', '.join(f'{group.value}: {setting.value}' for group, setting in pairs)}}}"
         for section, pairs in (("precision_cfg", stated.formats), ("fidelity_cfg", stated.kernels))
@@ -98,7 +100,7 @@ def _distinct(config: DeviceConfig, num_layers: int | None) -> dict[int, DeviceC
     if num_layers is not None:
         return {layer: config.for_layer(layer) for layer in range(max(num_layers, 1))}
     if 0 in config.layers:
-        raise ConfigError("the configuration has per-layer settings.", "Say how many layers there are (num_layers).")
+        raise ConfigError("the configuration has per-layer settings.", "Pass the number of layers (num_layers).")
     return {0: config, **config.layers}
 
 
@@ -139,7 +141,7 @@ def _format(precision: PrecisionConfig, group: Word, lose: Callable[[str, str], 
         return word_of("formats", formats[0])
     if formats == _MIXED:
         return MIXED
-    lose("precision.activations", f"{', '.join(map(str, formats))} in residual, attention and MLP is no mix it has.")
+    lose("precision.activations", f"it cannot mix {', '.join(map(str, formats))} in residual, attention and MLP.")
     return None
 
 

@@ -87,7 +87,7 @@ def parse_yaml(text: Any, what: str) -> Any:
         line = f" (line {problem.problem_mark.line + 1})" if problem.problem_mark else ""
         raise ConfigError(f"{what} is not YAML: {str(problem.problem)[:80]!r}{line}.") from None
     except Exception:  # PyYAML's constructors raise whatever int(), bool tables and datetime raise
-        raise ConfigError(f"{what} is not YAML that can be read.") from None
+        raise ConfigError(f"{what} cannot be read as YAML.") from None
     return plain_data(parsed, what)
 
 
@@ -107,7 +107,7 @@ def plain_data(value: Any, what: str, depth: int = 0) -> Any:
         if not (math.isfinite(value) if isinstance(value, float) else abs(value) <= MAX_NUMBER):
             raise ConfigError(f"{what} has a number that is too large.")
     elif value is not None and not isinstance(value, str):
-        raise ConfigError(f"{what} has a {type(value).__name__}, which means nothing here.", "Put it in quotes.")
+        raise ConfigError(f"{what} has a {type(value).__name__}, which is not supported here.", "Put it in quotes.")
     return value
 
 
@@ -131,12 +131,12 @@ def _no_duplicates(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ConfigError(f"{what} has the key {shown(twice)} twice in one place.", "Only one of them can hold.")
+        raise ConfigError(f"{what} has the key {shown(twice)} twice in one mapping.", "Keep one of them.")
     return found
 
 
 def _refuse(constant: str) -> Any:
-    raise ConfigError(f"{constant} is not a number that JSON has.")
+    raise ConfigError(f"{constant} is not a valid JSON number.")
 
 
 def _strict_loader(what: str) -> Any:
@@ -152,7 +152,7 @@ def _strict_loader(what: str) -> Any:
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
             found = super().construct_mapping(node, deep)
             if len(found) < len(node.value):
-                raise ConfigError(f"{what} has a key twice in one place.", "Only one of them can hold.")
+                raise ConfigError(f"{what} has a key twice in one mapping.", "Keep one of them.")
             return found
 
     return Strict

@@ -120,7 +120,7 @@ def _named(node: ast.AST) -> str:
 
 
 def _of_conf() -> Iterator[tuple[Path, str]]:
-    """What explain, --help and results show of conf/: texts of rules, what every option is, the help itself."""
+    """What explain, --help and results show of conf/: why rules and findings hold, and what every option is."""
     conf = ROOT / "conf"
     for path in sorted(conf.rglob("*.yaml")):
         yield from ((path, text) for text in _shown_values(yaml.safe_load(path.read_text(encoding="utf-8"))))
@@ -129,10 +129,6 @@ def _of_conf() -> Iterator[tuple[Path, str]]:
             text = about(group, option)
             if text and not _SHAPE.search(text):
                 yield conf / group / f"{option}.yaml", text
-    shown = yaml.safe_load((conf / "config.yaml").read_text(encoding="utf-8"))["hydra"].get("help", {})
-    for line in "\n".join(shown.get(part, "") for part in ("header", "footer", "template")).splitlines():
-        if _PROSE.search(line):
-            yield conf / "config.yaml", line
 
 
 def _shown_values(tree: Any) -> Iterator[str]:

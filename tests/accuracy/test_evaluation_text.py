@@ -117,7 +117,7 @@ def resolved(*overrides):
     ],
 )
 def test_a_model_without_a_tokenizer_refuses_what_needs_a_text(override, said):
-    with pytest.raises(ConfigError, match=f"{said} cannot be: this model has no tokenizer"):
+    with pytest.raises(ConfigError, match=f"{said} cannot be used: this model has no tokenizer"):
         evaluation_tokens(resolved("model=llama1b", override), None)
 
 

@@ -63,7 +63,7 @@ def test_figures_come_with_class_band_and_what_was_measured(said):
 
 def test_another_configuration_is_given_no_ratio(said):
     _, out, _ = said(*N150, "precision.ff2=BF16")
-    assert "another configuration, so no ratio: differs in precision" in out
+    assert "a different configuration, so no ratio: differs in precision" in out
     assert "predicted / measured" not in out
 
 
@@ -123,7 +123,7 @@ def test_what_if_prints_what_to_type_ranked_and_marks_noise(said):
     assert "precision.ff1_ff3=BFP4 compute.ff1_ff3.math_fidelity=LoFi" in [knob for *_, knob in rows]
     assert out.index("faster decode") < out.index("decode within noise") < out.index("slower decode")
     assert "compute.mlp.math_fidelity=LoFi !" in out
-    assert "! brings the warning fidelity-below-format" in out
+    assert "! triggers the warning fidelity-below-format" in out
     assert "left out: precision.mlp_weights=BF16" in out
     found = answered(said, *N150, "--what-if")["what_if"]["gains"]
     assert len(found) > len(rows), "those without effect are counted in the text"
@@ -151,7 +151,7 @@ def test_a_target_is_answered_from_any_start_cheapest_first(said, monkeypatch):
 def test_a_target_out_of_reach_names_the_best_and_the_miss(said):
     code, out, _ = said("model=llama70b", "--target", "500")
     assert code == 0
-    best, missed = re.search(r"The best there is: ([\d.]+) tokens/s/user .*, ([\d.]+) short", out).groups()
+    best, missed = re.search(r"The best is ([\d.]+) tokens/s/user .*, ([\d.]+) short", out).groups()
     assert float(best) + float(missed) == pytest.approx(500, abs=0.11)
     assert "device=" in out.splitlines()[2]
 
@@ -172,7 +172,7 @@ def test_a_model_that_does_not_fit_has_no_speed_and_says_where_it_would(said):
     code, out, err = said(*TOO_LARGE)
     assert code == 1
     assert out == ""
-    assert re.search(r"does not fit on N150: each chip lacks \d+\.\d+ GiB", err)
+    assert re.search(r"does not fit on N150: each chip is \d+\.\d+ GiB short", err)
     device = re.search(r"The smallest device it fits on is (device=\w+)\.", err)[1]
     assert said(device, "model=llama70b")[0] == 0
     code, out, err = said(*TOO_LARGE, "--json")

@@ -62,7 +62,7 @@ def test_only_unsupported_rows_are_a_table_without_a_summary(capsys, tmp_path):
         (",".join(REQUIRED) + "\nLlama-3.2-1B,N150,1,1,1,128,performance,,-5,me\n", "positive number"),
         (",".join(REQUIRED) + "\nLlama-3.2-1B,N150,-1,1,1,128,performance,,5,me\n", "whole number"),
         (",".join(REQUIRED) + "\nLlama-3.2-1B,N150,1,1,1,128,fast,,5,me\n", "unknown mode 'fast'"),
-        ("\x00\x01", "lacks" if sys.version_info >= (3, 11) else "is no CSV file"),
+        ("\x00\x01", "lacks" if sys.version_info >= (3, 11) else "is not a CSV file"),
     ],
 )
 def test_a_mistake_in_the_file_ends_in_a_line_and_two(capsys, tmp_path, text, words):

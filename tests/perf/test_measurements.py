@@ -51,5 +51,5 @@ def test_a_missing_file_and_a_binary_one_are_named(tmp_path):
     with pytest.raises(ConfigError, match="cannot read"):
         read_points(tmp_path / "none.csv")
     (tmp_path / "noise.csv").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(ConfigError, match="no CSV file"):
+    with pytest.raises(ConfigError, match="not a CSV file"):
         read_points(tmp_path / "noise.csv")

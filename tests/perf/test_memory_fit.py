@@ -76,7 +76,7 @@ def test_llama_70b_fits_t3k_in_chunks_of_32k_and_not_as_one_of_128k():
     hw.max_prefill_chunk_size = 32768
     fit = memory_fit(hw, spec, context=131072)
     assert fit.fits
-    assert "fits DRAM" in fit.summary
+    assert "fits in DRAM" in fit.summary
 
 
 def test_the_trace_region_is_taken_out_of_what_is_free():
@@ -160,8 +160,8 @@ def test_pipeline_stages_split_layers_and_the_fullest_counts():
 def test_the_limits_of_device_and_dram_are_both_told():
     fit = memory_fit(make_device("N150"), make_model("Llama-3.2-1B"), context=128)
     assert (fit.most_users, fit.largest_batch > 32) == (32, True)
-    assert f"{fit.largest_batch} users of 128 tokens (the device takes 32)" in fit.summary
-    assert "1 user of 131072 tokens" not in memory_fit(make_device("N150"), make_model("Llama-3.1-8B")).summary
+    assert f"{fit.largest_batch} users with 128 tokens (the device supports 32)" in fit.summary
+    assert "1 user with 131072 tokens" not in memory_fit(make_device("N150"), make_model("Llama-3.1-8B")).summary
 
 
 @pytest.mark.parametrize("sizes", [{"batch": 0}, {"context": 0}, {"batch": True}])

@@ -29,7 +29,7 @@ def test_every_constant_states_unit_source_and_date():
         (lambda d: d["blackhole"].update(dram_eficiency={}), "Did you mean dram_efficiency"),
         (lambda d: d["blackhole"].pop("dram_efficiency"), "calibration.blackhole lacks dram_efficiency"),
         (lambda d: d["blackhole"]["dram_efficiency"].pop("source"), "dram_efficiency lacks source"),
-        (lambda d: d["blackhole"]["dram_efficiency"].update(value=1.2), "cannot exceed 1"),
+        (lambda d: d["blackhole"]["dram_efficiency"].update(value=1.2), "must be at most 1"),
         (lambda d: d["blackhole"]["dram_efficiency"].update(value="fast"), "must be a number"),
         (lambda d: d["blackhole"]["dram_efficiency"].update(value=math.nan), "must be a number"),
         (lambda d: d["blackhole"]["matmul_efficiency"].update(value=0), "must be more than 0"),

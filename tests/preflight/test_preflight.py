@@ -56,9 +56,9 @@ def test_a_model_that_passes_exits_with_0_and_leaves_a_section(
     assert section["worst_l1"] == max(row["peak"] for row in section["ops"])
     for phase in ("prefill", "decode"):
         assert 0 < section["worst"][phase]["share"] < section["worst"][phase]["share_of_limit"] < 1
-    assert "asked of ttnn" in printed
+    assert "checked by ttnn" in printed
     assert "nothing was run" in printed
-    assert f"{section['asked_ops']} ops asked, 0 fitted, 0 failed" in printed
+    assert f"{section['asked_ops']} ops checked, 0 fitted, 0 failed" in printed
 
 
 @needs_ttnn
@@ -68,7 +68,7 @@ def test_a_refused_op_exits_with_1_and_the_result_is_complete(
     code, result = run(tmp_path / "run", "model=llama8b", "runtime.programs.qkv_prefill.in0_block_w=64")
     section, printed = result["preflight"], capsys.readouterr().out
     assert (code, result["status"]) == (1, "failed")
-    assert result["error"].startswith("2 of 144 ops refused, first prefill layer 0..30 qkv: Statically allocated")
+    assert result["error"].startswith("2 of 144 ops rejected, first prefill layer 0..30 qkv: Statically allocated")
     assert section["failed_ops"] == 2
     assert "beyond max L1 size of 1499136 B" in printed
     assert "fix    runtime.programs.qkv_prefill.in0_block_w=16: smaller blocks need less L1 (verified" in printed

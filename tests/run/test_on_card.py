@@ -67,7 +67,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     ("arguments", "said"),
     [
         (["backend=ttnn"], "task=preflight" if look_around().package else "ttnn package, which is not installed"),
-        (["device=auto"], "Name a device, such as device=n150."),
+        (["device=auto"], "Choose a device, such as device=n150."),
     ],
 )
 def test_without_a_card_one_line_says_so(arguments: list[str], said: str) -> None:

@@ -17,7 +17,7 @@ Choose with GROUP=OPTION (* is the default), set any value with KEY=VALUE (--cfg
 --multirun KEY=A,B:
   {run} device=t3k precision=accuracy model=llama70b
   {run} --multirun compute.mlp.math_fidelity=LoFi,HiFi2
-Other flags: --cfg job [--resolve], --info, --multirun, --config-dir DIR (options of your own), --version,
+Other flags: --cfg job [--resolve], --info, --multirun, --config-dir DIR (your own options), --version,
 --hydra-help. Completion in bash and zsh: eval "$({run} -sc install=bash)"
 """
 

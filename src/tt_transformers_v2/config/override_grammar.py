@@ -18,7 +18,9 @@ def parse(text: str) -> Any:
         override = _parser().parse_override(text)
     except HydraException as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot read {text!r}: {reason}.", "Write KEY=VALUE, and quote special characters.") from None
+        raise ConfigError(
+            f"cannot read {text!r}: {reason}.", "Write KEY=VALUE, and quote special characters."
+        ) from None
     if not override.key_or_group:
         raise ConfigError(f"cannot read {text!r}: there is no key.", "Write KEY=VALUE.")
     if override.package is not None:

@@ -197,7 +197,7 @@ def _value(name: str, wanted: str, value: Any, where: str) -> Any:
         return Collective(**{k: _number(value[k], f"{where}.{k}", zero=k != "gbs") for k in _PARTS})
     number = _number(value, where, zero=name in _MAY_BE_ZERO)
     if name in _SHARES and number > 1:
-        raise ConfigError(f"{where} is a share of the nominal figure and cannot exceed 1, got {value!r}.")
+        raise ConfigError(f"{where} is a share of the nominal figure and must be at most 1, not {value!r}.")
     if wanted == "int":
         if number != int(number):
             raise ConfigError(f"{where} must be a whole number, not {value!r}.")

@@ -74,13 +74,13 @@ class ConfidenceRules:
         where = "calibration.confidence"
         wanted = {"band", "points", "releases", "beyond"}
         if not isinstance(data, Mapping) or set(data) != wanted:
-            raise ConfigError(f"{where} must have exactly {', '.join(sorted(wanted))}.")
+            raise ConfigError(f"{where} must have exactly the keys {', '.join(sorted(wanted))}.")
         band, releases, beyond = data["band"], data["releases"], data["beyond"]
         for name, section in (("band", band), ("releases", releases)):
             if not isinstance(section, Mapping) or set(section) != set(PHASES):
-                raise ConfigError(f"{where}.{name} must have exactly decode and prefill.")
+                raise ConfigError(f"{where}.{name} must have exactly the keys decode and prefill.")
         if not isinstance(beyond, Mapping) or set(beyond) != set(_TESTS):
-            raise ConfigError(f"{where}.beyond must have exactly {', '.join(sorted(_TESTS))}.")
+            raise ConfigError(f"{where}.beyond must have exactly the keys {', '.join(sorted(_TESTS))}.")
         return cls(
             decode=_percent(band["decode"], f"{where}.band.decode"),
             prefill=_percent(band["prefill"], f"{where}.band.prefill"),
@@ -118,11 +118,11 @@ def unsupported(asked: Asked) -> tuple[str, ...]:
     parallel, system = asked.hw.parallelism, asked.hw.spec
     reasons = []
     if parallel.pipeline_parallel_size > 1:
-        reasons.append("pipeline parallelism: no stack here runs it, and nothing was measured.")
+        reasons.append("pipeline parallelism: no supported stack runs it, and nothing was measured.")
     if parallel.sequence_parallel:
-        reasons.append("sequence parallelism: no stack here runs it, and nothing was measured.")
+        reasons.append("sequence parallelism: no supported stack runs it, and nothing was measured.")
     if parallel.chips > system.chips:
-        reasons.append(f"the split asks for {parallel.chips} chips, {asked.hw.device_type} has {system.chips}.")
+        reasons.append(f"the split needs {parallel.chips} chips, but {asked.hw.device_type} has {system.chips}.")
     # A 2-D mesh splits heads over one axis only.
     if asked.spec.num_heads % parallel.tensor_parallel_size and not _two_d(asked, None):
         reasons.append(
@@ -131,7 +131,7 @@ def unsupported(asked: Asked) -> tuple[str, ...]:
     width = math.ceil(asked.spec.vocab_size / parallel.tensor_parallel_size)
     if asked.constants.sampling_on_device and (width > WIDEST_TOPK or _two_d(asked, None)):
         reasons.append(
-            f"sampling on the device takes at most {WIDEST_TOPK} logits per chip of a 1-D mesh, not {width}: "
+            f"sampling on the device handles at most {WIDEST_TOPK} logits per chip of a 1-D mesh, not {width}: "
             "use runtime.sampling=host, or more tensor-parallel chips."
         )
     return tuple(reasons)
@@ -224,7 +224,7 @@ _TESTS = {
 
 def _beyond(id: str, entry: Any, where: str) -> Beyond:
     if not isinstance(entry, Mapping) or not {"decode", "prefill", "why"} <= set(entry) <= {*PHASES, "why", "covered"}:
-        raise ConfigError(f"{where} must have decode, prefill, why and perhaps covered.")
+        raise ConfigError(f"{where} must have decode, prefill, why and optionally covered.")
     decode, prefill = (_percent(entry[phase], f"{where}.{phase}") for phase in PHASES)
     covered = entry.get("covered")
     return Beyond(id, decode, prefill, str(entry["why"]), tuple(covered) if isinstance(covered, list) else covered)

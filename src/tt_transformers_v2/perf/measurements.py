@@ -56,7 +56,7 @@ def read_points(path: str | Path) -> list[MeasuredRow]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} is no CSV file: {error}.") from None
+        raise ConfigError(f"{path} is not a CSV file: {error}.") from None
     found, problems = [], []
     for line, row in enumerate(rows, start=2):
         try:

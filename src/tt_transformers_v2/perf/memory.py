@@ -220,35 +220,35 @@ def _dram_words(hw: DeviceConfig, spec: ModelSpec, fit: MemoryFit) -> str:
         copies = f" KV heads are replicated ({spec.num_kv_heads} for {hw.parallelism.tensor_parallel_size} chips)."
     if fit.fits:
         room = f"{kept}, {fit.free / GIB:.2f} free"
-        return f"{where} fits DRAM: {used} of {fit.dram_size / GIB:.2f} GiB per chip ({need}); {room}.{copies}"
+        return f"{where} fits in DRAM: {used} of {fit.dram_size / GIB:.2f} GiB per chip ({need}); {room}.{copies}"
     excess = f"{-fit.free / GIB:.2f} GiB more than the {fit.available / GIB:.2f} GiB available"
-    return f"{where} does not fit DRAM: each chip needs {used} GiB ({need}), {excess}; {kept}.{copies}"
+    return f"{where} does not fit in DRAM: each chip needs {used} GiB ({need}), {excess}; {kept}.{copies}"
 
 
 def _largest_words(hw: DeviceConfig, fit: MemoryFit) -> str:
     limits = []
     if fit.largest_batch:
-        of_device = f" (the device takes {fit.most_users})" if fit.largest_batch > fit.most_users else ""
-        limits.append(f"{_count(fit.largest_batch, 'user')} of {_count(fit.context, 'token')}{of_device}")
+        of_device = f" (the device supports {fit.most_users})" if fit.largest_batch > fit.most_users else ""
+        limits.append(f"{_count(fit.largest_batch, 'user')} with {_count(fit.context, 'token')}{of_device}")
     if fit.largest_context and (fit.batch, fit.largest_context) != (fit.largest_batch, fit.context):
-        limits.append(f"{_count(fit.batch, 'user')} of {_count(fit.largest_context, 'token')}")
+        limits.append(f"{_count(fit.batch, 'user')} with {_count(fit.largest_context, 'token')}")
     if not limits:
         return _why_nothing_fits(fit)
-    most = "Per data-parallel group at most" if hw.parallelism.data_parallel_size > 1 else "At most"
+    most = "Per data-parallel group, at most" if hw.parallelism.data_parallel_size > 1 else "At most"
     return f"{most} {', or '.join(limits)}{' with the KV cache in L1' if fit.l1.kv_cache else ''}."
 
 
 def _why_nothing_fits(fit: MemoryFit) -> str:
     if sum(fit.weights.values()) + fit.trace_region >= fit.available:
         return "The weights alone are too large: use more chips or smaller formats."
-    return "No KV cache fits beside them: use more chips or smaller formats."
+    return "The weights leave no room for a KV cache: use more chips or smaller formats."
 
 
 def _l1_words(l1: L1Map) -> str:
     parts = {"activations": l1.activations, "KV cache": l1.kv_cache, "weights": l1.weights}
     need = ", ".join(f"{name} {size / KIB:.0f}" for name, size in parts.items() if size) or "nothing placed there"
     if l1.over:
-        return f"L1 per core is over by {-l1.left / KIB:.0f} of {l1.usable / KIB:.0f} KiB ({need}): place less there."
+        return f"L1 per core exceeds {l1.usable / KIB:.0f} KiB by {-l1.left / KIB:.0f} KiB ({need}): place less there."
     kept = f"{l1.left / KIB:.0f} left for circular buffers"
     return f"L1 per core {l1.used / KIB:.0f} of {l1.usable / KIB:.0f} KiB ({need}); {kept}."
 

@@ -272,9 +272,9 @@ def _notes(hw: DeviceConfig, spec: ModelSpec) -> tuple[str, ...]:
         return ()
     notes = []
     if tp > max(hw.spec.mesh_shape):
-        notes.append("2-D mesh: collectives are timed as on a line; what the second axis costs is one constant.")
+        notes.append("2-D mesh: collectives are timed as on a line; the second axis adds a single constant.")
     if tp > spec.num_kv_heads:
         notes.append(f"{spec.num_kv_heads} KV heads are replicated over {tp} tensor-parallel chips.")
     if hw.parallelism.pipeline_parallel_size > 1:
-        notes.append("pipeline parallel: stages run one after another, transfers between them are not counted.")
+        notes.append("pipeline parallelism: stages run one after another; transfers between them are not counted.")
     return tuple(notes)

@@ -101,7 +101,7 @@ def _nearest_lines(nearest: Measured) -> list[str]:
         _named("", f"[dim]{escaped(row.source)}{escaped(f'; flagged {row.flag}') if row.flag else ''}[/]"),
     ]
     if nearest.differs:
-        return [*lines, _named("", f"another configuration, so no ratio: differs in {', '.join(nearest.differs)}")]
+        return [*lines, _named("", f"a different configuration, so no ratio: differs in {', '.join(nearest.differs)}")]
     ratios = (("decode", nearest.decode_ratio), ("TTFT", nearest.ttft_ratio))
     shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios if ratio)
     return [*lines, _named("", f"the same configuration; predicted / measured: {shown}")]
@@ -137,8 +137,8 @@ def what_if_lines(found: WhatIf) -> list[str]:
     """Gains in three parts: worth it, within noise, slower."""
     listed = [gain for gain in found.gains if _has_effect(gain)]
     lines = [
-        "[bold]what one change would give[/], predicted: decode speed and TTFT (+ is faster), DRAM per chip",
-        f"[dim]~ is within noise: published figures repeat to about 5 %, so nothing below {NOISE:.0f} % is claimed[/]",
+        "[bold]what each single change would gain[/], predicted: decode speed and TTFT (+ is faster), DRAM per chip",
+        f"[dim]~ within noise: published figures repeat to about 5 %, so no gain below {NOISE:.0f} % is claimed[/]",
         f"[dim]{'decode':>8}{'TTFT':>9}{'GiB':>8}  to type[/]",
     ]
     parts = {
@@ -150,11 +150,9 @@ def what_if_lines(found: WhatIf) -> list[str]:
         lines += [f"[cyan]{title}[/]", *(line for gain in gains for line in _gain_lines(gain))] if gains else []
     if any(gain.warnings for gain in listed):
         warnings = dict.fromkeys(id for gain in listed for id in gain.warnings)
-        lines.append(f"[yellow]![/] brings the warning {', '.join(warnings)} (docs/findings.md)")
+        lines.append(f"[yellow]![/] triggers the warning {', '.join(warnings)} (docs/findings.md)")
     if len(listed) < len(found.gains):
-        lines.append(
-            f"[dim]{len(found.gains) - len(listed)} more change neither by {NO_EFFECT:.0f} % (--json has them)[/]"
-        )
+        lines.append(f"[dim]{len(found.gains) - len(listed)} more change neither by {NO_EFFECT:.0f} % (see --json)[/]")
     for knob, why in found.left_out:
         lines.append(_wrapped(f"left out: {knob}: {escaped(why)}", 2))
     return lines
@@ -179,19 +177,19 @@ def _percent(gain: float) -> str:
 
 def search_lines(found: Search) -> list[str]:
     """What reaches the target, a few options per device, or the best there is and by how much it misses."""
-    lines = [f"[bold]what reaches {found.target:g} tokens/s/user[/], predicted; cheapest first"]
+    lines = [f"[bold]predicted to reach {found.target:g} tokens/s/user[/], cheapest first"]
     if found.reaching:
         lines.append(f"[dim]{'chips':>5}{'DRAM GiB':>9}{'tokens/s/user':>14}{'low end':>9}  to type[/]")
         shown = _shown(found.reaching)
         lines += [line for option in shown for line in _option_lines(option, found.target)]
-        lines.append("[dim]low end: of the band; * where even that reaches the target[/]")
+        lines.append("[dim]low end of the band; * if even that reaches the target[/]")
         if len(shown) < len(found.reaching):
-            lines.append(f"[dim]{len(found.reaching) - len(shown)} more on the same devices (--json has them)[/]")
+            lines.append(f"[dim]{len(found.reaching) - len(shown)} more on the same devices (see --json)[/]")
     elif found.best:
         best = found.best.answer
         missed = found.target - best.tokens_per_s_per_user
         lines += [
-            f"nothing reaches it. The best there is: {best.tokens_per_s_per_user:.1f} tokens/s/user "
+            f"nothing reaches it. The best is {best.tokens_per_s_per_user:.1f} tokens/s/user "
             f"({best.prediction.decode}), {missed:.1f} short ({missed / found.target:.0%})",
             f"  {' '.join(best.overrides)}",
         ]
@@ -226,7 +224,7 @@ def limit_lines(contexts: Sequence[ContextLimit], batch: BatchLimit) -> list[str
     """The longest context by batch with decode speed there, and the largest batch at the asked context."""
     grouped = any(limit.users != limit.batch for limit in contexts)
     lines = [
-        "[bold]the longest context that fits in DRAM[/], and decode there, predicted",
+        "[bold]the longest context that fits in DRAM[/] and the predicted decode speed there",
         f"[dim]{'users':>5}{'context':>10}{'tokens/s/user':>15}{'tokens/s':>10}[/]",
     ]
     for limit in contexts:
@@ -239,9 +237,9 @@ def limit_lines(contexts: Sequence[ContextLimit], batch: BatchLimit) -> list[str
     if grouped:
         lines.append("[dim]users of all data-parallel groups together[/]")
     if batch.users == batch.of_device:
-        why = f"what the device takes; DRAM would hold {batch.in_dram}"
+        why = f"limited by the device; DRAM would hold {batch.in_dram}"
     else:
-        why = f"what DRAM holds; the device takes {batch.of_device}"
+        why = f"limited by DRAM; the device supports {batch.of_device}"
     lines.append(f"the largest batch at {batch.context} tokens: {batch.users} ({why})")
     return lines
 

@@ -38,7 +38,7 @@ KIND_NAMES = {
 def check_plot_file(path: Path) -> None:
     """Raises ConfigError for a file name that is neither .svg nor .png, and for .png without matplotlib."""
     if path.suffix.lower() not in (".svg", ".png"):
-        raise ConfigError(f"--plot writes .svg or .png, not {path.name!r}.", f"Write --plot {path.stem or 'plot'}.svg.")
+        raise ConfigError(f"--plot writes .svg or .png, not {path.name!r}.", f"Use --plot {path.stem or 'plot'}.svg.")
     if path.suffix.lower() == ".png":
         require_matplotlib()
 

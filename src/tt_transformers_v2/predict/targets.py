@@ -21,7 +21,7 @@ MODES = ("accuracy", "performance")
 _WHY = {
     "dram-overflow": "do not fit in DRAM",
     "tensor-parallel-heads": "heads do not divide over the chips",
-    "batch-over-maximum": "take fewer users",
+    "batch-over-maximum": "support fewer users",
     "kv-cache-over-l1": "cannot hold the KV cache in L1",
 }
 # Everything at its narrowest: no single change of format, fidelity or runtime is faster than all of them together.

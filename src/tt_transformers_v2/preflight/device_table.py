@@ -61,7 +61,7 @@ def ask_about(devices: Sequence[str], model: str, overrides: Sequence[str]) -> l
     """The experiment of each device. Raises ConfigError for overrides that no device takes."""
     for name, flag in (("device", "--devices NAME,NAME"), ("model", "--model NAME")):
         if any(text.partition("=")[0] == name for text in overrides):
-            raise ConfigError(f"{name}= is not for this command.", f"Use {flag}.")
+            raise ConfigError(f"{name}= does not apply to this command.", f"Use {flag}.")
     check_overrides(overrides)
     return [_asked(device, model, overrides) for device in devices]
 

@@ -36,8 +36,8 @@ def preflight_section(experiment: Experiment, progress: Progress) -> Section:
     started = time.monotonic()
     compiler = "stand-in" if found.sfpi is None else "sfpi"
     section: Section = {
-        "basis": f"asked of ttnn {found.version} on a described {experiment.hardware.device_type}, kernel compiler "
-        f"{compiler}: programs were checked and laid out, nothing was run",
+        "basis": f"checked by ttnn {found.version} on a described {experiment.hardware.device_type}, kernel compiler "
+        f"{compiler}: programs were validated and laid out, nothing was run",
         "ttnn": found.version,
         "compiler": compiler,
         "error": None,
@@ -69,7 +69,7 @@ def failure_of(section: Section) -> str | None:
         return None
     first = failed[0]
     where = f"{first['phase']} {first['part']} {first['op']}"
-    return f"{len(failed)} of {len(section['ops'])} ops refused, first {where}: {first['said']}"
+    return f"{len(failed)} of {len(section['ops'])} ops rejected, first {where}: {first['said']}"
 
 
 _NOTHING: dict[str, Any] = {"ops": [], "tokens": None, "chunks": None, "users": None, "l1_usable": None}
@@ -130,15 +130,15 @@ def _notes(section: Section) -> list[str]:
     tokens, groups = section["tokens"], section["groups"]
     if tokens is not None and section["chunks"] > 1:
         notes.append(
-            f"a prompt of {section['prompt_length']} tokens is {section['chunks']} chunks of {tokens}; the first and "
-            "the layers of the second (2) were asked about"
+            f"a prompt of {section['prompt_length']} tokens is {section['chunks']} chunks of {tokens}; only the first "
+            "and the layers of the second (2) were checked"
         )
     if groups > 1 and section["users"] is not None:
         notes.append(
-            f"one of {groups} data-parallel groups was asked about, {section['users']} users; the others are alike"
+            f"one of {groups} data-parallel groups was checked, with {section['users']} users; the others are the same"
         )
     for phase in PHASES:
         own = [row for row in section["ops"] if row["phase"] == phase]
         if own and own[-1]["verdict"] == "failed" and own[-1]["passes_with"] is None:
-            notes.append(f"{phase} ended at {own[-1]['part']} {own[-1]['op']}: what follows was not asked about")
+            notes.append(f"{phase} ended at {own[-1]['part']} {own[-1]['op']}: later ops were not checked")
     return notes

@@ -142,16 +142,16 @@ def _asked(section: Section) -> str:
 
 
 def _total_lines(section: Section) -> Iterator[str]:
-    counts = f"{section['asked_ops']} ops asked, {section['fitted_ops']} fitted, {section['failed_ops']} failed"
+    counts = f"{section['asked_ops']} ops checked, {section['fitted_ops']} fitted, {section['failed_ops']} failed"
     yield f"[bold]total[/]    {counts}; {section['seconds']:.1f} s"
     for phase, row in section["worst"].items():
         if row:
             most = f"{row['peak'] / 1000:.1f} of {section['l1_usable'] / 1000:.1f} kB ({row['share']:.0%})"
-            yield f"worst    {phase} {row['part']} {row['op']}: {most} that ttnn may use of a core's L1"
+            yield f"worst    {phase} {row['part']} {row['op']}: {most} of the L1 that ttnn may use per core"
     moves = [row for row in section["ops"] if _is_move(row["op"]) and row["peak"] is not None]
     if moves:
         most = f"at most {max(row['peak'] for row in moves) / 1000:.1f} kB"
-        yield f"[dim]moves    {len(moves)} ops between layouts and formats, {most}; result.json has them[/]"
+        yield f"[dim]moves    {len(moves)} ops between layouts and formats, {most}; see result.json[/]"
     yield "[dim]program  cores, k in0_block_w, n per_core_N | s subblock, per_core_M x per_core_N | q, k chunks[/]"
 
 
@@ -182,7 +182,7 @@ def _failure_lines(section: Section) -> Iterator[str]:
             then = "every op then passes" if fix["all_pass"] else "this op then passes"
             yield f"  {name:6} [bold]{escape(fix['do'])}[/]: {escape(fix['why'])} (verified: {then}{_with(row, fix)})"
         if row["no_help"]:
-            yield f"  [dim]tried  {escape('; '.join(row['no_help']))}: no help[/]"
+            yield f"  [dim]tried  {escape('; '.join(row['no_help']))}: did not help[/]"
 
 
 def _with(row: Row, fix: dict[str, Any]) -> str:

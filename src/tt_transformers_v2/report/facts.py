@@ -10,7 +10,7 @@ from ..run.result_files import look_up
 from .metrics import BASED
 
 Fact = tuple[str, str]
-_COUNTS = {"asked_ops": "asked about", "failed_ops": "refused", "fitted_ops": "fitted"}
+_COUNTS = {"asked_ops": "checked", "failed_ops": "rejected", "fitted_ops": "fitted"}
 
 
 def job_facts(result: Mapping[str, Any]) -> list[Fact]:

@@ -139,7 +139,8 @@ class Measurement:
         groups = experiment.hardware.parallelism.data_parallel_size
         return {
             "basis": f"{self._where()}; greedy sampling on the host, decode {'traced' if trace else 'not traced'}, "
-            "prompts of random token ids" + ("; a simulator's times are no card's" if look_around().simulator else ""),
+            "prompts of random token ids"
+            + ("; times are those of a simulator, not of a card" if look_around().simulator else ""),
             "ttft_ms": median(timings.prompts_ms),
             "decode_tokens_per_s_per_user": per_user,
             "users": users,
@@ -165,7 +166,9 @@ class Measurement:
 def refuse_other(found: list[str], device: str) -> None:
     """Raises ConfigError when the opened system is not the configured one."""
     if found:
-        raise ConfigError(" ".join(found), f"device={device.lower()} is not this machine; device=auto finds out.")
+        raise ConfigError(
+            " ".join(found), f"This machine is not device={device.lower()}; device=auto detects what it is."
+        )
 
 
 def unlike(seen: dict[str, Any], spec: DeviceSpec) -> list[str]:
@@ -173,9 +176,9 @@ def unlike(seen: dict[str, Any], spec: DeviceSpec) -> list[str]:
     arch, chips = spec.chip.arch.value, spec.chips
     found = []
     if seen["arch"] != arch:
-        found.append(f"{spec.device_type}: the machine's chips are {seen['arch']}, the device file says {arch}.")
+        found.append(f"{spec.device_type}: the machine's chips are {seen['arch']}, but the device file says {arch}.")
     if seen["chips"] != chips:
-        found.append(f"{spec.device_type}: the machine has {seen['chips']} chips, the device file says {chips}.")
+        found.append(f"{spec.device_type}: the machine has {seen['chips']} chips, but the device file says {chips}.")
     return found
 
 

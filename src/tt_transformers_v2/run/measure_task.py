@@ -109,7 +109,7 @@ def evaluation_tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> Ev
     config, workload = experiment.config, experiment.config.workload
     default = type(workload)().texts
     if workload.text_file is not None and workload.texts != default:
-        raise ConfigError("workload.text_file and workload.texts are both set.", "Put the file among workload.texts.")
+        raise ConfigError("workload.text_file and workload.texts are both set.", "Add the file to workload.texts.")
     tokens, window = workload.tokens, workload.window
     if tokenizer is not None:
         how: dict[str, Any] = {"skip": workload.skip, "part": workload.part}
@@ -125,6 +125,6 @@ def evaluation_tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> Ev
     if any(asked.values()):
         which = ", ".join(f"workload.{name}" for name, is_set in asked.items() if is_set)
         raise ConfigError(
-            f"{which} cannot be: this model has no tokenizer.", "Give model.path=DIR with tokenizer.json."
+            f"{which} cannot be used: this model has no tokenizer.", "Use model.path=DIR with a tokenizer.json."
         )
     return random_windows(experiment.spec.vocab_size, tokens, window, config.seed)

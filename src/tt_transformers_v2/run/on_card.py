@@ -65,11 +65,13 @@ def _refuse_unmeasured(experiment: Experiment) -> None:
     """What can be predicted or emulated but is not run. Raises ConfigError."""
     runtime = experiment.config.runtime
     if experiment.config.workload.prefill_tokens is not None:
-        raise ConfigError("backend=ttnn measures accuracy in prefill form.", "Leave workload.prefill_tokens unset.")
+        raise ConfigError(
+            "backend=ttnn measures accuracy only in prefill form.", "Leave workload.prefill_tokens unset."
+        )
     if experiment.config.accuracy.isolated:
-        raise ConfigError("backend=ttnn measures whole models, not modules.", "Leave accuracy.isolated=false.")
+        raise ConfigError("backend=ttnn measures whole models, not modules.", "Set accuracy.isolated=false.")
     if runtime.sampling is Sampling.device:
-        raise ConfigError("backend=ttnn chooses tokens on the host.", "Leave runtime.sampling unset.")
+        raise ConfigError("backend=ttnn samples tokens on the host.", "Leave runtime.sampling unset.")
     if runtime.traced_prefill:
         raise ConfigError("backend=ttnn traces decode, not prefill.", "Leave runtime.traced_prefill unset.")
 

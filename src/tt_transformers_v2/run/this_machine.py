@@ -27,7 +27,7 @@ def machine_device() -> str:
     from ..backends.ttnn.process.failures import TtnnFailure
     from ..backends.ttnn.process.isolated import run_isolated
 
-    instead = "Name a device, such as device=n150."
+    instead = "Choose a device, such as device=n150."
     if not require_ttnn("device=auto", instead=instead).runs_programs:
         raise ConfigError("device=auto needs a card or a simulator, and this machine has none.", instead)
     some = DevicePresets.get_config("N150").spec  # the job opens nothing, so any will do
@@ -37,7 +37,7 @@ def machine_device() -> str:
         said = f": {failure.said}" if failure.said else ""
         log = f" Full output: {failure.log}" if failure.log else ""
         raise ConfigError(
-            f"device=auto: ttnn could not look at this machine's cards{said}", f"Name a device.{log}"
+            f"device=auto: ttnn could not query this machine's cards{said}", f"Choose a device.{log}"
         ) from None
     kind = device_of(seen)
     option = device_types()[kind]
@@ -61,7 +61,7 @@ def device_of(seen: dict[str, Any]) -> str:
         return found[0]
     what = f"{seen['chips']} {seen['arch']} chips (ttnn calls them {seen['cluster']})"
     if not found:
-        raise ConfigError(f"device=auto: no device file describes {what}.", "Name the nearest device.")
+        raise ConfigError(f"device=auto: no device file describes {what}.", "Choose the most similar device.")
     raise ConfigError(
-        f"device=auto: {what} may be {' or '.join(found)}.", f"Name it, such as device={device_types()[found[0]]}."
+        f"device=auto: {what} could be {' or '.join(found)}.", f"Choose one, such as device={device_types()[found[0]]}."
     )

@@ -96,7 +96,7 @@ def test_a_job_that_cannot_be_is_left_out_with_its_reason(tmp_path):
 def test_hydras_own_sweeper_is_refused(tmp_path):
     done = run("--multirun", "seed=1,2", "hydra/sweeper=basic", f"hydra.sweep.dir={tmp_path / 'out'}")
     assert done.returncode == 2
-    assert "hydra/sweeper is tt_transformers" in done.stderr
+    assert "hydra/sweeper must be tt_transformers" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

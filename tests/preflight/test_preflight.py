@@ -156,7 +156,7 @@ def test_without_ttnn_it_exits_with_2(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["device=n150"], "device= is not for this command. Use --devices"),
+        (["device=n150"], "device= does not apply to this command. Use --devices"),
         (["--devices", "n150,foo"], "no device named 'foo'"),
         (["--device", "n150"], "Did you mean --devices?"),
         (["workload.bach=2"], "Did you mean workload.batch?"),

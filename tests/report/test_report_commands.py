@@ -204,7 +204,7 @@ def test_best_keeps_the_condition_and_marks_the_front(results, sweep):
         (["--metric", "preflight_worst_l1"], "none of these jobs has preflight_worst_l1"),
         (["--metric", "reference_perplexity"], "neither high nor low is better"),
         (["--against", "reference_perplexity"], "neither high nor low is better"),
-        (["--where", "kl_divergence"], "is no condition"),
+        (["--where", "kl_divergence"], "is not a condition"),
         (["--top", "some"], "whole number"),
     ],
 )

@@ -68,8 +68,8 @@ def test_a_single_run_is_a_sweep_of_one(tmp_path):
         ("{ not json", "not a result"),
         ("[]", "expected an object, found list"),
         ('{"schema_version": 1, "status": "ok"}', "overrides is missing"),
-        ('{"schema_version": 1, "status": "ok", "overrides": [3]}', "not all texts"),
-        ('{"schema_version": 1, "status": "ok", "overrides": [], "config": 3}', "config is no object"),
+        ('{"schema_version": 1, "status": "ok", "overrides": [3]}', "not all strings"),
+        ('{"schema_version": 1, "status": "ok", "overrides": [], "config": 3}', "config is not an object"),
         ("[" * 100_000, "not a result"),
         (b"\xff\xfe", "not a result"),
     ],
@@ -120,7 +120,7 @@ def test_folders_without_results_are_refused_with_the_way_on(tmp_path):
     with pytest.raises(ConfigError, match=r"has no results.*results\.py ls"):
         read_sweep(tmp_path)
     made_sweeps.write(tmp_path / "one", made_sweeps.grid()[:1])
-    with pytest.raises(ConfigError, match="Name a sweep in it: one"):
+    with pytest.raises(ConfigError, match="Choose a sweep in it: one"):
         read_sweep(tmp_path)
     with pytest.raises(ConfigError, match="given twice"):
         read_sweeps([tmp_path / "one", tmp_path / "." / "one"])
@@ -359,9 +359,9 @@ def test_conditions_pick_jobs(text, passing):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("kl_divergence", "is no condition"),
+        ("kl_divergence", "is not a condition"),
         ("kl_divergense<1", "Did you mean kl_divergence"),
-        ("kl_divergence<small", "is no number"),
+        ("kl_divergence<small", "is not a number"),
         ("device<n150", "is a word"),
     ],
 )

@@ -33,7 +33,7 @@ def test_a_machine_is_known_by_its_kind_and_chips(cluster: str, arch: str, chips
 
 
 def test_a_machine_of_several_names_is_asked_about() -> None:
-    with pytest.raises(ConfigError, match=r"4 blackhole chips .* may be P150x4 or P300x2.*device=p150x4"):
+    with pytest.raises(ConfigError, match=r"4 blackhole chips .* could be P150x4 or P300x2.*device=p150x4"):
         device_of({"cluster": "CUSTOM", "arch": "blackhole", "chips": 4})
 
 
@@ -64,7 +64,7 @@ def test_a_machine_that_ttnn_cannot_look_at_is_told(card: None, monkeypatch: pyt
         raise TtnnFailure("ttnn raised an error on N150: no driver", said="no driver", log=Path("/tmp/log"))
 
     monkeypatch.setattr(isolated, "run_isolated", fails)
-    with pytest.raises(ConfigError, match=r"could not look at this machine's cards: no driver Name a device.*/tmp/log"):
+    with pytest.raises(ConfigError, match=r"could not query this machine's cards: no driver Choose a device.*/tmp/log"):
         check_overrides(["device=auto"], this_machine=machine_device)
 
 

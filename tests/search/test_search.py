@@ -174,7 +174,7 @@ def test_a_bar_and_a_target_that_contradict_each_other(tiny_model, tmp_path, fou
     ("overrides", "said"),
     [
         (["search.window=128"], "longer than"),
-        (["search.min_top1=95"], "share"),
+        (["search.min_top1=95"], "between 0 and 1"),
         (["search.max_ttft_ms=5"], "objective=ttft"),
         (["search.points=1"], "at least"),
     ],

@@ -43,9 +43,9 @@ def test_an_option_may_set_a_format_or_a_fidelity_alone():
     [
         ("BFP5", "BFP4"),
         ("BFP4/LOFY", "LOFI"),
-        ("", "no option"),
-        ("/", "no option"),
-        (3, "no option"),
+        ("", "not an option"),
+        ("/", "not an option"),
+        (3, "not an option"),
         ("bfp4", "BFP4"),
     ],
 )

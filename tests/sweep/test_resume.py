@@ -116,8 +116,8 @@ def refused(folder, *overrides):
 
 
 def test_another_sweep_does_not_go_into_the_same_folder(finished):
-    assert "holds another sweep" in refused(finished, "workload.batch=1,2")
-    assert "holds another sweep" in refused(finished, "workload.batch=8,16", f"sweep.resume={finished}")
+    assert "contains another sweep" in refused(finished, "workload.batch=1,2")
+    assert "contains another sweep" in refused(finished, "workload.batch=8,16", f"sweep.resume={finished}")
 
 
 def test_a_folder_that_is_no_sweep_is_left_alone(tmp_path):
@@ -133,13 +133,13 @@ def test_a_corrupt_result_is_named_and_nothing_overwritten(finished, content):
     path.write_text(content)
     message = refused(finished, *AXES)
     assert str(path) in message
-    assert "Move it away" in message
+    assert "Remove it" in message
 
 
 def test_the_result_of_another_configuration_is_refused(finished):
     first, second, *_ = sorted(finished.glob("*/result.json"))
     shutil.copy(first, second)
-    assert "another configuration" in refused(finished, *AXES)
+    assert "a different configuration" in refused(finished, *AXES)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_a_job_that_is_no_longer_what_was_planned_fails_and_says_so(finished):
     record["sections"]["config.workload"]["prompt_length"] += 1
     conf = [str(path) for path in (finished / "frozen").iterdir()]
     summary = worker.run_job(worker.Task(record, str(finished / record["job"]), conf, plan.sweep["keys"]))
-    assert "no longer what was planned" in summary.row["error"]
+    assert "no longer matches the plan" in summary.row["error"]
 
 
 def test_editing_the_configuration_during_a_sweep_changes_no_later_job(tmp_path):

@@ -81,7 +81,7 @@ def test_best_trials_are_those_that_nothing_beats():
     [
         (["sweep.sampler=optuna"], "something to optimise"),
         (["sweep.objectives=['max kl_divergenc']"], "kl_divergence"),
-        (["sweep.objectives=[kl_divergence]"], "no objective"),
+        (["sweep.objectives=[kl_divergence]"], "not an objective"),
         (["sweep.sampler=optuno"], "optuna"),
         (["sweep.sampler=optuna", "sweep.trials=0"], "at least"),
     ],

@@ -61,14 +61,14 @@ def sweep_refused(folder, *overrides):
 
 def test_on_invalid_fail_runs_nothing_and_leaves_nothing(tmp_path):
     message = sweep_refused(tmp_path / "s", "workload.batch=1,64,128", "sweep.on_invalid=fail")
-    assert "2 of 3 jobs cannot be" in message
+    assert "2 of 3 jobs are invalid" in message
     assert "workload.batch=64" in message
     assert not (tmp_path / "s").exists()
 
 
 def test_a_sweep_of_which_nothing_can_be_is_a_mistake(tmp_path):
     message = sweep_refused(tmp_path / "s", "workload.batch=64,128")
-    assert "no job can be" in message
+    assert "no valid jobs" in message
     assert not (tmp_path / "s").exists()
 
 
@@ -139,14 +139,14 @@ def test_interpolation_between_values_is_composed_by_hydra_and_frozen(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["sweep.on_invalid=skip,fail", "seed=1,2"], "holds for the whole sweep"),
-        (["launcher=in_process,joblib", "seed=1,2"], "holds for the whole sweep"),
+        (["sweep.on_invalid=skip,fail", "seed=1,2"], "applies to the whole sweep"),
+        (["launcher=in_process,joblib", "seed=1,2"], "applies to the whole sweep"),
         (["sweep.on_invalid=maybe"], "not a OnInvalid"),
         (["sweep.max_failures=0"], "at least 1"),
         (["sweep.maxfailures=1"], "Did you mean sweep.max_failures"),
         (["launcher=job_lib"], "Did you mean launcher=joblib"),
         (["launcher.workers=0"], "at least 1"),
-        (["sweep.resume=/nowhere"], "holds no sweep"),
+        (["sweep.resume=/nowhere"], "is not a sweep"),
         (["sweep.resume=last"], "no sweep in"),
     ],
 )

@@ -56,7 +56,7 @@ def test_a_tracker_that_is_missing_is_said_before_jobs_run(tmp_path, monkeypatch
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
-    [(["sweep.trackers=[mlflo]"], "mlflow"), (["sweep.mlflow_uri=sqlite:///a.db"], "goes with")],
+    [(["sweep.trackers=[mlflo]"], "mlflow"), (["sweep.mlflow_uri=sqlite:///a.db"], "mlflow_uri requires")],
 )
 def test_bad_trackers_are_refused(tmp_path, overrides, said):
     with pytest.raises(ConfigError, match=said):

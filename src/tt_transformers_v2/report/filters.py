@@ -27,11 +27,11 @@ _CONDITION = re.compile(r"([^<>=!]+)(<=|>=|!=|=|<|>)(.+)")
 def parse_condition(text: str, jobs: Sequence[Job]) -> Test:
     """`text` as a test on a job: a figure against a number, or an override, a word of the result or the status.
 
-    A job that lacks the figure fails. Raises ConfigError for what is no condition and for an unknown name.
+    A job that lacks the figure fails. Raises ConfigError for anything else and for an unknown name.
     """
     parts = _CONDITION.fullmatch(text.strip())
     if parts is None:
-        raise ConfigError(f"{text!r} is no condition.", "Write for example kl_divergence<0.05 or device=n150.")
+        raise ConfigError(f"{text!r} is not a condition.", "Write, for example, kl_divergence<0.05 or device=n150.")
     name, sign, value = (part.strip() for part in parts.groups())
     if name in BY_NAME:
         return _figure_test(BY_NAME[name], sign, value)
@@ -64,7 +64,7 @@ def _figure_test(metric: Metric, sign: str, value: str) -> Test:
     try:
         limit = float(value)
     except ValueError:
-        raise ConfigError(f"{metric.name} is a figure, and {value!r} is no number.") from None
+        raise ConfigError(f"{metric.name} is a figure, but {value!r} is not a number.") from None
 
     def passes(job: Job) -> bool:
         figure = metric.of(job.result)

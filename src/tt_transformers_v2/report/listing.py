@@ -37,7 +37,7 @@ def entries(root: Path, most: int | None = None) -> list[Entry]:
     """
     if not root.is_dir():
         raise ConfigError(
-            f"{root} does not exist.", f"Run `{command('run')}` first, or name the folder of your results."
+            f"{root} does not exist.", f"Run `{command('run')}` first, or pass the folder of your results."
         )
     return [_entry(folder) for _, folder in sorted(_found(root), reverse=True)[:most]]
 

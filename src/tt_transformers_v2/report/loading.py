@@ -92,7 +92,7 @@ def read_sweep(folder: Path) -> Sweep:
     """
     if not folder.is_dir():
         what = "is a file, not the folder of a sweep" if folder.is_file() else "does not exist"
-        raise ConfigError(f"{folder} {what}.", f"`{command('results')} ls` lists what there is.")
+        raise ConfigError(f"{folder} {what}.", f"`{command('results')} ls` lists the results there are.")
     own = folder / RESULT_FILE
     paths = [own] if own.is_file() else sorted(folder.glob(f"*/{RESULT_FILE}"), key=lambda p: job_order(p.parent.name))
     subtrees = _Subtrees()
@@ -100,7 +100,7 @@ def read_sweep(folder: Path) -> Sweep:
     jobs = [_read_job(path, subtrees, warnings) for path in paths]
     jobs += _unfinished(folder / JOBS_FILE, {job.name for job in jobs}, warnings)
     if not jobs:
-        raise ConfigError(f"{folder} has no results: no job in it left a {RESULT_FILE}.", _sweeps_below(folder))
+        raise ConfigError(f"{folder} has no results: no job in it wrote a {RESULT_FILE}.", _sweeps_below(folder))
     jobs.sort(key=lambda job: job_order(job.name))
     shared = _shared_record(folder / SWEEP_FILE, warnings)
     return Sweep(
@@ -154,7 +154,7 @@ def _read_job(path: Path, subtrees: _Subtrees, warnings: list[str]) -> Job:
         return _broken(name, path, f"not a result: {error}", warnings)
     if result["schema_version"] > SCHEMA_VERSION:
         raise ConfigError(
-            f"{path} was written by a newer version (schema {result['schema_version']}, this one reads up to "
+            f"{path} was written by a newer version (schema {result['schema_version']}; this one reads up to "
             f"{SCHEMA_VERSION}).",
             "Update tt-transformers-v2.",
         )
@@ -174,11 +174,11 @@ def _check_shape(result: Any) -> None:
         raise ValueError(f"expected an object, found {type(result).__name__}")
     for key, kind in {"schema_version": int, "status": str, "overrides": list}.items():
         if not isinstance(result.get(key), kind):
-            raise ValueError(f"{key} is missing or of another kind")
+            raise ValueError(f"{key} is missing or has the wrong type")
     if not all(isinstance(text, str) for text in result["overrides"]):
-        raise ValueError("overrides are not all texts")
+        raise ValueError("overrides are not all strings")
     if not isinstance(result.get("config"), dict | None):
-        raise ValueError("config is no object")
+        raise ValueError("config is not an object")
 
 
 def _broken(name: str, path: Path, why: str, warnings: list[str]) -> Job:
@@ -218,7 +218,7 @@ def _unfinished(path: Path, finished: set[str], warnings: list[str]) -> list[Job
             if str(record["job"]) not in finished:
                 last[str(record["job"])] = record
         except (ValueError, KeyError, TypeError):
-            warnings.append(f"{path}: line {number} is not a job's record")
+            warnings.append(f"{path}: line {number} is not a job record")
     return [_planned(name, record) for name, record in last.items()]
 
 
@@ -275,6 +275,6 @@ def _distinct(values: Iterable[Any]) -> list[dict[str, Any]]:
 def _sweeps_below(folder: Path) -> str:
     below = sorted({path.parent.parent.name for path in folder.glob(f"*/*/{RESULT_FILE}")})
     if not below:
-        return f"`{command('results')} ls` lists what there is."
+        return f"`{command('results')} ls` lists the results there are."
     more = f" and {len(below) - _MOST_LISTED} more" if len(below) > _MOST_LISTED else ""
-    return f"Name a sweep in it: {', '.join(below[:_MOST_LISTED])}{more}."
+    return f"Choose a sweep in it: {', '.join(below[:_MOST_LISTED])}{more}."

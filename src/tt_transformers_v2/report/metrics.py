@@ -77,7 +77,7 @@ METRICS = (
     Metric("reference_perplexity", "accuracy.reference_perplexity", "reference perplexity"),
     Metric("next_token_top1", "accuracy.next_token_top1", "next token top-1", "", "high", "percent"),
     Metric("next_token_top5", "accuracy.next_token_top5", "next token top-5", "", "high", "percent"),
-    Metric("preflight_worst_l1", "preflight.worst_l1", "most L1 of an op", "KiB", "low", scale=1024.0),
+    Metric("preflight_worst_l1", "preflight.worst_l1", "peak L1 of an op", "KiB", "low", scale=1024.0),
     Metric("preflight_failed_ops", "preflight.failed_ops", "ops rejected", "", "low"),
     Metric("seconds", "seconds", "run time", "s", "low"),
 )

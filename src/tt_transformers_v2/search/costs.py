@@ -74,6 +74,6 @@ def worth_measuring(space: Space, costs: Costs) -> list[tuple[Place, Option]]:
     if not found:
         raise ConfigError(
             "nothing in search.space is predicted to be faster than its most accurate options.",
-            f"Ask `{command('predict')} --what-if` what bounds this workload, or choose another search.objective.",
+            f"Run `{command('predict')} --what-if` to see what bounds this workload, or change search.objective.",
         )
     return found

@@ -37,14 +37,14 @@ def _plain_entry(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def tttv1_json(experiment: Experiment) -> str:
-    """The configuration as a TTTv1 decoder file. Raises ConfigError where TTTv1 cannot say it, or would not read back
-    the same."""
+    """The configuration as a TTTv1 decoder file. Raises ConfigError where TTTv1 cannot express it, or would not
+    read back the same."""
     layers = experiment.spec.num_layers
     text = write_decoder_json(experiment.hardware, layers)
     read = read_decoder_json(str(text), layers).applied(experiment.hardware, layers)
     for layer in range(layers):
         if not same_numerics(experiment.hardware.for_layer(layer), read.for_layer(layer)):
-            raise ConfigError(f"layer {layer} of the TTTv1 JSON would not read back as it was written.")
+            raise ConfigError(f"layer {layer} of the TTTv1 JSON would not read back as written.")
     return str(text)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A search as a person reads it: the front as a table, what was chosen, what is not to be trusted."""
+"""A search as lines of text: the front as a table, what was chosen, what is not to be trusted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def section_lines(section: Mapping[str, Any]) -> Iterator[Any]:
     yield f"[dim]verified on {section['verified_on']}; KL with its 95 % interval; speed is predicted[/]"
     if section["points_not_verified_in_time"]:
         left_out = section["points_not_verified_in_time"]
-        yield f"[yellow]{left_out} points were not verified: search.max_minutes was over[/]"
+        yield f"[yellow]{left_out} points were not verified: search.max_minutes ran out[/]"
     yield _verdict(section["beats_performance"])
     if section["chosen"]:
         chosen = next(row for row in section["points"] if row["name"] == section["chosen"])
@@ -42,7 +42,7 @@ def _sensitive(section: Mapping[str, Any]) -> Iterator[str]:
         ]
         yield f"most sensitive: {', '.join(named)}"
     for what, layers in section["not_measured"].items():
-        yield f"[yellow]not measured in time: {what} in layers {', '.join(layers)}; the same line goes on[/]"
+        yield f"[yellow]not measured in time: {what} in layers {', '.join(layers)}; run the same command to continue[/]"
 
 
 def _table(section: Mapping[str, Any]) -> Any:
@@ -71,8 +71,8 @@ def _table(section: Mapping[str, Any]) -> Any:
 
 def _verdict(verdict: Mapping[str, Any]) -> str:
     if verdict["point"] is None:
-        return f"[yellow]none beats {verdict['preset']} in both[/]: {verdict['why']}"
+        return f"[yellow]no point beats {verdict['preset']} in both speed and KL[/]: {verdict['why']}"
     return (
-        f"[bold]{verdict['point']}[/] beats {verdict['preset']} in both: {verdict['speed_percent']:+.2f} % predicted "
-        f"speed, {verdict['kl_ratio']:.2f} times its KL"
+        f"[bold]{verdict['point']}[/] beats {verdict['preset']} in both speed and KL: {verdict['speed_percent']:+.2f} "
+        f"% predicted speed, {verdict['kl_ratio']:.2f} times its KL"
     )

@@ -69,7 +69,7 @@ class Measured:
             self._cut_off = False
         except OSError as error:
             raise ConfigError(
-                f"cannot write {self.path}: {error.strerror}.", "Free some space; it can go on then."
+                f"cannot write {self.path}: {error.strerror}.", "Free some space, then run the same command again."
             ) from None
 
 
@@ -79,4 +79,4 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.", "Move it away to measure anew.") from None
+        raise ConfigError(f"{path} cannot be read: {error}.", "Remove it to measure again.") from None

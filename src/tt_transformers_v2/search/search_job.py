@@ -98,7 +98,7 @@ def _refuse_unreachable(subject: Subject, known: Any, replay: Callable[[], Any])
     if settings.max_kl is None and settings.min_top1 is None:
         return
     base = known.get("base") or replay().base
-    hint = "Loosen the bar, or give search.space more accurate options first (BF16/HIFI4)."
+    hint = "Loosen the bar, or start the sites of search.space with more accurate options (BF16/HIFI4)."
     if settings.max_kl is not None and base.kl > settings.max_kl:
         raise ConfigError(
             f"search.max_kl={settings.max_kl:g} cannot be met: the most accurate options of search.space have KL "
@@ -107,7 +107,7 @@ def _refuse_unreachable(subject: Subject, known: Any, replay: Callable[[], Any])
         )
     if settings.min_top1 is not None and base.top1 < settings.min_top1:
         raise ConfigError(
-            f"search.min_top1={settings.min_top1:g} cannot be met: the most accurate options of search.space agree in "
+            f"search.min_top1={settings.min_top1:g} cannot be met: the most accurate options of search.space agree at "
             f"{base.top1:.3f} of the positions.",
             hint,
         )
@@ -189,7 +189,7 @@ def _within_bar(front: Front, points: list[Point], settings: SearchConfig) -> Po
         raise ConfigError(
             f"the bar and the target contradict each other: the fastest configuration within the bar is predicted to "
             f"take {step_us(best.experiment, settings.objective) / 1e3:.3f} ms.",
-            "Loosen one of them; result files of the verified points are kept for another run.",
+            "Loosen one of them; the verified points are kept for the next run.",
         )
     return best
 
@@ -206,7 +206,7 @@ def _least_steps(front: Front, settings: SearchConfig) -> int | None:
     if least > len(front.steps):
         raise ConfigError(
             "no configuration of the front is predicted to reach the target with the sensitivities measured so far.",
-            "Raise search.max_minutes: the same line goes on where this stopped.",
+            "Raise search.max_minutes and run the same command again: it resumes where this one stopped.",
         )
     return least
 

@@ -56,7 +56,7 @@ def heat_map(section: Mapping[str, Any]) -> Drawing:
     low, high = (min(changes), max(changes)) if changes else (1e-6, 1.0)
     width = max(_LEFT + _CELL * max(len(layers), 1) + 40, 640.0)
     drawing = Drawing(width, _TOP + _ROW * len(rows) + 96, "KL added by single changes, layer by layer")
-    drawing.add(Words(20, 32, "What each layer bears: KL added by one change alone", size=18, bold=True))
+    drawing.add(Words(20, 32, "Sensitivity of each layer: KL added by a single change", size=18, bold=True))
     about = f"{section['basis']}; {section['tokens']} tokens"
     for number, line in enumerate(textwrap.wrap(about, int(width / 6.4))[:2]):
         drawing.add(Words(20, 54 + 16 * number, line, "faint", 12))

@@ -178,7 +178,7 @@ def _sentence(front: Front, point: Point, row: dict[str, Any], reference: dict[s
     against = 100 * sign * (row[key] / reference[key] - 1)
     words = in_words(front.subject.space, point.assignment)
     return (
-        f"{words}: {row[key]:.2f} {unit} predicted ({gain:+.1f} % on the most accurate options, {against:+.1f} % "
+        f"{words}: {row[key]:.2f} {unit} predicted ({gain:+.1f} % over the most accurate options, {against:+.1f} % "
         f"against {reference['name']}) at KL {point.verified.kl:.4f}, top-1 {point.verified.top1:.1%}"
     )
 
@@ -201,6 +201,6 @@ def _verdict(rows: Sequence[dict[str, Any]], reference: dict[str, Any]) -> dict[
         f"no verified point is faster than {reference['name']} ({speed:.2f} tokens/s/user)"
         if closest is None
         else f"the most accurate verified point that is faster, {closest['name']}, has KL "
-        f"{closest['kl_divergence']:.4f} against {kl:.4f}"
+        f"{closest['kl_divergence']:.4f} compared with {kl:.4f}"
     )
     return {"preset": reference["name"], "point": None, "why": why}

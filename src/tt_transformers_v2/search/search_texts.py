@@ -20,7 +20,7 @@ def search_and_verify(experiment: Experiment, tokenizer: Tokenizer) -> tuple[Ten
     """
     wanted, workload = experiment.config.search, experiment.config.workload
     if workload.part is not Part.all:
-        raise ConfigError("a search takes its two parts of a text itself.", "Leave workload.part out.")
+        raise ConfigError("a search splits its text into two parts itself.", "Leave workload.part unset.")
     counts = -(-wanted.tokens // wanted.window), -(-wanted.verify_tokens // wanted.window)
     names = workload.texts if workload.text_file is None else [workload.text_file]
     try:
@@ -29,6 +29,6 @@ def search_and_verify(experiment: Experiment, tokenizer: Tokenizer) -> tuple[Ten
         needed = sum(counts) * wanted.window
         raise ConfigError(
             f"{error.message.split(';')[0]}; the search needs {needed} (search.tokens, search.verify_tokens).",
-            "Lower search.tokens and search.verify_tokens, or give a longer text.",
+            "Lower search.tokens and search.verify_tokens, or use a longer text.",
         ) from None
     return torch.stack(seen.windows), torch.stack(unseen.windows), seen.name

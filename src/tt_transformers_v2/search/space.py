@@ -98,7 +98,7 @@ def read_space(written: Mapping[str, Iterable[str]], num_layers: int) -> Space:
 def read_option(text: Any, where: str) -> Option:
     """FORMAT, FORMAT/KERNEL or /KERNEL. Raises ConfigError naming `where` and the nearest word."""
     if not isinstance(text, str) or not text.strip("/ "):
-        raise ConfigError(f"{where}: {text!r} is no option.", "Write FORMAT, FORMAT/KERNEL or /KERNEL: BFP4/LOFI.")
+        raise ConfigError(f"{where}: {text!r} is not an option.", "Write FORMAT, FORMAT/KERNEL or /KERNEL: BFP4/LOFI.")
     first, slash, second = text.strip().partition("/")
     data_format = enum_member(DataFormat, first, where) if first else None
     return Option(text.strip(), data_format, _kernel(second, where) if slash else ())

@@ -96,7 +96,7 @@ def open_subject(experiment: Experiment, *, everything: bool = False) -> Subject
     if source.synthetic or tokenizer is None:
         raise ConfigError(
             f"a search measures accuracy, and model {spec.name} has no real weights and tokenizer here.",
-            "Give model=hf model.path=DIR (safetensors or GGUF with its tokenizer), or take model=smollm2_135m.",
+            "Use model=hf model.path=DIR (safetensors or GGUF, with its tokenizer) or model=smollm2_135m.",
         )
     seen, unseen, text = search_and_verify(experiment, tokenizer)
     kept = KeptWeights(source)
@@ -107,7 +107,7 @@ def open_subject(experiment: Experiment, *, everything: bool = False) -> Subject
 def _check_backend(experiment: Experiment) -> None:
     if experiment.config.backend.name is not BackendName.emulated:
         raise ConfigError(
-            f"a search measures with backend=emulated, not {experiment.config.backend.name}.", "Leave backend out."
+            f"a search measures with backend=emulated, not {experiment.config.backend.name}.", "Leave backend unset."
         )
 
 
@@ -115,9 +115,9 @@ def _check_memory(base: Experiment) -> None:
     memory = predict(base).memory
     if not memory.fits:
         raise ConfigError(
-            f"the most accurate options of search.space do not fit on {base.hardware.device_type}: each chip lacks "
-            f"{-memory.free / GIB:.2f} GiB.",
-            "Begin the sites of search.space with a smaller format: search.space.ff2=[BFP8/HIFI2,BFP4/LOFI].",
+            f"the most accurate options of search.space do not fit on {base.hardware.device_type}: each chip is "
+            f"{-memory.free / GIB:.2f} GiB short.",
+            "Start the sites of search.space with a smaller format: search.space.ff2=[BFP8/HIFI2,BFP4/LOFI].",
         )
 
 

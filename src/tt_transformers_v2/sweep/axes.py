@@ -46,14 +46,14 @@ def axes_of(typed: Sequence[Override], named: Sequence[str], pairs: Sequence[Map
         together = _paired(pairs)
         for key in (key for axis in together for key in axis.keys):
             if any(key in axis.keys for axis in (*files, *own)):
-                raise ConfigError(f"{key} is in sweep.pairs and is set besides.", "Give it in one place.")
+                raise ConfigError(f"{key} is in sweep.pairs and also set elsewhere.", "Set it in one place.")
     except ConfigError as problem:
         problems.append(problem)
     raise_all(problems)
     found = [*files, *together, *own]
     total = math.prod(len(axis.points) for axis in found)
     if total > MOST_JOBS:
-        raise ConfigError(f"that is {total:,} jobs; a sweep takes at most {MOST_JOBS:,}.", "Sweep fewer values.")
+        raise ConfigError(f"that is {total:,} jobs; a sweep may have at most {MOST_JOBS:,}.", "Sweep fewer values.")
     return found
 
 
@@ -111,14 +111,16 @@ def _values(axis: Override) -> list[Any]:
 
     text, key, override = axis.text, axis.key, axis.sweep
     if override.is_interval_sweep():
-        raise ConfigError(f"{text!r}: an interval cannot be gone through.", f"Write {key}=range(0,10,2) or {key}=A,B.")
+        raise ConfigError(f"{text!r}: an interval has no list of values.", f"Write {key}=range(0,10,2) or {key}=A,B.")
     if isinstance(override.value(), Glob):
         return _matching(override.value(), key, text)
     found = list(itertools.islice(override.sweep_iterator(), MOST_JOBS + 1))
     if len(found) > MOST_JOBS:
-        raise ConfigError(f"{text!r} is more than the {MOST_JOBS:,} jobs that a sweep takes.", "Sweep fewer values.")
+        raise ConfigError(
+            f"{text!r} has more values than the {MOST_JOBS:,} jobs that a sweep may have.", "Sweep fewer values."
+        )
     if not found:
-        raise ConfigError(f"{text!r} is empty: it has no value.", f"Write {key}=A,B or {key}=range(START,STOP).")
+        raise ConfigError(f"{text!r} is empty.", f"Write {key}=A,B or {key}=range(START,STOP).")
     return found
 
 
@@ -142,9 +144,9 @@ def _paired(pairs: Sequence[Mapping[str, Any]]) -> list[Axis]:
     for number, pair in enumerate(pairs):
         if set(map(str, pair)) != set(keys):
             raise ConfigError(
-                f"sweep.pairs[{number}] sets {', '.join(map(str, pair)) or 'nothing'}, the first entry "
+                f"sweep.pairs[{number}] sets {', '.join(map(str, pair)) or 'nothing'}, but the first entry sets "
                 f"{', '.join(keys)}.",
-                "Every entry sets the same keys.",
+                "Every entry must set the same keys.",
             )
         points.append(tuple(check_all(key, [quoted(pair[key])])[0] for key in keys))
     return [Axis(keys, tuple(points))]

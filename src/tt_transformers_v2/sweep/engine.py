@@ -110,7 +110,7 @@ def _run(request: Request, launcher: Launcher, folder: Path, write_report: Write
     _print_tables(state, progress, read_objectives(request.sweep.objectives))
     _report(store, write_report)
     if interrupted:
-        print(f"interrupted; go on with --multirun sweep.resume={store.folder}", file=sys.stderr)
+        print(f"interrupted; resume with --multirun sweep.resume={store.folder}", file=sys.stderr)
         return 130
     return 1 if progress.failed else 0
 
@@ -130,7 +130,7 @@ def _resumed_folder(request: Request, default: Path) -> Path:
     if named != "last":
         folder = Path(named)
         if not (folder / SWEEP_FILE).is_file():
-            raise ConfigError(f"sweep.resume: {folder} holds no sweep (no {SWEEP_FILE}).", "Give a sweep's own folder.")
+            raise ConfigError(f"sweep.resume: {folder} is not a sweep (no {SWEEP_FILE}).", "Use the folder of a sweep.")
         return folder
     found = sorted(default.parent.glob(f"*/{SWEEP_FILE}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
@@ -140,7 +140,7 @@ def _resumed_folder(request: Request, default: Path) -> Path:
 
 def _refuse_nothing_swept(request: Request) -> None:
     if not request.names_jobs:
-        raise ConfigError("nothing to sweep.", "Give an axis: --multirun KEY=A,B, or experiment=NAME.")
+        raise ConfigError("nothing to sweep.", "Add an axis: --multirun KEY=A,B, or experiment=NAME.")
 
 
 def _planned(request: Request, folder: Path) -> Store:
@@ -178,8 +178,8 @@ def _refuse_invalid(request: Request, store: Store) -> None:
     reasons = list(dict.fromkeys(f"{' '.join(job.overrides)}: {job.reason.splitlines()[0]}" for job in invalid))
     lines = "\n".join(reasons[:_MOST_REASONS])
     more = f"\nand {len(reasons) - _MOST_REASONS} more." if len(reasons) > _MOST_REASONS else ""
-    of = f"{skipped} of {store.sweep['total']} jobs cannot be" if planned else "no job can be"
-    hint = " Write sweep.on_invalid=skip to run the others." if planned else ""
+    of = f"{skipped} of {store.sweep['total']} jobs are invalid" if planned else "no valid jobs"
+    hint = " Use sweep.on_invalid=skip to run the others." if planned else ""
     raise ConfigError(f"{of}; nothing was run.{hint}\n{lines}{more}")
 
 
@@ -188,8 +188,8 @@ def _found(request: Request, folder: Path) -> Store:
     store = Store.open(folder)
     if request.names_jobs and request.command != store.sweep["command"]:
         raise ConfigError(
-            f"{folder} holds another sweep: {' '.join(store.sweep['command'])}.",
-            "Choose another hydra.sweep.dir, or go on with that one: --multirun sweep.resume=DIR.",
+            f"{folder} contains another sweep: {' '.join(store.sweep['command'])}.",
+            "Choose another hydra.sweep.dir, or resume that one: --multirun sweep.resume=DIR.",
         )
     use_only(frozen_dirs(folder))
     store.remove_leftovers()
@@ -235,7 +235,7 @@ def _run_pending(
         for summary in summaries:
             if summary.unwritten:
                 raise ConfigError(
-                    str(summary.row["error"]), f"Then go on with --multirun sweep.resume={state.store.folder}"
+                    str(summary.row["error"]), f"Then resume with --multirun sweep.resume={state.store.folder}"
                 )
             state.tables.add(summary.row)
             sampler.tell(summary.number, summary.row)
@@ -282,7 +282,7 @@ def _print_tables(state: _State, progress: Progress, objectives: Sequence[Object
         print(f"skipped {job.name}: {job.reason.splitlines()[0]}", file=sys.stderr)
     if state.store.sweep["skipped"] > _MOST_REASONS:
         more = state.store.sweep["skipped"] - _MOST_REASONS
-        print(f"skipped {more} more that cannot be; {CSV} has every reason", file=sys.stderr)
+        print(f"skipped {more} more invalid jobs; {CSV} lists every reason", file=sys.stderr)
     if state.store.sweep["duplicates"]:
         print(f"left out {state.store.sweep['duplicates']} duplicates of other jobs", file=sys.stderr)
     print("; ".join([progress.counts(), *(f"best {best}" for best in progress.best())]))
@@ -295,7 +295,7 @@ def _print_tables(state: _State, progress: Progress, objectives: Sequence[Object
 def _report(store: Store, write_report: WriteReport) -> None:
     """The page of the sweep; one that would take long is left to the user."""
     if store.sweep["planned"] > _MOST_REPORTED:
-        print(f"no report of so many jobs; make one with {command('report')} {store.folder}")
+        print(f"no report for so many jobs; write one with {command('report')} {store.folder}")
     else:
         print(f"report {write_report(store.folder)}")
 

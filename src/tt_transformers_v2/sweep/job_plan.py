@@ -58,7 +58,7 @@ def _planned(number: int, overrides: Overrides) -> PlannedJob:
     except ConfigError as error:
         job.status, job.reason = SKIPPED, str(error)
     except Exception as error:
-        job.status, job.reason = SKIPPED, f"{type(error).__name__}: {error} (a fault of this package, not of the job)"
+        job.status, job.reason = SKIPPED, f"{type(error).__name__}: {error} (a bug in this package, not in the job)"
     return job
 
 

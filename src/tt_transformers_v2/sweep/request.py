@@ -50,7 +50,7 @@ def _refuse_several(control: Sequence[Override]) -> None:
     """The settings of a sweep have one value each."""
     for item in control:
         if item.sweep is not None:
-            raise ConfigError(f"{item.text!r}: {item.key} holds for the whole sweep and takes one value.")
+            raise ConfigError(f"{item.text!r}: {item.key} applies to the whole sweep and takes one value.")
 
 
 def _experiment(jobs: Sequence[Override]) -> list[Override]:
@@ -58,5 +58,5 @@ def _experiment(jobs: Sequence[Override]) -> list[Override]:
     chosen = [item for item in jobs if item.key == "experiment"]
     for item in chosen:
         if item.sweep is not None:
-            raise ConfigError(f"{item.text!r}: a sweep takes one experiment.", "Run one sweep after the other.")
+            raise ConfigError(f"{item.text!r}: a sweep takes one experiment.", "Run one sweep after another.")
     return chosen

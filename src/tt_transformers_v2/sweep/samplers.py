@@ -43,10 +43,11 @@ def read_objectives(written: Sequence[str]) -> list[Objective]:
         figure = figure.strip()
         if direction not in ("max", "min") or not figure:
             raise ConfigError(
-                f"sweep.objectives: {text!r} is no objective.", "Write ['max decode_tokens_per_s_per_user', 'min KL']."
+                f"sweep.objectives: {text!r} is not an objective.",
+                "Write ['max decode_tokens_per_s_per_user', 'min KL'].",
             )
         if figure not in COLUMNS:
-            raise ConfigError(f"sweep.objectives: no figure {figure!r}.", did_you_mean(figure, COLUMNS))
+            raise ConfigError(f"sweep.objectives: no figure named {figure!r}.", did_you_mean(figure, COLUMNS))
         found.append(Objective(figure, direction == "max"))
     return found
 

@@ -31,7 +31,7 @@ PLAN_VERSION = 2
 SWEEP_FILE = "sweep.json"
 JOBS_FILE = "jobs.jsonl"
 SECTIONS_FILE = "sections.json"
-HINT = "Free some space or choose another hydra.sweep.dir; sweep.resume=DIR goes on where this stopped."
+HINT = "Free some space or choose another hydra.sweep.dir; sweep.resume=DIR continues where this stopped."
 _PLAN_FILES = (FROZEN, JOBS_FILE, SECTIONS_FILE, f".{JOBS_FILE}.new")
 
 
@@ -47,13 +47,13 @@ def holds_sweep(folder: Path) -> bool:
         raise ConfigError(f"cannot read {folder}: {error.strerror}.", "Choose another hydra.sweep.dir.") from None
     if left and LOCK_FILE not in left:
         raise ConfigError(
-            f"{folder} holds other files and no sweep of this version.", "Choose another hydra.sweep.dir."
+            f"{folder} contains other files but no sweep of this version.", "Choose another hydra.sweep.dir."
         )
     return False
 
 
 def prepare(folder: Path) -> None:
-    """Makes the folder of a new sweep. Raises ConfigError where that cannot be."""
+    """Makes the folder of a new sweep. Raises ConfigError where that is not possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -89,9 +89,9 @@ class Store:
             self._sections.load()
             self._offsets = _line_offsets(folder / JOBS_FILE)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"the plan in {folder} cannot be read: {error}.", "Start the sweep anew.") from None
+            raise ConfigError(f"the plan in {folder} cannot be read: {error}.", "Start the sweep again.") from None
         if len(self._offsets) != self.sweep["total"]:
-            raise ConfigError(f"{folder / JOBS_FILE} lacks jobs of the plan.", "Start the sweep anew.")
+            raise ConfigError(f"{folder / JOBS_FILE} is missing jobs of the plan.", "Start the sweep again.")
 
     @classmethod
     def open(cls, folder: Path) -> Store:
@@ -144,7 +144,7 @@ class Store:
 
     def result(self, job: PlannedJob) -> dict[str, Any] | None:
         """The job's result, or None when it left none. Raises ConfigError for one that cannot be this job's."""
-        path, again = self.folder / job.name / RESULT_FILE, "Move it away to run its job again."
+        path, again = self.folder / job.name / RESULT_FILE, "Remove it to run its job again."
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -153,9 +153,9 @@ class Store:
             raise ConfigError(f"{path} is not a readable result: {error}.", again) from None
         version = result.get("schema_version") if isinstance(result, dict) else None
         if version != SCHEMA_VERSION:
-            raise ConfigError(f"{path} has schema version {version}, this one reads {SCHEMA_VERSION}.", again)
+            raise ConfigError(f"{path} has schema version {version}; this version reads {SCHEMA_VERSION}.", again)
         if result.get("config_hash") not in (None, job.config_hash):
-            raise ConfigError(f"{path} is the result of another configuration.", again)
+            raise ConfigError(f"{path} is the result of a different configuration.", again)
         return result
 
     def remove_leftovers(self) -> None:
@@ -177,7 +177,7 @@ def _read_sweep(path: Path) -> dict[str, Any]:
     version = sweep.get("plan_version") if isinstance(sweep, dict) else None
     if version != PLAN_VERSION:
         raise ConfigError(
-            f"{path} was written by another version (plan version {version}, this one reads {PLAN_VERSION}).",
+            f"{path} was written by another version (plan version {version}; this version reads {PLAN_VERSION}).",
             "Choose another hydra.sweep.dir.",
         )
     return sweep

@@ -43,7 +43,7 @@ def check_trackers(settings: SweepConfig) -> None:
                 f"Install it with pip install 'tt-transformers-v2[{extra}]'.",
             )
     if settings.mlflow_uri is not None and TrackerName.mlflow not in settings.trackers:
-        raise ConfigError("sweep.mlflow_uri goes with sweep.trackers=[mlflow].")
+        raise ConfigError("sweep.mlflow_uri requires sweep.trackers=[mlflow].")
 
 
 @contextlib.contextmanager

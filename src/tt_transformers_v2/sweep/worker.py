@@ -126,7 +126,7 @@ def _run(task: Task, folder: Path) -> dict[str, Any]:
         with _time_limit(task.timeout_minutes):
             experiment = from_sections(record["sections"])
             if task.verify and experiment.config_hash() != record["config_hash"]:
-                raise ConfigError("this job is no longer what was planned.", "Start the sweep anew.")
+                raise ConfigError("this job no longer matches the plan.", "Start the sweep again.")
             return run(experiment, folder, record["overrides"], show_progress=False, shared=_states())
     except Exception as error:
         message = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}".strip()

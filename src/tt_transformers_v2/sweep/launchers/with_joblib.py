@@ -16,7 +16,7 @@ from ..worker import Summary, Task, lost, run_job
 from . import worker_environment
 
 _WATCH_S = 0.5
-_DIED = "the worker process died, killed from outside or out of memory"
+_DIED = "the worker process died: it was killed or ran out of memory"
 
 
 class Joblib:

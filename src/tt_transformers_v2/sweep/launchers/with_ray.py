@@ -40,7 +40,7 @@ class Ray:
                 try:
                     yield ray.get(reference)
                 except RayError as error:
-                    yield lost(task, f"the ray worker is gone: {str(error).splitlines()[0]}")
+                    yield lost(task, f"the ray worker died: {str(error).splitlines()[0]}")
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)

@@ -91,7 +91,7 @@ class Submitit:
             if self._cluster == "slurm":
                 executor.update_parameters(**{f"slurm_{name}": value for name, value in config.slurm.items()})
         except (RuntimeError, NameError, TypeError) as error:
-            raise ConfigError(f"submitit refuses: {error}.", "See docs/sweeps.md, Launchers.") from None
+            raise ConfigError(f"submitit rejects the settings: {error}.", "See docs/sweeps.md, Launchers.") from None
         return executor
 
 
@@ -116,5 +116,5 @@ def open_launcher(config: LauncherConfig) -> Submitit:
     import shutil
 
     if config.name is LauncherName.submitit_slurm and shutil.which("sbatch") is None:
-        raise ConfigError("there is no Slurm here: sbatch is not on the PATH.", "Use launcher=submitit_local.")
+        raise ConfigError("Slurm is not available: sbatch is not on the PATH.", "Use launcher=submitit_local.")
     return Submitit(config)

@@ -339,7 +339,7 @@ def test_a_comparison_shows_what_got_worse_first(show, sweep, tmp_path):
     other = made_sweeps.write(tmp_path / "after", after)
     page = show(write_page(read_sweeps([sweep, other]), tmp_path / "c.html", compared=True))
     section = page.locator("#comparison")
-    assert "after against sweep" in section.text_content()
+    assert "after compared with sweep" in section.text_content()
     assert "▼ 25 jobs worse" in section.text_content()
     rows = section.locator("tbody tr")
     assert "ok → failed" in rows.nth(0).text_content()

@@ -92,7 +92,9 @@ def decode_blocks(codes: torch.Tensor, exponents: torch.Tensor, fmt: str) -> tor
     if fmt not in MAGNITUDE_BITS:
         raise ValueError(f"fmt must be one of {', '.join(MAGNITUDE_BITS)}, not {fmt!r}")
     if codes.numel() != BLOCK * exponents.numel():
-        raise ValueError(f"codes holds {codes.numel()} numbers, exponents {exponents.numel()}: not 16 to one")
+        raise ValueError(
+            f"codes has {codes.numel()} numbers and exponents {exponents.numel()}; expected 16 codes per exponent"
+        )
     width = MAGNITUDE_BITS[fmt]
     out = torch.empty(codes.shape, dtype=torch.float32)
     c, e, v = codes.numpy().reshape(-1), exponents.numpy().reshape(-1), out.numpy().reshape(-1)

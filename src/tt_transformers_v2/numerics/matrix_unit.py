@@ -146,7 +146,7 @@ def matmul(
     shape = (*batch, b.shape[-2], a.shape[-1])
     depth, tiles = b.shape[-1], -(-b.shape[-1] // TILE)
     if in0_block_w is not None and (in0_block_w < 1 or max(tiles, 1) % in0_block_w):
-        raise ValueError(f"in0_block_w must divide the {tiles} tiles of K, and {in0_block_w} does not")
+        raise ValueError(f"in0_block_w must divide the {tiles} tiles of K, but {in0_block_w} does not")
     dst = _start(initial_dst, shape, fp32_dest_acc_en)
     if bias is not None:
         _check_operand(bias, "bias", 0, weight_format == "fp32")
@@ -324,7 +324,7 @@ def _check_operand(x: torch.Tensor, name: str, dimensions: int, any_value: bool)
     bits, found = bits_array(x.detach().contiguous()).reshape(-1), np.zeros(1, np.uint8)
     run_split(lambda lo, hi: _find_low_bits(bits, found, lo, hi), bits.size, bits.size)
     if found[0]:
-        raise ValueError(f'{name} holds values that are no bf16 numbers; fp32 operands need weight_format="fp32"')
+        raise ValueError(f'{name} holds values that are not bf16 numbers; fp32 operands need weight_format="fp32"')
 
 
 def _check_in1(in1: torch.Tensor, weight_format: str) -> None:
@@ -340,7 +340,7 @@ def _check_in1(in1: torch.Tensor, weight_format: str) -> None:
         # By bits, for the sake of NaN; a zero has no sign in these formats, and none for the unit.
         same = (own.view(torch.int32) == kept.view(torch.int32)) | ((own == 0) & (kept == 0))
         if not same.all():
-            raise ValueError(f"in1 holds values that are no {weight_format} numbers; round it with quantize first")
+            raise ValueError(f"in1 holds values that are not {weight_format} numbers; round it with quantize first")
 
 
 @kernel

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two sweeps side by side: a row per job that moved, a column per figure that moved, what got worse first.
+// Two sweeps side by side: a row per job that changed, a column per figure that changed, what got worse first.
 
 const FEW = 40; // rows at first
 
@@ -21,12 +21,12 @@ function renderComparison() {
   };
   const table = make("table", { class: "changes" }, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", {}, head)))), body);
   byId("comparison").replaceChildren(
-    make("h2", { id: "comparison-title" }, `${found.after} against ${found.before}`),
+    make("h2", { id: "comparison-title" }, `${found.after} compared with ${found.before}`),
     comparisonSummary(found, rows),
     unmatched(found.only_before, found.before),
     unmatched(found.only_after, found.after),
     make("div", { class: "controls no-print" }, rows.length ? onlyWorse : null),
-    rows.length ? make("div", { class: "scroll" }, table) : make("p", { class: "empty" }, "No figure moved."),
+    rows.length ? make("div", { class: "scroll" }, table) : make("p", { class: "empty" }, "No figure changed."),
     more,
   );
   draw(false);
@@ -53,9 +53,9 @@ function comparisonSummary(found, rows) {
   const [worse, better] = [rows.filter((row) => row.worst > 0).length, rows.filter((row) => row.better).length];
   return make(
     "p", {},
-    `${plural(found.matches.length, "job")} matched ${matchedBy(found.matches)}. By more than ${found.tolerance} %: `,
-    make("b", { class: worse ? "worse" : "" }, `▼ ${plural(worse, "job")} worse`), " in some figure, ",
-    make("b", { class: better ? "better" : "" }, `▲ ${better} better`), " in some.",
+    `${plural(found.matches.length, "job")} matched ${matchedBy(found.matches)}. Changes of more than ${found.tolerance} %: `,
+    make("b", { class: worse ? "worse" : "" }, `▼ ${plural(worse, "job")} worse`), " in at least one figure, ",
+    make("b", { class: better ? "better" : "" }, `▲ ${better} better`), " in at least one.",
   );
 }
 

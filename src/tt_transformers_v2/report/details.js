@@ -13,7 +13,7 @@ function overrideBlock(job) {
     make(
       "div", { class: "controls no-print" },
       line ? button("copy", (event) => copyText(line, event.target), { class: "copy" }) : null,
-      job.config ? button(view.pinned === job.index ? "unpin" : "pin to compare with", () => pin(job), { class: "pin" }) : null,
+      job.config ? button(view.pinned === job.index ? "unpin" : "pin for comparison", () => pin(job), { class: "pin" }) : null,
     ),
   ];
 }
@@ -32,11 +32,11 @@ function factBlock(job) {
 }
 
 function differenceBlock(job) {
-  if (!job.config) return [make("p", { class: "faint" }, "This job left no configuration.")];
+  if (!job.config) return [make("p", { class: "faint" }, "This job has no configuration.")];
   const pinned = view.pinned === null || view.pinned === job.index ? null : report.jobs[view.pinned];
   const rows = pinned ? pinnedRows(job, pinned) : ownRows(job);
   const heads = ["setting", jobName(job), pinned ? jobName(pinned) : "other jobs"];
-  const title = pinned ? `Against ${jobName(pinned)}, which is pinned` : "What differs between the jobs";
+  const title = pinned ? `Compared with ${jobName(pinned)} (pinned)` : "Differences between the jobs";
   const table = make(
     "table", { class: "differences" },
     make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", {}, head)))),

@@ -40,7 +40,7 @@ def _trust(result: Mapping[str, Any]) -> list[Fact]:
         band, reasons = confidence.get("band_percent"), confidence.get("reasons")
         width = f", ±{band:.0f} %" if isinstance(band, int | float) else ""
         why = f": {'; '.join(map(str, reasons))}" if isinstance(reasons, list) and reasons else ""
-        found.append((f"trust in {name}", f"{confidence.get('class')}{width}{why}"))
+        found.append((f"confidence in {name}", f"{confidence.get('class')}{width}{why}"))
     return found
 
 

@@ -16,7 +16,7 @@ function shownCharts() {
 
 function renderHeader() {
   document.title = `${report.title}: report`;
-  byId("kind").textContent = report.comparison ? "Comparison of two sweeps" : report.sweeps.length > 1 ? "Report over several sweeps" : "Sweep report";
+  byId("kind").textContent = report.comparison ? "Comparison of two sweeps" : report.sweeps.length > 1 ? "Report on several sweeps" : "Sweep report";
   byId("title").textContent = report.title;
   const versions = [...new Set(report.sweeps.flatMap((sweep) => sweep.environments.map(versionText)))];
   const revisions = [...new Set(report.sweeps.flatMap((sweep) => sweep.git.map(gitText)))];
@@ -58,7 +58,7 @@ function bestTile(metric) {
   const sign = metric.better === "high" ? 1 : -1;
   const best = jobs.reduce((one, other) => (sign * number(other, metric.name) > sign * number(one, metric.name) ? other : one));
   const alike = jobs.filter((job) => number(job, metric.name) === number(best, metric.name)).length;
-  const whose = alike > 1 ? `${alike} of ${plural(jobs.length, "job")} alike` : settingsText(best);
+  const whose = alike > 1 ? `${alike} of ${plural(jobs.length, "job")} tied` : settingsText(best);
   const kind = metric.badges.length ? `, ${metric.badges.join(" or ")}` : "";
   return tile(`best ${metric.label}${kind}`, figure(number(best, metric.name), metric.form), metric.unit, whose);
 }

@@ -17,13 +17,13 @@ function setUpPlot() {
     refresh();
   };
   byId("plot-controls").append(
-    select("across", "axis-x", choices, view.x, choose("x", { key: "logX", box: logX })), logX,
-    select("up", "axis-y", choices, view.y, choose("y", { key: "logY", box: logY })), logY,
+    select("x axis", "axis-x", choices, view.x, choose("x", { key: "logX", box: logX })), logX,
+    select("y axis", "axis-y", choices, view.y, choose("y", { key: "logY", box: logY })), logY,
     select("colour by", "color-by", colors, view.color, (value) => { view.color = value; renderPlot(); }),
   );
   if (report.jobs.some((job) => job.bands.some((band) => band != null))) {
     byId("plot-controls").append(
-      checkbox("bands of trust", view.bands, (on) => { view.bands = on; renderPlot(); }, { id: "bands" }),
+      checkbox("confidence bands", view.bands, (on) => { view.bands = on; renderPlot(); }, { id: "bands" }),
     );
   }
   let width = byId("plot").clientWidth;
@@ -58,7 +58,7 @@ function renderPlot() {
     {
       viewBox: `0 0 ${width} ${PLOT.height}`, role: "img", tabindex: 0,
       "aria-label": `${axisTitle(y)} against ${axisTitle(x)}; ${plural(plotted.length, "job")}, ` +
-        `${shown.front.size} on the front. Arrow keys go from point to point, Enter opens one.`,
+        `${shown.front.size} on the front. Arrow keys move between points, Enter opens one.`,
     },
     ...drawAxes(scaleX, scaleY, width, x, y),
     ...drawFront(),
@@ -249,7 +249,7 @@ function renderLegend() {
   const items = entries.map(([value, rank]) => make("li", {}, makeSvg("svg", { viewBox: "-8 -8 16 16", width: 16, height: 16 }, marker(rank, 5.5, {})), value));
   if (shown.front.size > 1) {
     const line = makeSvg("path", { class: "front", d: "M0 13V8H11V3H22" });
-    items.push(make("li", {}, makeSvg("svg", { viewBox: "0 0 22 16", width: 22, height: 16 }, line), "front: nothing shown is better in both"));
+    items.push(make("li", {}, makeSvg("svg", { viewBox: "0 0 22 16", width: 22, height: 16 }, line), "front: no point shown is better in both"));
   }
   byId("legend").replaceChildren(...(knob ? [make("li", { class: "faint" }, knob.key)] : []), ...items);
 }

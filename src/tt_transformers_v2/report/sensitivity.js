@@ -4,7 +4,7 @@
 const BOTH_AXES = "axes";
 
 function setUpSensitivity() {
-  const choices = [[BOTH_AXES, "those of the axes"], ...report.metrics.map((metric) => [metric.name, metric.label])];
+  const choices = [[BOTH_AXES, "both axes"], ...report.metrics.map((metric) => [metric.name, metric.label])];
   byId("sensitivity-controls").append(
     select("figure", "sensitivity-of", choices, view.sensitivity, (name) => {
       view.sensitivity = name;
@@ -17,8 +17,8 @@ function renderSensitivity() {
   const names = view.sensitivity === BOTH_AXES ? [...new Set([view.y, view.x])] : [view.sensitivity];
   const metrics = names.filter((name) => metricIndex.has(name)).map((name) => report.metrics[metricIndex.get(name)]);
   byId("sensitivity-about").textContent = Object.keys(report.sensitivity).length
-    ? "Mean change against each knob's first value, over pairs of jobs that agree in all other knobs. The thin line spans " +
-      "the pairs. All finished jobs count, filtered or not."
+    ? "Mean change from each knob's first value, over pairs of jobs that agree in all other knobs. The thin line shows the " +
+      "range over the pairs. All finished jobs count, filtered or not."
     : "No knob has several values among the finished jobs.";
   byId("sensitivity").replaceChildren(...metrics.map(metricTable));
 }
@@ -46,7 +46,7 @@ function knobRows(key, effects, metric, most) {
 function effectRow(effect, isFirst, metric, most) {
   const mean = effect.mean == null ? "no figure" : `mean ${figure(effect.mean, metric.form)}`;
   const span = `${figure(effect.low, metric.form, true)} to ${figure(effect.high, metric.form, true)}`;
-  const title = `${mean} ${metric.unit} over ${plural(effect.jobs, "job")}` + (effect.pairs ? `; pairs from ${span}` : "");
+  const title = `${mean} ${metric.unit} over ${plural(effect.jobs, "job")}` + (effect.pairs ? `; pairs range from ${span}` : "");
   const verdict = verdictOf(effect.difference, metric.better);
   return make(
     "tr", { title },

@@ -20,7 +20,7 @@ const columns = [
     text: (job) => figure(job.numbers[index], metric.form),
   })),
   ...report.texts.map((name, index) => textColumn(name, name, (job) => job.texts[index])),
-  textColumn("reason", "why not", (job) => job.reason),
+  textColumn("reason", "reason", (job) => job.reason),
   textColumn("hash", "configuration", (job) => job.hash ?? ""),
 ];
 
@@ -45,7 +45,7 @@ function setUpTable() {
     type: "search", id: "words", placeholder: "filter: words, kl_divergence<0.05, device=n150", size: 44, "aria-label": "Filter jobs",
     oninput: debounced(() => { view.words = search.value; changedFilter(); }, 80),
   });
-  byId("table-controls").append(search, statusMenu(), ...knobMenus(), columnMenu(), button("reset", resetFilters, { id: "reset" }), button("CSV", saveCsv, { id: "csv", title: "the jobs shown, with all columns" }));
+  byId("table-controls").append(search, statusMenu(), ...knobMenus(), columnMenu(), button("reset", resetFilters, { id: "reset" }), button("CSV", saveCsv, { id: "csv", title: "download the jobs shown, with all columns" }));
 }
 
 function changedFilter() {

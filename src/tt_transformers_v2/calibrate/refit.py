@@ -320,7 +320,7 @@ class _Fit:
             elif len(known) >= len(self.points) // 2:
                 self.kept[name] = f"{len(self.points)} rows are too few for another constant"
             elif length * _WORST_ERROR < NOISE:
-                self.kept[name] = "the rows hardly depend on it, or cannot tell it from the constants before it"
+                self.kept[name] = "the rows barely depend on it, or cannot separate it from the constants before it"
             else:
                 known.append(name)
                 basis = np.vstack([basis, left / length])

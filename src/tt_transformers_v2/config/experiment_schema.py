@@ -198,7 +198,7 @@ class RuntimeConfig(Checked):
 
     def __post_init__(self) -> None:
         if self.dram_readers_per_bank is not None and self.dram_readers_per_bank > 2:
-            raise ConfigError(f"runtime.dram_readers_per_bank is 1 or 2, not {self.dram_readers_per_bank}.")
+            raise ConfigError(f"runtime.dram_readers_per_bank must be 1 or 2, not {self.dram_readers_per_bank}.")
         if self.kv_page_size is not None and self.kv_page_size % TILE:
             raise ConfigError(f"runtime.kv_page_size must be a multiple of {TILE} tokens, not {self.kv_page_size}.")
         check_programs(self.programs)

@@ -75,7 +75,9 @@ def selected_layers(select: str, num_layers: int) -> list[int]:
         last = _layer_number(int(match[2]), num_layers) if match[2] else first
         step = int(match[3]) if match[3] else 1
         if step < 1 or last < first:
-            raise ConfigError(f"layers.select: {part!r} selects nothing.", "Ranges ascend, and steps are 1 or more.")
+            raise ConfigError(
+                f"layers.select: {part!r} selects nothing.", "Ranges must ascend, and steps must be at least 1."
+            )
         chosen.update(range(first, last + 1, step))
     return sorted(chosen)
 
@@ -132,7 +134,7 @@ def _layer_number(number: int, num_layers: int) -> int:
     if not -num_layers <= number < num_layers:
         raise ConfigError(
             f"layers.select: there is no layer {number}.",
-            f"The model has {num_layers}: 0 to {num_layers - 1}, or -{num_layers} to -1 from the end.",
+            f"The model has {num_layers} layers: 0 to {num_layers - 1}, or -{num_layers} to -1 from the end.",
         )
     return number % num_layers
 

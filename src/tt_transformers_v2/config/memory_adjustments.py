@@ -85,7 +85,7 @@ def _what_fits_here(config: DeviceConfig, spec: ModelSpec, fit: MemoryFit) -> st
 
 def _where_it_fits(device: Roomier | None) -> str:
     if device is None:
-        return "It fits on no known device: use narrower formats."
+        return "It does not fit on any known device: use narrower formats."
     without = f", without {' and '.join(device.without)}" if device.without else ""
     return f"The smallest device it fits on is device={device.option}{without}."
 

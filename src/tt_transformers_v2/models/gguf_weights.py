@@ -348,7 +348,7 @@ class GgufWeights:
     def _check(self) -> None:
         path = self._file.path
         if self.spec.qk_norm:
-            raise ConfigError(f"{path}: the llama architecture has no q and k norms, the model given has.")
+            raise ConfigError(f"{path}: the llama architecture has no q and k norms, but the given model does.")
         for name, layer in every_tensor(self.spec):
             for stored, shape in self._stored(name, layer):
                 found = self._file.tensors.get(stored)
@@ -380,8 +380,8 @@ def packaged_gguf(package: str) -> Path:
     matching = [Path(str(file.locate())) for file in files if file.match("*.gguf")]
     found = [path for path in matching if path.is_file()]
     if not found:
-        raise ConfigError(f"The package {package!r} holds no file *.gguf.", install)
+        raise ConfigError(f"the package {package!r} contains no file *.gguf.", install)
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise ConfigError(f"The package {package!r} holds several files *.gguf: {names}.", "Give a path.")
+        raise ConfigError(f"the package {package!r} contains several files *.gguf: {names}.", "Pass a path.")
     return found[0]

@@ -149,7 +149,7 @@ def test_activations_are_spread_in_whole_tiles(ttnn: Any) -> None:
     assert ragged == ("L1", "WIDTH_SHARDED", (64, 128), (5, 1))
     by_height = shards(to_ttnn.height_sharded(1024, 100, 16, (8, 8)))
     assert by_height == ("L1", "HEIGHT_SHARDED", (64, 128), (8, 2))
-    with pytest.raises(ConfigError, match="make no rectangle"):
+    with pytest.raises(ConfigError, match="do not form a rectangle"):
         to_ttnn.width_sharded(32, 4096, 11, (8, 8))
 
 

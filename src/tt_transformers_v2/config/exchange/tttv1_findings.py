@@ -167,8 +167,8 @@ def weak_fidelity(layers: Mapping[int, Stated]) -> list[Finding]:
     found = [
         _warning(
             "tttv1-fidelity-below-format",
-            f"{group} is {wide}, but compute.{op} multiplies with {fidelity} in layers {write_select(at)}.",
-            f"{fidelity} drops bits that {wide} weights carry, so they cost memory and bring nothing.",
+            f"{group} weights are {wide}, but compute.{op} runs at {fidelity} in layers {write_select(at)}.",
+            f"{fidelity} drops bits of {wide} weights, so these bits cost memory for nothing.",
             f"Use compute.{op}.math_fidelity={wide.paired_fidelity}, or a narrower format.",
         )
         for (group, wide, op, fidelity), at in list(where.items())[:_LISTED]

@@ -90,7 +90,7 @@ def write_decoder_json(config: DeviceConfig, num_layers: int, *, lossy: bool = F
     losses = _Losses()
     beyond = [layer for layer in config.layers if not 0 <= layer < num_layers]
     if beyond:
-        raise ConfigError(f"the configuration has settings for layer {max(beyond)}; the model has {num_layers}.")
+        raise ConfigError(f"the configuration has settings for layer {max(beyond)}; the model has {num_layers} layers.")
     decoders = {str(layer): _json_layer(own, layer, losses) for layer, own in _distinct(config, num_layers).items()}
     return Written(json.dumps({"decoders": decoders}, indent=2) + "\n", losses.settle(lossy))
 

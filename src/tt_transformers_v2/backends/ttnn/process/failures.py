@@ -28,7 +28,7 @@ class TtnnFailure(ConfigError):
     """
 
     def __init__(self, message: str, *, said: str = "", log: Path | None = None) -> None:
-        where = f"Everything it printed: {log}" if log else ""
+        where = f"Full output: {log}" if log else ""
         super().__init__(message if message.endswith((".", "!", "?")) else f"{message}.", where)
         self.said = said
         self.log = log

@@ -250,8 +250,8 @@ TEXTS = [
     ),
     (
         [*LLAMA_1B, "device=tg", *split(2, 17, 1)],
-        "17 pipeline stages for 16 layers. Every stage needs at least one layer. Set parallelism.pipeline_parallel_size=16 "
-        "and parallelism.data_parallel_size=1.",
+        "17 pipeline stages for 16 layers. Every stage needs at least one layer. Set "
+        "parallelism.pipeline_parallel_size=16 and parallelism.data_parallel_size=1.",
     ),
     (
         ["device=t3k", "workload.batch=257"],
@@ -294,8 +294,8 @@ TEXTS = [
     ),
     (
         ["compute.ff2.math_fidelity=LoFi"],
-        "ff2 weights are BFP8, but the ff2 matmul runs at LoFi. LoFi reads 5 of the format's significant bits; the rest "
-        "costs bandwidth for nothing. Use compute.ff2.math_fidelity=HiFi2, or use a narrower format.",
+        "ff2 weights are BFP8, but the ff2 matmul runs at LoFi. LoFi reads 5 of the format's significant bits; the "
+        "rest costs bandwidth for nothing. Use compute.ff2.math_fidelity=HiFi2, or use a narrower format.",
     ),
 ]
 

@@ -47,7 +47,7 @@ def _help(given: list[str]) -> int:
     print("usage: tt COMMAND [ARGUMENT ...]\n")
     for name, about in known.items():
         print(f"  {name:{width}}  {about}")
-    print("\ntt COMMAND --help says more.")
+    print("\nSee tt COMMAND --help for details.")
     return 0 if given else 2
 
 

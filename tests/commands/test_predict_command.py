@@ -204,7 +204,7 @@ def test_a_workload_that_does_not_fit_is_told_what_would(said):
         (["--target"], 2, "expected one argument"),
         (["--plot", "roof.pdf"], 2, ".svg or .png, not 'roof.pdf'"),
         (["--config-dir", "/nowhere"], 2, "does not exist"),
-        (["workload.batch=64"], 1, "takes 32 users"),
+        (["workload.batch=64"], 1, "takes at most 32 users"),
         (["device=n300", "parallelism.tensor_parallel_size=1", "parallelism.pipeline_parallel_size=2"], 1, "pipeline"),
         (["memory.kv_cache_placement=L1", "model=llama8b", "--max-context"], 1, "L1 holds"),
     ],

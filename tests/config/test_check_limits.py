@@ -241,12 +241,12 @@ TEXTS = [
     (
         ["device=n150", "parallelism.data_parallel_size=2"],
         "tensor x pipeline x data parallel is 1 x 1 x 2 = 2, but N150 has 1 chip. Every chip belongs to exactly one "
-        "group. Choose parallelism.* whose product is 1.",
+        "group. Set parallelism.* so that the product is 1.",
     ),
     (
         ["device=n300", "model=llama8b", *split(1, 3, 2)],
         "tensor x pipeline x data parallel is 1 x 3 x 2 = 6, but N300 has 2 chips. Every chip belongs to exactly one "
-        "group. Choose parallelism.* whose product is 2.",
+        "group. Set parallelism.* so that the product is 2.",
     ),
     (
         [*LLAMA_8B_T3K, "model.num_kv_heads=4", *split(8)],
@@ -255,30 +255,30 @@ TEXTS = [
     ),
     (
         [*LLAMA_1B, "device=tg", *split(2, 17, 1)],
-        "17 pipeline stages for 16 layers. A stage needs a layer. Set parallelism.pipeline_parallel_size=16 and "
-        "parallelism.data_parallel_size=1.",
+        "17 pipeline stages for 16 layers. Every stage needs at least one layer. Set "
+        "parallelism.pipeline_parallel_size=16 and parallelism.data_parallel_size=1.",
     ),
     (
         ["device=t3k", "workload.batch=257"],
-        "workload.batch is 257; T3K takes 256 users here. Decode holds one user per row of a 32-row tile. Set "
+        "workload.batch is 257; T3K takes at most 256 users here. Decode holds one user per row of a 32-row tile. Set "
         "workload.batch to at most 256, or use more data-parallel groups.",
     ),
     (
         ["device=t3k", "workload.batch=17"],
-        "3 users per data-parallel group is no batch size tt_transformers runs. It takes 1, 2, 4, 8, 16, 32. Set "
+        "tt_transformers does not run 3 users per data-parallel group. Its batch sizes are 1, 2, 4, 8, 16, 32. Set "
         "workload.batch=16 or workload.batch=32.",
     ),
     *(
         (
             [f"device.max_batch_size={most}", "workload.batch=3"],
-            "3 users per data-parallel group is no batch size tt_transformers runs. It takes 1, 2, 4, 8, 16, 32. Set "
+            "tt_transformers does not run 3 users per data-parallel group. Its batch sizes are 1, 2, 4, 8, 16, 32. Set "
             f"{sizes}.",
         )
         for most, sizes in ((3, "workload.batch=2"), (4, "workload.batch=2 or workload.batch=4"))
     ),
     (
         ["device.max_batch_size=33", "workload.batch=33"],
-        "33 users per data-parallel group is no batch size tt_transformers runs. It takes 1, 2, 4, 8, 16, 32. Set "
+        "tt_transformers does not run 33 users per data-parallel group. Its batch sizes are 1, 2, 4, 8, 16, 32. Set "
         "workload.batch=32.",
     ),
     (
@@ -293,7 +293,7 @@ TEXTS = [
     ),
     (
         ["device.max_prefill_chunk_size=95"],
-        "max_prefill_chunk_size is 95. A chunk is whole tiles of 32 tokens. Set device.max_prefill_chunk_size=64.",
+        "max_prefill_chunk_size is 95. A chunk must be whole tiles of 32 tokens. Set device.max_prefill_chunk_size=64.",
     ),
     (
         kv_cache_in_l1("workload.batch=32", f"workload.context={10**9}", f"model.max_context={10**9}", per_core=10**11),
@@ -302,7 +302,7 @@ TEXTS = [
     ),
     (
         [*LLAMA_1B, "workload.context=65536", "workload.prompt_length=32769"],
-        "BFP4 in ff1_ff3 at 65536 tokens. At 256k tokens a model's PCC fell to 0.85 though one layer alone had "
+        "BFP4 in ff1_ff3 at 65536 tokens. At 256k tokens a model's PCC fell to 0.85, although a single layer had "
         "0.9987 (tt-metal PR 53543). Measure at the length you need, or use BFP8.",
     ),
     (
@@ -312,8 +312,8 @@ TEXTS = [
     ),
     (
         ["compute.ff2.math_fidelity=LoFi"],
-        "ff2 is BFP8 but ff2 runs at LoFi. LoFi reads 5 of the format's significant bits; the rest costs bandwidth for "
-        "nothing. Use compute.ff2.math_fidelity=HiFi2, or use a narrower format.",
+        "ff2 weights are BFP8, but the ff2 matmul runs at LoFi. LoFi reads 5 of the format's significant bits; the "
+        "rest costs bandwidth for nothing. Use compute.ff2.math_fidelity=HiFi2, or use a narrower format.",
     ),
 ]
 
@@ -371,14 +371,14 @@ def test_layers_that_differ_from_one_another_are_told_apart():
     )
     said = [finding.what for finding in findings([f"layers=[{entries}]"])]
     assert said == [
-        "ff1_ff3 is BFP8 but ff1_ff3 runs at LoFi in layers 0..1.",
-        "ff1_ff3 is BF16 but ff1_ff3 runs at LoFi in layer 2.",
+        "ff1_ff3 weights are BFP8, but the ff1_ff3 matmul runs at LoFi in layers 0..1.",
+        "ff1_ff3 weights are BF16, but the ff1_ff3 matmul runs at LoFi in layer 2.",
     ]
 
 
 def test_what_layers_share_with_the_whole_model_is_not_said_again():
     found = findings(["compute.ff2.math_fidelity=LoFi", layers("3", "precision: {wo: BF16}")])
-    assert [finding.what for finding in found] == ["ff2 is BFP8 but ff2 runs at LoFi."]
+    assert [finding.what for finding in found] == ["ff2 weights are BFP8, but the ff2 matmul runs at LoFi."]
 
 
 def test_a_throttle_level_of_a_coarse_group_is_said_for_each_group_that_has_settings():

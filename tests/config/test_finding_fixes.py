@@ -108,7 +108,7 @@ CHOICES = [
     (
         "parallelism-mesh",
         ["device=t3k", "model=llama8b", *_split(4, 1, 1)],
-        "Choose parallelism.* whose product is 8.",
+        "Set parallelism.* so that the product is 8.",
         _split(4, 1, 2),
     ),
     ("batch-over-maximum", ["workload.batch=33"], "Set workload.batch to at most 32", ["workload.batch=32"]),
@@ -143,11 +143,16 @@ CHOICES = [
         "Measure at the length you need, or use BFP8.",
         ["precision.ff1_ff3=BFP8"],
     ),
-    ("throttle-level", ["compute.mlp.throttle_level=6"], "Set it to 0 to 5.", ["compute.mlp.throttle_level=5"]),
+    (
+        "throttle-level",
+        ["compute.mlp.throttle_level=6"],
+        "Set it to a level from 0 to 5.",
+        ["compute.mlp.throttle_level=5"],
+    ),
     (
         "dram-overflow",
         ["model=llama8b", "workload.batch=32", "workload.context=8192"],
-        "At most 8 users per group of 8192 tokens fit.",
+        "At most 8 users per group with 8192 tokens each fit.",
         ["workload.batch=8"],
     ),
     (
@@ -165,7 +170,7 @@ CHOICES = [
             "workload.context=32768",
             "precision.kv_cache=BF16",
         ],
-        "It fits on no known device: use narrower formats.",
+        "It does not fit on any known device: use narrower formats.",
         ["precision.kv_cache=BFP8"],
     ),
     (

@@ -282,7 +282,7 @@ def test_a_preset_is_in_the_mode_asked_for():
 def test_where_no_device_holds_it_narrower_formats_are_advised():
     huge = ModelSpec.uniform(128256, 16384, 200, 128, 131072, num_kv_heads=8, name="huge")
     found = overflow(AutoHardwareConfig.from_device("N150"), huge)
-    assert found.fix == "It fits on no known device: use narrower formats."
+    assert found.fix == "It does not fit on any known device: use narrower formats."
 
 
 def test_typed_values_that_another_device_cannot_keep_are_named():

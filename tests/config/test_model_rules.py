@@ -256,7 +256,7 @@ def test_the_last_rule_has_the_word_and_the_value_before_any_rule_is_told():
     ruled = apply_rules(AutoHardwareConfig.from_device("T3K", "accuracy"), LLAMA_70B, mode=ACCURACY)
     (mlp,) = [effect for effect in ruled.effects if effect.path == "precision.mlp_weights"]
     assert (mlp.rule, mlp.value, mlp.previous, mlp.overruled_by) == ("mlp-bfp4-from-70b", "BFP4", "BF16", None)
-    assert mlp.why == "models of 70 B parameters and more do not fit, or only just, with a wider MLP"
+    assert mlp.why == "models with 70 B parameters or more do not fit, or barely fit, with a wider MLP"
     assert mlp.source.startswith("seed design")
     (fp32,) = [effect for effect in ruled.effects if effect.path == "compute.ff2.fp32_dest_acc_en"]
     assert (fp32.value, fp32.previous) == (False, True)

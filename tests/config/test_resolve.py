@@ -74,7 +74,7 @@ def test_wormhole_hifi4_with_fp32_accumulation_is_warned_about_and_blackhole_is_
     [
         (("device=t3k", "parallelism.tensor_parallel_size=8"), "do not divide"),
         (("device=n150", "parallelism.tensor_parallel_size=2"), "N150 has 1 chip"),
-        (("workload.batch=64",), "takes 32 users"),
+        (("workload.batch=64",), "takes at most 32 users"),
         (("memory.kv_cache_placement=L1", "workload.batch=32", "workload.context=4096"), "L1 holds"),
         (("workload.tokens=0",), "at least 2"),
         (("workload.max_seconds=0",), "must be at least"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Says where every value of a configuration comes from, and what differs between two."""
+"""Shows where every value of a configuration comes from, and what differs between two."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Has the real ttnn check every op on several devices, without a card.
+"""Checks every op with the real ttnn on several devices, without a card.
 
 Exit codes: 0 every device passed, 1 some did not, 2 a user error, 130 interrupted.
 """

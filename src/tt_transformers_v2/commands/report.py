@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes one HTML file from one or more sweeps.
 
-Exit codes: 0 done, 2 the user's mistake.
+Exit codes: 0 done, 2 a user error.
 """
 
 from __future__ import annotations

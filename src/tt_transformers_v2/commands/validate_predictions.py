@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares predictions with measured rows.
 
-Exit codes: 0 done, 2 the user's mistake.
+Exit codes: 0 done, 2 a user error.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def _mesh(asked: Asked) -> Iterator[Finding]:
             f"tensor x pipeline x data parallel is {p.tensor_parallel_size} x {p.pipeline_parallel_size} x "
             f"{p.data_parallel_size} = {p.chips}, but {asked.config.device_type} has {chips} chip{'s' * (chips > 1)}.",
             "Every chip belongs to exactly one group.",
-            f"Choose parallelism.* whose product is {chips}.",
+            f"Set parallelism.* so that the product is {chips}.",
         )
 
 
@@ -120,7 +120,7 @@ def _pipeline(asked: Asked) -> Iterator[Finding]:
         yield found(
             "pipeline-layers",
             f"{stages} pipeline stages for {layers} layers.",
-            "A stage needs a layer.",
+            "Every stage needs at least one layer.",
             f"Set parallelism.pipeline_parallel_size={most} and parallelism.data_parallel_size={rest // most}.",
         )
     if asked.config.parallelism.sequence_parallel and asked.config.parallelism.tensor_parallel_size == 1:
@@ -140,7 +140,7 @@ def _batch(asked: Asked) -> Iterator[Finding]:
     if asked.batch > limit:
         yield found(
             "batch-over-maximum",
-            f"workload.batch is {asked.batch}; {asked.config.device_type} takes {limit} users here.",
+            f"workload.batch is {asked.batch}; {asked.config.device_type} takes at most {limit} users here.",
             "Decode holds one user per row of a 32-row tile.",
             f"Set workload.batch to at most {limit}, or use more data-parallel groups.",
         )
@@ -149,8 +149,8 @@ def _batch(asked: Asked) -> Iterator[Finding]:
         above = [size for size in BATCH_SIZES if users < size <= asked.config.max_batch_size][:1]
         yield found(
             "batch-size",
-            f"{users} users per data-parallel group is no batch size tt_transformers runs.",
-            f"It takes {', '.join(map(str, BATCH_SIZES))}.",
+            f"tt_transformers does not run {users} users per data-parallel group.",
+            f"Its batch sizes are {', '.join(map(str, BATCH_SIZES))}.",
             f"Set {' or '.join(f'workload.batch={groups * size}' for size in below + above)}.",
         )
 
@@ -164,7 +164,7 @@ def _context(asked: Asked) -> Iterator[Finding]:
             yield found(
                 "context-over-model",
                 f"workload.{name} is {tokens} tokens; the model was made for {longest}.",
-                "Beyond it rotary positions are untrained.",
+                "Rotary positions beyond that are untrained.",
                 f"Set workload.{name} to at most {longest}, or raise model.max_context.",
             )
     longest_chunk = math.ceil(longest / TILE) * TILE
@@ -232,7 +232,7 @@ def _wormhole_hifi4(asked: Asked) -> Iterator[Finding]:
 
 
 @finds("fidelity-below-format", Severity.warning, "weights carry bits that the fidelity does not read (BFP8 with LoFi)")
-@finds("fidelity-above-format", Severity.hint, "a second phase that multiplies nothing (BFP4 with HiFi2)")
+@finds("fidelity-above-format", Severity.hint, "a second phase that adds nothing (BFP4 with HiFi2)")
 def _fidelity_of_format(asked: Asked) -> Iterator[Finding]:
     """Per weight format: bits it carries that the fidelity drops, and phases that multiply by nothing."""
     for tensor, op in _WEIGHT_OPS:
@@ -241,15 +241,15 @@ def _fidelity_of_format(asked: Asked) -> Iterator[Finding]:
             if fidelity.phases < lowest.phases:
                 yield found(
                     "fidelity-below-format",
-                    f"{tensor} is {data} but {op} runs at {fidelity}{where}.",
+                    f"{tensor} weights are {data}, but the {op} matmul runs at {fidelity}{where}.",
                     f"{fidelity} reads 5 of the format's significant bits; the rest costs bandwidth for nothing.",
                     f"{where.advice(op, lowest)}, or use a narrower format.",
                 )
             elif data is DataFormat.BFP4 and fidelity is MathFidelity.HiFi2:
                 yield found(
                     "fidelity-above-format",
-                    f"{tensor} is BFP4 and {op} runs at HiFi2{where}.",
-                    "BFP4's three bits fit the first phase: LoFi gives the same bits in half the time.",
+                    f"{tensor} weights are BFP4, and the {op} matmul runs at HiFi2{where}.",
+                    "BFP4's three bits fit the first phase: LoFi gives the same result in half the time.",
                     f"{where.advice(op, MathFidelity.LoFi)}.",
                 )
 
@@ -262,7 +262,7 @@ def _bfp4_at_long_context(asked: Asked) -> Iterator[Finding]:
         yield found(
             "bfp4-long-context",
             f"BFP4 in {', '.join(narrow)} at {longest} tokens.",
-            "At 256k tokens a model's PCC fell to 0.85 though one layer alone had 0.9987 (tt-metal PR 53543).",
+            "At 256k tokens a model's PCC fell to 0.85, although a single layer had 0.9987 (tt-metal PR 53543).",
             "Measure at the length you need, or use BFP8.",
         )
 
@@ -274,7 +274,7 @@ def _chunk_is_tiles(asked: Asked) -> Iterator[Finding]:
         yield found(
             "prefill-chunk-tiles",
             f"max_prefill_chunk_size is {chunk}.",
-            "A chunk is whole tiles of 32 tokens.",
+            "A chunk must be whole tiles of 32 tokens.",
             f"Set device.max_prefill_chunk_size={max(TILE, chunk // TILE * TILE)}.",
         )
 
@@ -288,7 +288,7 @@ def _kernel_fields(asked: Asked) -> Iterator[Finding]:
                     "throttle-level",
                     f"compute.{group}.throttle_level is {level}{where}.",
                     "ttnn has levels 0 to 5.",
-                    "Set it to 0 to 5.",
+                    "Set it to a level from 0 to 5.",
                 )
 
 

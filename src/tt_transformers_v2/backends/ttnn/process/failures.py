@@ -27,9 +27,9 @@ class TtnnFailure(ConfigError):
         log: everything the process printed, kept for reading; None when nothing was written.
     """
 
-    def __init__(self, message: str, hint: str = "", *, said: str = "", log: Path | None = None) -> None:
+    def __init__(self, message: str, *, said: str = "", log: Path | None = None) -> None:
         where = f"Full output: {log}" if log else ""
-        super().__init__(message if message.endswith((".", "!", "?")) else f"{message}.", f"{hint} {where}".strip())
+        super().__init__(message if message.endswith((".", "!", "?")) else f"{message}.", where)
         self.said = said
         self.log = log
 

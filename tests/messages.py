@@ -22,6 +22,7 @@ from places import DATA, ROOT
 
 sys.path.insert(0, str(ROOT / "src"))  # as a script; pytest has it already
 
+from tt_transformers_v2.__main__ import commands
 from tt_transformers_v2.config.groups import groups
 from tt_transformers_v2.config.option_texts import about
 
@@ -48,22 +49,40 @@ def messages() -> list[str]:
 
 
 def _of_python() -> Iterator[tuple[Path, str]]:
-    """Every string with words in it that is no docstring: no list of functions that print could be complete."""
+    """Every string with words in it that is no docstring, since no list of functions that print could be complete; and
+    the first lines of commands/, which `tt` prints."""
     for folder in CODE:
         for path in sorted((ROOT / folder).rglob("*.py")):
             for text, is_help in _strings(ast.parse(path.read_text(encoding="utf-8"))):
                 if text.strip() and (is_help or _PROSE.search(text)):
                     yield path, text
+    for name, line in commands().items():
+        yield ROOT / CODE[0] / "commands" / f"{name.replace('-', '_')}.py", line
 
 
 def _strings(tree: ast.AST, is_help: bool = False) -> Iterator[tuple[str, bool]]:
-    """The strings below a node, whole ones only, and whether argparse prints them."""
+    """The strings below a node, also those within the placeholders of others, and whether argparse prints them."""
     text = _text(tree)
     if text is not None:
         yield text, is_help
+        for inner in _filled_in(tree):
+            yield from _strings(inner)
         return
     for name, child in _children(tree):
         yield from _strings(child, isinstance(tree, ast.keyword) and tree.arg in _HELP and name == "value")
+
+
+def _filled_in(node: ast.AST) -> Iterator[ast.AST]:
+    """What stands in a string's placeholders, unless it is a string itself and so part of the text."""
+    if isinstance(node, ast.JoinedStr):
+        parts: list[ast.AST] = [part.value for part in node.values if isinstance(part, ast.FormattedValue)]
+    else:
+        parts = [node.left, node.right] if isinstance(node, ast.BinOp) else []
+    for part in parts:
+        if _text(part) is None:
+            yield part
+        else:
+            yield from _filled_in(part)
 
 
 def _children(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
@@ -79,7 +98,10 @@ def _text(node: ast.AST) -> str | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
-        return "".join(_part(part) for part in node.values)
+        return "".join(
+            _placeholder(part.value) if isinstance(part, ast.FormattedValue) else _text(part) or ""
+            for part in node.values
+        )
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         left, right = _text(node.left), _text(node.right)
         if left is not None or right is not None:
@@ -87,10 +109,6 @@ def _text(node: ast.AST) -> str | None:
                 _placeholder(node.right) if right is None else right
             )
     return None
-
-
-def _part(part: ast.expr) -> str:
-    return part.value if isinstance(part, ast.Constant) else _placeholder(part.value)  # type: ignore[attr-defined]
 
 
 def _placeholder(node: ast.AST) -> str:

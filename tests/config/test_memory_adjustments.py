@@ -82,17 +82,17 @@ def test_what_a_chunk_was_computed_from_is_said():
     (said,) = computed_chunk(config, SMALL, ())
     assert said == RuleEffect("prefill-chunk-computed", "device.max_prefill_chunk_size", 65536, 4096)
     assert said.why == (
-        "no published chunk for this model and device; 52 KiB of activations per token, 10.4 GiB of DRAM left by the "
-        "weights, half of it used"
+        "no published chunk for this model and device; activations take 52 KiB per token and may fill half of the "
+        "10.4 GiB of DRAM that the weights leave free"
     )
     assert computed_chunk(config, SMALL, ()) == [], "it is that already"
     (said,) = computed_chunk(config, WIDE, ())
-    assert "; 770 KiB of activations per token, 11.0 GiB of DRAM" in said.why
+    assert " 770 KiB per token and may fill half of the 11.0 GiB of DRAM" in said.why
 
 
 def test_a_lack_of_dram_is_said_as_none_left():
     (said,) = computed_chunk(with_room_for(-(10**6)), SMALL, ())
-    assert " per token, 0.0 GiB of DRAM left" in said.why
+    assert " of the 0.0 GiB of DRAM that the weights leave free" in said.why
 
 
 def test_a_typed_chunk_and_a_published_one_stay():
@@ -136,9 +136,9 @@ def test_users_are_those_of_the_fullest_group():
 def test_an_overflow_says_what_needs_how_much():
     config = AutoHardwareConfig.from_device("N150")
     found = overflow(config, LLAMA_8B, batch=16, context=8192)
-    assert found.what == "some 8B does not fit on N150: each chip lacks 3.91 GiB."
+    assert found.what == "some 8B does not fit on N150: each chip is 3.91 GiB short."
     assert found.why == (
-        "It needs 15.31 of 11.40 GiB (weights 6.76, KV cache 8.50, trace region 0.05; reserve 0.60, of it prefill "
+        "It needs 15.31 of 11.40 GiB (weights 6.76, KV cache 8.50, trace region 0.05; reserve 0.60 including prefill "
         "0.36)."
     )
 
@@ -174,7 +174,7 @@ def test_a_chunk_is_tried_for_the_prompt_and_not_for_more():
 
 def test_as_many_users_as_fit_are_advised_then_as_many_tokens_then_nothing():
     users = overflow(full(LLAMA_8B, batch=5, context=8192), LLAMA_8B, batch=6, context=8192)
-    assert users.fix.startswith("At most 5 users per group of 8192 tokens fit. ")
+    assert users.fix.startswith("At most 5 users per group with 8192 tokens each fit. ")
     tokens = overflow(full(LLAMA_8B, context=65536), LLAMA_8B, context=65568)
     assert tokens.fix.startswith("At most 65536 tokens per user fit. ")
     nothing = overflow(full(LLAMA_8B, over=1, context=32), LLAMA_8B, context=32)

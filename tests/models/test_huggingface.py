@@ -226,7 +226,7 @@ def test_an_index_stays_in_its_folder(shard: Any, tmp_path: Path) -> None:
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     broken = Path(shutil.copytree(DATA / "hf_llama_sharded", tmp_path / "model"))
     (broken / "model-00002-of-00005.safetensors").unlink()
-    with pytest.raises(ConfigError, match="is missing 1 of its weight files, model-00002-of-00005"):
+    with pytest.raises(ConfigError, match="is missing 1 of its weight files, including model-00002-of-00005"):
         SafetensorsWeights(broken)
 
 

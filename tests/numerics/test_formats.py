@@ -248,7 +248,7 @@ def test_mistakes_name_the_argument() -> None:
         unpack_tiles(x, (32, 32), "bfp4")
     with pytest.raises(ValueError, match="shape must be"):
         unpack_tiles(torch.zeros(1, 576, dtype=torch.uint8), (0, 32), "bfp4")
-    with pytest.raises(ValueError, match="codes holds 17"):
+    with pytest.raises(ValueError, match="codes has 17"):
         decode_blocks(torch.zeros(17, dtype=torch.uint8), torch.zeros(1, dtype=torch.uint8), "bfp8")
 
 

@@ -26,7 +26,7 @@ from tt_transformers_v2.run.runner import run
 
 ACCURACY = {
     "numerics": "ttnn 0.81.1",
-    "tensor_parallel": "as the card has it",
+    "tensor_parallel": "as on the card",
     "confidence_interval": None,
     "by_phase": None,
     "by_text": None,

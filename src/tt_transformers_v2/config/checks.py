@@ -132,7 +132,7 @@ def _pipeline(asked: Asked) -> Iterator[Finding]:
         )
 
 
-@finds("batch-over-maximum", Severity.error, "more users than the device takes")
+@finds("batch-over-maximum", Severity.error, "more users than the device supports")
 @finds("batch-size", Severity.warning, "users per data-parallel group not 1, 2, 4, 8, 16 or 32")
 def _batch(asked: Asked) -> Iterator[Finding]:
     groups = asked.config.parallelism.data_parallel_size

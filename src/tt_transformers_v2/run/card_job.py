@@ -122,7 +122,7 @@ class Measurement:
         walk.pool()
         return {
             "numerics": self._through(),
-            "tensor_parallel": "as the card has it",
+            "tensor_parallel": "as on the card",
             **metrics(walk, source, tokens, self._where(), bars=Bars.of(self.experiment)),
         }
 

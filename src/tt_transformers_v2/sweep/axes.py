@@ -111,7 +111,7 @@ def _values(axis: Override) -> list[Any]:
 
     text, key, override = axis.text, axis.key, axis.sweep
     if override.is_interval_sweep():
-        raise ConfigError(f"{text!r}: an interval has no list of values.", f"Write {key}=range(0,10,2) or {key}=A,B.")
+        raise ConfigError(f"{text!r}: an interval cannot be enumerated.", f"Write {key}=range(0,10,2) or {key}=A,B.")
     if isinstance(override.value(), Glob):
         return _matching(override.value(), key, text)
     found = list(itertools.islice(override.sweep_iterator(), MOST_JOBS + 1))

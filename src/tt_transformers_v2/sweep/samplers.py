@@ -44,7 +44,7 @@ def read_objectives(written: Sequence[str]) -> list[Objective]:
         if direction not in ("max", "min") or not figure:
             raise ConfigError(
                 f"sweep.objectives: {text!r} is not an objective.",
-                "Write ['max decode_tokens_per_s_per_user', 'min KL'].",
+                "Write ['max decode_tokens_per_s_per_user', 'min kl_divergence'].",
             )
         if figure not in COLUMNS:
             raise ConfigError(f"sweep.objectives: no figure named {figure!r}.", did_you_mean(figure, COLUMNS))

@@ -88,7 +88,7 @@ def missing_layers(given: Iterable[int], num_layers: int) -> list[Finding]:
         _warning(
             "tttv1-missing-layers",
             f"The file ends before layer{'s' * (first < num_layers - 1)} {write_select(range(first, num_layers))}; "
-            f"the model has {num_layers}.",
+            f"the model has {num_layers} layers.",
             "They follow the precision mode here. TTTv1 has no settings for them: input formats, or a KeyError.",
             "List these layers if that is not what you want.",
         )
@@ -188,7 +188,7 @@ def mode_mismatch(claimed: str | None, layers: Mapping[int, Stated]) -> list[Fin
     """Defect 9: a performance file that is an accuracy recipe, or an accuracy file with BFP4 MLPs."""
     stated = list(layers.values())
     if claimed == "performance" and stated and all(_accurate(each) for each in stated):
-        what, other = "every stated op runs in HiFi4 and attention in BF16", "accuracy"
+        what, other = "every op that it sets runs at HiFi4 and attention is BF16", "accuracy"
     elif claimed == "accuracy" and any(each.format_of(g) is DataFormat.BFP4 for each in stated for g in _MLP):
         what, other = "MLP weights are BFP4", "performance"
     else:

@@ -10,13 +10,12 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..common.errors import ConfigError
-from ..common.units import GIB
+from ..common.units import GIB, TILE
 from ..hardware.enums import PrecisionMode
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from ..perf.footprint import activation_bytes_per_token, prefill_tokens, weight_bytes
 from ..perf.memory import MemoryFit, dram_left, memory_fit
-from ..planning.split import TILE
 from .adjustments import fit_to_model
 from .checks import check
 from .device_presets import build_device_config, composed_preset

@@ -123,7 +123,7 @@ def test_settings_without_a_place_in_the_yaml_are_named(capsys):
         (["--model", "hf", "--to", "vllm"], "does not define a shape"),
         (["--from", "tttv1-json", "nowhere.json", "--model", "llama8b", "--to", "yaml"], "cannot read"),
         (["--from", "tttv2", "x", "--model", "llama8b", "--to", "yaml"], "cannot read 'tttv2'"),
-        (["--from", "tttv1-string", "fast", "--model", "llama8b", "--to", "yaml"], "cannot be read"),
+        (["--from", "tttv1-string", "fast", "--model", "llama8b", "--to", "yaml"], "cannot read the optimisation"),
         (["--model", "llama8b", "--to", "vllm", "--mode", "fast"], "no precision mode"),
         (["--model", "llama8b", "--to", "vllm", "--device", "n151"], "Did you mean"),
         (["--model", "llama8b", "--to", "vllm", "--out", "/nowhere/x"], "cannot write"),

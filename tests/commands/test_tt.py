@@ -23,7 +23,7 @@ def main(arguments=None):
 
 def test_every_script_is_a_command_and_says_what_it_does():
     scripts = {path.stem.replace("_", "-") for path in (ROOT / "scripts").glob("[a-z]*.py")} - {"tt"}
-    assert set(commands()) == scripts
+    assert set(commands()) >= scripts
     assert all(len(about) > 10 for about in commands().values())
 
 

@@ -9,6 +9,7 @@ import pytest
 from finding_cases import findings, of_kind
 
 from tt_transformers_v2.config.checks import check
+from tt_transformers_v2.config.findings import declared
 from tt_transformers_v2.hardware import AutoHardwareConfig
 
 # SmolLM2-135M on one chip unless said otherwise: 30 layers, 9 heads, 3 KV heads of 64, a context of 8192.
@@ -166,6 +167,11 @@ PAIRS = {
 def test_a_check_begins_just_there(kind, passing, found):
     assert not of_kind(kind, findings(passing))
     assert of_kind(kind, findings(found))
+
+
+def test_every_check_has_its_limits_tried():
+    """Those of memory are in test_memory_adjustments.py."""
+    assert {kind.id for kind in declared()} == {*PAIRS, BELOW, ABOVE, "dram-overflow"}
 
 
 BELOW, ABOVE = "fidelity-below-format", "fidelity-above-format"

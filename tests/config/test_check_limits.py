@@ -302,9 +302,11 @@ TEXTS = [
         "max_prefill_chunk_size is 95. A chunk must be whole tiles of 32 tokens. Set device.max_prefill_chunk_size=64.",
     ),
     (
-        kv_cache_in_l1("workload.batch=32", f"workload.context={10**9}", f"model.max_context={10**9}", per_core=10**11),
-        "memory.kv_cache_placement=L1 needs 391680000.0 MB per chip; L1 holds 6400000.0 MB. That is for 32 users of "
-        "1000000000 tokens in BFP8. Set memory.kv_cache_placement=DRAM.",
+        kv_cache_in_l1(
+            "workload.batch=32", "workload.context=999999937", "model.max_context=999999937", per_core=10**11 + 9876
+        ),
+        "memory.kv_cache_placement=L1 needs 391679987.5 MB per chip; L1 holds 6400000.6 MB. That is for 32 users of "
+        "999999937 tokens in BFP8. Set memory.kv_cache_placement=DRAM.",
     ),
     (
         [*LLAMA_1B, "workload.context=65536", "workload.prompt_length=32769"],

@@ -9,6 +9,7 @@ import pytest
 from finding_cases import findings, of_kind
 
 from tt_transformers_v2.config.checks import check
+from tt_transformers_v2.config.findings import declared
 from tt_transformers_v2.hardware import AutoHardwareConfig
 
 # SmolLM2-135M on one chip unless said otherwise: 30 layers, 9 heads, 3 KV heads of 64, a context of 8192.
@@ -168,6 +169,11 @@ def test_a_check_begins_just_there(kind, passing, found):
     assert of_kind(kind, findings(found))
 
 
+def test_every_check_has_its_limits_tried():
+    """Those of memory are in test_memory_adjustments.py."""
+    assert {kind.id for kind in declared()} == {*PAIRS, BELOW, ABOVE, "dram-overflow"}
+
+
 BELOW, ABOVE = "fidelity-below-format", "fidelity-above-format"
 READS = [
     ("BFP4", "LoFi", None),
@@ -296,9 +302,11 @@ TEXTS = [
         "max_prefill_chunk_size is 95. A chunk must be whole tiles of 32 tokens. Set device.max_prefill_chunk_size=64.",
     ),
     (
-        kv_cache_in_l1("workload.batch=32", f"workload.context={10**9}", f"model.max_context={10**9}", per_core=10**11),
-        "memory.kv_cache_placement=L1 needs 391680000.0 MB per chip; L1 holds 6400000.0 MB. That is for 32 users of "
-        "1000000000 tokens in BFP8. Set memory.kv_cache_placement=DRAM.",
+        kv_cache_in_l1(
+            "workload.batch=32", "workload.context=999999937", "model.max_context=999999937", per_core=10**11 + 9876
+        ),
+        "memory.kv_cache_placement=L1 needs 391679987.5 MB per chip; L1 holds 6400000.6 MB. That is for 32 users of "
+        "999999937 tokens in BFP8. Set memory.kv_cache_placement=DRAM.",
     ),
     (
         [*LLAMA_1B, "workload.context=65536", "workload.prompt_length=32769"],

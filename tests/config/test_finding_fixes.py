@@ -95,6 +95,7 @@ CASES = [pytest.param(kind, asked, id=f"{kind}: {' '.join(asked)}") for kind in 
 @pytest.mark.parametrize(("kind", "asked"), CASES)
 def test_what_a_fix_prints_makes_the_finding_go(kind, asked):
     before = findings(asked)
+    assert all(finding.what and finding.why for finding in before)
     assert kind in {finding.id for finding in before}
     for way in ways(finding.fix for finding in of_kind(kind, before)):
         assert way

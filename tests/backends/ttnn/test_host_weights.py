@@ -184,7 +184,7 @@ def test_an_entry_of_something_else_is_stale(tmp_path: Path) -> None:
     warnings: list[str] = []
     cache_in(tmp_path).fetch("wo", {"layer": 1}, Made())
     assert cache_in(tmp_path, warnings).fetch("wo", {"layer": 2}, Made(b"other")) == b"other"
-    assert "another layer" in warnings[0]
+    assert "different layer" in warnings[0]
     assert len(list(tmp_path.glob("*.tensorbin"))) == 1
 
 

@@ -100,7 +100,7 @@ def test_dram_that_is_full_is_told_with_what_to_do(run: Run, tmp_path: Path) -> 
 
 def test_another_device_than_configured_is_refused_before_anything_runs(run: Run, tmp_path: Path) -> None:
     overrides = ["device=n300", "parallelism.tensor_parallel_size=1", "task=performance"]
-    said = r"N300: the machine has 1 chips, the device file says 2\. device=n300 is not this machine; device=auto"
+    said = r"N300: the machine has 1 chips, but the device file says 2\. This machine is not device=n300; device=auto"
     with pytest.raises(ConfigError, match=said):
         run("ttnn_model_jobs:fills_dram", overrides=overrides, home=str(tmp_path))
 
@@ -108,7 +108,7 @@ def test_another_device_than_configured_is_refused_before_anything_runs(run: Run
 def test_another_architecture_is_a_difference() -> None:
     spec = DevicePresets.get_config("P150").spec
     seen = {"cluster": "N150", "arch": "wormhole_b0", "chips": 1}
-    assert unlike(seen, spec) == ["P150: the machine's chips are wormhole_b0, the device file says blackhole."]
+    assert unlike(seen, spec) == ["P150: the machine's chips are wormhole_b0, but the device file says blackhole."]
     assert unlike(seen | {"arch": "blackhole"}, spec) == []
 
 

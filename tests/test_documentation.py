@@ -223,7 +223,7 @@ def inline_code(page):
 def test_the_architecture_page_has_every_room_in_the_layers_of_the_contract():
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     contract = re.search(r"^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), flags=re.DOTALL | re.M)
-    layers = re.findall(r'"(.+?)"', contract[1])
+    layers = [layer for layer in re.findall(r'"(.+?)"', contract[1]) if layer != "__main__"]  # no room
     assert blocks("docs/architecture.md", "text")[0].splitlines() == layers
     described = re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)
     assert sorted(described) == ROOMS == sorted(room for layer in layers for room in layer.split(" | "))

@@ -11,6 +11,7 @@ import zipfile
 import pytest
 
 import tour
+from other_application import assert_composes_our_groups, write_application
 from places import ROOT
 
 LINE = ("device=t3k", "precision=accuracy", "model=llama70b", "task=performance")
@@ -90,6 +91,11 @@ def test_every_installed_command_helps_from_any_folder(installed, tmp_path, name
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_application_composes_the_installed_groups(installed, tmp_path):
+    write_application(tmp_path)
+    assert_composes_our_groups(tmp_path, python=installed / "python", env=WITHOUT_CHECKOUT)
 
 
 # The others are over in seconds; these run the same code from the checkout in test_documentation.py.

@@ -8,18 +8,30 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from perf_cases import CALIBRATION, calibration_data
+
+from places import ROOT
 
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.hardware.enums import Arch
 from tt_transformers_v2.perf import Calibration
 
 
-def test_every_constant_states_unit_source_and_date():
+def test_every_packaged_calibration_covers_every_architecture():
     assert set(CALIBRATION.archs) == set(Arch)
-    for arch in Arch:
-        for name, entry in calibration_data()[arch.value].items():
-            assert all(entry[key] for key in ("unit", "source", "date")), name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf/calibration").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_constant_has_its_provenance_and_nothing_else_has(path):
+    constants = yaml.safe_load(path.read_text(encoding="utf-8"))
+    provenance = yaml.safe_load((ROOT / "conf/provenance" / path.name).read_text(encoding="utf-8"))
+    archs = [arch.value for arch in Arch if arch.value in constants]
+    assert list(provenance) == archs
+    for arch in archs:
+        assert list(provenance[arch]) == list(constants[arch])
+        for name, entry in provenance[arch].items():
+            assert sorted(entry) == ["date", "source", "unit"] and all(entry.values()), name
 
 
 @pytest.mark.parametrize(
@@ -28,7 +40,7 @@ def test_every_constant_states_unit_source_and_date():
         (lambda d: d.update(wormhole={}), "Did you mean wormhole_b0"),
         (lambda d: d["blackhole"].update(dram_eficiency={}), "Did you mean dram_efficiency"),
         (lambda d: d["blackhole"].pop("dram_efficiency"), "calibration.blackhole lacks dram_efficiency"),
-        (lambda d: d["blackhole"]["dram_efficiency"].pop("source"), "dram_efficiency lacks source"),
+        (lambda d: d["blackhole"]["dram_efficiency"].pop("value"), "dram_efficiency lacks value"),
         (lambda d: d["blackhole"]["dram_efficiency"].update(value=1.2), "must be at most 1"),
         (lambda d: d["blackhole"]["dram_efficiency"].update(value="fast"), "must be a number"),
         (lambda d: d["blackhole"]["dram_efficiency"].update(value=math.nan), "must be a number"),

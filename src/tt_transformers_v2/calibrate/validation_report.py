@@ -124,7 +124,7 @@ Calibration `{name}` ({release}) against every row of `{points}`. This page is g
 
 and a test fails if it is out of date. The command takes measurements of your own in the same columns.
 
-The constants whose source says "fitted" in `conf/calibration` were fitted to rows of {fitted}, a choice made before the
+The constants whose source says "fitted" in `conf/provenance` were fitted to rows of {fitted}, a choice made before the
 fit (`conf/measurements/split.yaml`); all other rows only check. Rows of a fitted model show how well the form fits,
 check rows how well it predicts. `calibrated` predictions are inside what was fitted and checked; `extrapolated` ones
 are outside it in a way that the notes name, with a wider band; `unsupported` ones get no number. Measurements repeat

@@ -56,7 +56,7 @@ def _report(base: Mapping[str, Any], found: Refit) -> list[str]:
         lines += ["", str(arch)]
         for name, value in values.items():
             entry = base[arch.value][name]
-            lines.append(f"  {name:26} {float(entry['value']):8g} -> {value:<8g} {entry['unit']}")
+            lines.append(f"  {name:26} {float(entry['value']):8g} -> {value:g}")
         lines += _kept_lines(found.kept[arch])
         for errors in (errors for errors in found.errors if errors.arch is arch):
             quantity = "tokens/s/user" if errors.phase == "decode" else "TTFT"

@@ -11,7 +11,7 @@ from .conf_folders import conf_dirs, read_yaml
 from .quick_composition import check_option
 
 # Folders of conf/ that hold facts and no options.
-_NO_GROUPS = ("chip", "rules", "measurements", "ttnn")
+_NO_GROUPS = ("chip", "rules", "measurements", "provenance", "ttnn")
 
 
 def groups() -> dict[str, tuple[str, ...]]:

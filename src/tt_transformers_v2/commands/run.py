@@ -34,7 +34,11 @@ PACKAGE_NAME = "tt-transformers-v2"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line `arguments` (default: the process's own) and returns the exit code."""
-    return run_command(_main, arguments, "interrupted; finished results are kept")
+    try:
+        return run_command(_main, arguments, "interrupted; finished results are kept")
+    finally:
+        if arguments is not None:
+            gc.unfreeze()  # the process goes on
 
 
 def _main(given: list[str]) -> int:
@@ -176,6 +180,7 @@ def _job(composed: Any, checked: Overrides) -> int:
     """The job of a single run: Hydra has composed it and made its folder. Returns its exit code."""
     from hydra.core.hydra_config import HydraConfig
 
+    gc.freeze()  # neither a run nor the end of the process looks through what was composed
     gc.enable()
     folder = Path(HydraConfig.get().runtime.output_dir)
     overrides = Overrides(tuple(item for item in checked.items if not item.is_setting))

@@ -76,9 +76,9 @@ def _answer(given: list[str]) -> int:
         return 0
     if not (multirun or options.cfg or options.info or options.hydra_help):
         return _run_alone(checked)
-    spelled = dict(zip(options.overrides, checked.hydra_texts, strict=True))
-    own_folder = {"--config-dir", "-cd", options.config_dir} if options.config_dir else set()
-    return _run_hydra([spelled.get(argument, argument) for argument in given if argument not in own_folder], checked)
+    others = {*options.overrides, *(("--config-dir", "-cd", options.config_dir) if options.config_dir else ())}
+    flags = [argument for argument in given if argument not in others and not argument.startswith("--config-dir=")]
+    return _run_hydra([*flags, *checked.hydra_texts], checked)
 
 
 def _versions() -> str:
@@ -111,7 +111,7 @@ def _parse_flags(parser: argparse.ArgumentParser, given: list[str]) -> argparse.
         raise ConfigError(f"{message}.", f"Did you mean {near}?" if near else "See --help.")
 
     parser.error = complain  # type: ignore[method-assign]
-    return parser.parse_args(given)
+    return parser.parse_intermixed_args(given)
 
 
 def _run_alone(checked: Overrides) -> int:
@@ -141,7 +141,8 @@ def _run_hydra(arguments: list[str], checked: Overrides) -> int:
             hydra.main(config_path=str(conf_dir()), config_name="config", **hydra_base())(experiments)()
         return 0
     except SystemExit as ended:  # how our sweeper passes its exit code through Hydra
-        return ended.code if isinstance(ended.code, int) else 1
+        code = ended.code if isinstance(ended.code, int) else 1
+        return code if "--multirun" in arguments or "-m" in arguments else 2 * code  # a package that does not exist
     finally:
         sys.argv = program
 
@@ -199,10 +200,11 @@ def _job(composed: Any, checked: Overrides) -> int:
 def _typed(composed: Any, checked: Overrides) -> ExperimentConfig:
     """What Hydra composed, as the objects of the schema. Raises ConfigError for what is out of bounds."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
         config = OmegaConf.to_object(composed)
-    except ConfigError as error:
+    except (ConfigError, OmegaConfBaseException) as error:
         raise _in_our_words(error, checked) from None
     assert isinstance(config, ExperimentConfig)
     return config
@@ -211,7 +213,7 @@ def _typed(composed: Any, checked: Overrides) -> ExperimentConfig:
 def _in_our_words(error: Exception, checked: Overrides) -> ConfigError:
     """Hydra and OmegaConf stop at the first mistake and know no likely fix: here all of them are found again."""
     try:
-        build(ExperimentConfig, compose(checked))
+        build(ExperimentConfig, compose(checked.first_points))
     except ConfigError as ours:
         return ours
     return error if isinstance(error, ConfigError) else ConfigError(in_one_line(error))

@@ -28,16 +28,16 @@ def compose(overrides: Overrides | Sequence[str] = ()) -> dict[str, Any]:
 
 
 def compose_with_origins(overrides: Overrides | Sequence[str] = ()) -> Composed:
-    """As `compose`, and the file under conf/ that set each value; where Hydra had to compose, the origins are empty."""
+    """As `compose`, and the file under conf/ that set each value; no files where only Hydra can compose them."""
     checked = overrides if isinstance(overrides, Overrides) else check_each(overrides)
     values = [item for item in checked.items if not item.is_setting]
     choices = {item.key: item.value for item in values if item.is_choice}
     try:
-        if any(item.interpolates for item in values):
-            raise NotCovered("interpolation")
         composed = compose_choices(conf_dirs(), choices)
     except NotCovered:
-        return Composed(_composed_by_hydra([item.hydra_text for item in values]))
+        return Composed(_composed_by_hydra(checked))
+    if composed.interpolates or any(item.interpolates for item in values):
+        return Composed(_composed_by_hydra(checked), composed.origins)
     for item in values:
         if not item.is_choice:
             set_path(composed.tree, item.key, item.value)
@@ -51,11 +51,11 @@ def in_one_line(error: Exception) -> str:
     return " ".join(kept[:2]) or type(error).__name__
 
 
-def _composed_by_hydra(overrides: Sequence[str]) -> dict[str, Any]:
+def _composed_by_hydra(overrides: Overrides) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    composed = compose_by_hydra(overrides)
+    composed = compose_by_hydra(Overrides(tuple(item for item in overrides.items if not item.is_setting)).hydra_texts)
     try:
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False, enum_to_str=True)
     except OmegaConfBaseException as error:

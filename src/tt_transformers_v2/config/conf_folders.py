@@ -6,6 +6,7 @@ They belong to the context that a command or a job runs in (`contextvars`), so t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, copy_context
@@ -18,8 +19,24 @@ from .yaml_files import read_yaml_file
 
 T = TypeVar("T")
 
+_readers: list[Any] = []
+_used: dict[Path, tuple[int, int] | None] = {}
+
 _added: ContextVar[tuple[Path, ...]] = ContextVar("added configuration folders", default=())
 _frozen: ContextVar[tuple[Path, ...]] = ContextVar("a sweep's own configuration folders", default=())
+
+
+def remembered(function: Callable[..., T]) -> Callable[..., T]:
+    """`function`, which reads configuration files, asked once for the same arguments until `forget_files`."""
+    cached = functools.lru_cache(maxsize=4096)(function)
+    _readers.append(cached)
+    return cached
+
+
+def forget_files() -> None:
+    """Lets every file be read anew: what stands at a path may no longer be what was read there."""
+    for cached in _readers:
+        cached.cache_clear()
 
 
 @functools.cache
@@ -43,13 +60,29 @@ def add_conf_dir(folder: Path) -> None:
     """Adds a folder of configuration groups of the user's own (what --config-dir names). Raises ConfigError."""
     if not folder.is_dir():
         raise ConfigError(f"the configuration folder {folder} does not exist.")
+    forget_files()
     if folder.resolve() not in _added.get():
         _added.set((*_added.get(), folder.resolve()))
 
 
 def use_only(folders: Sequence[Path]) -> None:
-    """For the rest of this context, reads configuration groups from `folders` alone."""
+    """For the rest of this context, reads configuration groups from `folders` alone.
+
+    What was read from another sweep's folder of the same name is forgotten.
+    """
+    states = {folder: _state(folder) for folder in folders}
+    if any(_used.get(folder, state) != state for folder, state in states.items()):
+        forget_files()
+    _used.update(states)
     _frozen.set(tuple(folders))
+
+
+def _state(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from a later one of its name: inode and time of change; None where there is none."""
+    with contextlib.suppress(OSError):
+        found = folder.stat()
+        return found.st_ino, found.st_mtime_ns
+    return None
 
 
 def in_own_context(function: Callable[..., T]) -> Callable[..., T]:
@@ -63,11 +96,11 @@ def in_own_context(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def read_yaml(relative: str) -> Any:
-    """A data file under the conf folders, parsed once per process; do not change what is returned."""
+    """A data file under the conf folders, parsed once; do not change what is returned."""
     found = next((root / relative for root in conf_dirs() if (root / relative).is_file()), conf_dirs()[-1] / relative)
     return _read_yaml(found)
 
 
-@functools.cache
+@remembered
 def _read_yaml(path: Path) -> Any:
     return read_yaml_file(path)[1]

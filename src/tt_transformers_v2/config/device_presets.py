@@ -78,10 +78,18 @@ def device_config(parts: HardwareSections) -> DeviceConfig:
     )
 
 
+class _NoPreset(ConfigError, KeyError):
+    """No such device, as a mapping says it."""
+
+
 class _Presets(Mapping[DeviceType, Mapping[PrecisionMode, DeviceConfig]]):
     """The seed's PRESETS table; every look-up composes a fresh configuration."""
 
     def __getitem__(self, device: DeviceType) -> Mapping[PrecisionMode, DeviceConfig]:
+        try:
+            device = device_type(device)
+        except ConfigError as unknown:
+            raise _NoPreset(*unknown.args) from None
         return {mode: DevicePresets.get_config(device, mode) for mode in PrecisionMode}
 
     def __iter__(self) -> Iterator[DeviceType]:

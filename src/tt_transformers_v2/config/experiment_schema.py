@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,13 +75,20 @@ class RuleSet(Named):
 
 @dataclass
 class RopeScalingConfig(Checked):
-    """conf/model's rope_scaling; see models.spec.RopeScaling."""
+    """conf/model's rope_scaling; see models.spec.RopeScaling. Without a `kind` there is none.
 
-    kind: str
+    Not merely optional: OmegaConf cannot set one key of a section that is null.
+    """
+
+    kind: str | None = None
     factor: float = 1.0
     original_max_context: int = 0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.kind is None and any(getattr(self, f.name) != f.default for f in dataclasses.fields(self)):
+            raise ConfigError("model.rope_scaling has no kind.", "Add model.rope_scaling.kind=linear (or llama3), or model.rope_scaling=null.")
 
 
 @dataclass
@@ -103,7 +111,7 @@ class ModelConfig(Checked):
     qk_norm: bool = False
     norm_eps: float = 1e-5
     rope_theta: float = 10000.0
-    rope_scaling: RopeScalingConfig | None = None
+    rope_scaling: RopeScalingConfig | None = field(default_factory=RopeScalingConfig)
     max_context: int = 131072
     sliding_window: int | None = None
     source: str = ""

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
+from typing import Any
 
 from ..common.errors import ConfigError, did_you_mean
-from .conf_folders import conf_dirs, read_yaml
+from .conf_folders import conf_dirs, read_yaml, remembered
 from .quick_composition import check_option
 
 # Folders of conf/ that hold facts and no options.
@@ -19,20 +19,25 @@ def groups() -> dict[str, tuple[str, ...]]:
     return _groups(conf_dirs())
 
 
-@functools.cache
+@remembered
 def _groups(roots: tuple[Path, ...]) -> dict[str, tuple[str, ...]]:
     found: dict[str, set[str]] = {}
     for root in roots:
         for folder in (path for path in root.iterdir() if path.is_dir() and path.name not in _NO_GROUPS):
             found.setdefault(folder.name, set()).update(path.stem for path in folder.glob("*.yaml"))
-    return {name: tuple(sorted(options)) for name, options in sorted(found.items()) if options}
+    chosen = {name for entry in _root_entries(read_yaml("config.yaml")) for name in entry}
+    return {name: tuple(sorted(options)) for name, options in sorted(found.items()) if options or name in chosen}
 
 
 def default_options() -> dict[str, str]:
     """Group -> the option that conf/config.yaml chooses; groups without a default are left out."""
-    entries = read_yaml("config.yaml")["defaults"]
-    pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
+    pairs = [pair for entry in _root_entries(read_yaml("config.yaml")) for pair in entry.items()]
     return {str(key): value for key, value in pairs if key in groups() and isinstance(value, str)}
+
+
+def _root_entries(root: Any) -> list[dict[str, Any]]:
+    """The entries GROUP: OPTION of a defaults list."""
+    return [entry for entry in root["defaults"] if isinstance(entry, dict)]
 
 
 def device_types() -> dict[str, str]:
@@ -40,11 +45,11 @@ def device_types() -> dict[str, str]:
     return _device_types(conf_dirs())
 
 
-@functools.cache
+@remembered
 def _device_types(roots: tuple[Path, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in groups()["device"]:
-        described = (read_yaml(f"device/{name}.yaml") or {}).get("device") or {}
+        described = _described("device", name)
         found.setdefault(str(described.get("device_type", name)), name)
     return found
 
@@ -57,19 +62,28 @@ def aliases(group: str) -> dict[str, str]:
     return _aliases(group, conf_dirs())
 
 
-@functools.cache
+@remembered
 def _aliases(group: str, roots: tuple[Path, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in groups()[group]:
-        tree = read_yaml(f"{group}/{name}.yaml") or {}
-        if not isinstance(tree, dict):
-            continue  # said when it is chosen
-        described = tree.get("device") or {} if group == "device" else tree
-        names = [described.get(key) for key in ("device_type", "name", "hf_id")] + list(described.get("aliases") or [])
-        for other in names:
+        described = _described(group, name)
+        aliases = described.get("aliases")
+        names = [described.get(key) for key in ("device_type", "name", "hf_id")]
+        for other in names + (aliases if isinstance(aliases, list) else []):
             if other:
                 found.setdefault(str(other).casefold(), name)
     return found
+
+
+def _described(group: str, name: str) -> dict[str, Any]:
+    """What the file of an option says of itself; nothing where it is broken, which is said when it is chosen."""
+    try:
+        tree = read_yaml(f"{group}/{name}.yaml")
+    except ConfigError:
+        return {}
+    if group == "device" and isinstance(tree, dict):
+        tree = tree.get("device")
+    return tree if isinstance(tree, dict) else {}
 
 
 def option(group: str, name: str) -> str:
@@ -88,4 +102,5 @@ def option(group: str, name: str) -> str:
         from .refused_models import refuse
 
         refuse(name)
-    raise ConfigError(f"no {group} named {name!r}.", did_you_mean(name, choices, f"{group}="))
+    hint = did_you_mean(name, choices, f"{group}=") if choices else f"Add {group}/{name}.yaml by --config-dir DIR."
+    raise ConfigError(f"no {group} named {name!r}.", hint)

@@ -71,7 +71,7 @@ def _leaves(value: str) -> bool:
 
 
 def check_flags(options: argparse.Namespace) -> None:
-    """Raises ConfigError for Hydra's flags that load a pickle or replace conf/ altogether."""
+    """Raises ConfigError for Hydra's flags that load a pickle, replace conf/ altogether or cannot be combined."""
     if getattr(options, "experimental_rerun", None):
         raise ConfigError(
             "--experimental-rerun loads a pickle, which can run code.",
@@ -81,6 +81,12 @@ def check_flags(options: argparse.Namespace) -> None:
         if getattr(options, name, None):
             flag = "--" + name.replace("_", "-")
             raise ConfigError(f"{flag} would replace conf/config.yaml.", "Add your own options with --config-dir DIR.")
+    asked = [f"--{name}" for name in ("run", "multirun", "cfg", "info") if getattr(options, name, None)]
+    if len(asked) > 1:
+        raise ConfigError(f"{' and '.join(asked)} cannot be combined.", f"Leave out {asked[0]}.")
+    for name in ("package", "resolve"):
+        if getattr(options, name, None) and not getattr(options, "cfg", None):
+            raise ConfigError(f"--{name} applies only to --cfg.", "Add --cfg job.")
 
 
 def use_own_folder(folder: Path) -> None:
@@ -111,8 +117,10 @@ def _check_file(path: Path, folder: Path) -> None:
         raise ConfigError(f"{path} is larger than {_MOST_BYTES >> 20} MiB, too large for a configuration file.")
     if "hydra" in path.relative_to(folder).parts[:-1]:
         raise ConfigError(f"{path} is an option of Hydra's own groups, which cannot be changed.", "Remove it.")
-    if path.name == _ROOT_FILE and path.read_bytes() == (conf_dir() / _ROOT_FILE).read_bytes():
-        return  # a sweep's copy of ours
+    if path == folder / _ROOT_FILE:
+        if path.read_bytes() == (conf_dir() / _ROOT_FILE).read_bytes():
+            return  # a sweep's copy of ours
+        raise ConfigError(f"{path} would replace conf/config.yaml.", "Put your defaults in experiment/NAME.yaml.")
     try:
         text, content = read_yaml_file(path)
     except ConfigError:

@@ -6,16 +6,16 @@ from __future__ import annotations
 import copy
 import dataclasses
 import fnmatch
-import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..common.errors import ConfigError, did_you_mean
 from ..hardware.enums import PrecisionMode
 from ..hardware.schema import DeviceConfig
-from .conf_folders import read_yaml
+from .conf_folders import conf_dirs, read_yaml, remembered
 from .kernel_words import kernel_settings
 from .layers import LayerEntry, layer_entry
 from .precedence import governed_by
@@ -130,9 +130,13 @@ def apply_rules(
     return Ruled(config, _final(original, effects), layers)
 
 
-@functools.cache
 def rules(rule_set: str = "tttv1") -> tuple[Rule, ...]:
     """The rules of a set in order, followed by those that always apply."""
+    return _rules(rule_set, conf_dirs())
+
+
+@remembered
+def _rules(rule_set: str, roots: tuple[Path, ...]) -> tuple[Rule, ...]:
     if rule_set not in RULE_SETS:
         raise ConfigError(f"no rule set named {rule_set!r}.", did_you_mean(rule_set, RULE_SETS, "model_rules="))
     files = [ALWAYS] if rule_set == "none" else [rule_set, ALWAYS]
@@ -196,8 +200,12 @@ def chunk_unsupported(model_name: str, device_type: str) -> bool:
     return device_type in row and row[device_type] is None
 
 
-@functools.cache
 def _table(name: str) -> dict[str, dict[str, int | None]]:
+    return _read_table(name, conf_dirs())
+
+
+@remembered
+def _read_table(name: str, roots: tuple[Path, ...]) -> dict[str, dict[str, int | None]]:
     return {base_name(model).casefold(): row for model, row in read_yaml(f"rules/{name}.yaml").items()}
 
 

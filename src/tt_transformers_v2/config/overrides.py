@@ -17,7 +17,7 @@ from typing import Any
 from ..common.checked import coerce
 from ..common.errors import ConfigError, did_you_mean
 from .building import nested_dataclass, raise_all
-from .conf_folders import conf_dirs
+from .conf_folders import conf_dirs, remembered
 from .groups import groups, option
 from .hydra_settings import check_setting
 from .override_grammar import elements_of, encoded, parse, plain_value
@@ -53,6 +53,11 @@ class Override:
         return self.key in groups()
 
     @property
+    def chooses_nothing(self) -> bool:
+        """Whether it leaves a group without an option: `experiment=null`."""
+        return self.is_choice and self.sweep is None and self.value is None
+
+    @property
     def is_setting(self) -> bool:
         """Whether it is a setting of Hydra's own."""
         return _is_setting(self.key)
@@ -86,8 +91,14 @@ class Overrides:
 
     @property
     def hydra_texts(self) -> list[str]:
-        """As Hydra gets them."""
-        return [item.hydra_text for item in self.items]
+        """As Hydra gets them, which cannot be told to choose nothing: conf/ chooses nothing there of itself."""
+        return [item.hydra_text for item in self.items if not item.chooses_nothing]
+
+    @property
+    def first_points(self) -> Overrides:
+        """The same with the first value of those that have several; a glob or a range is left out."""
+        firsts = (item.points[:1] if item.sweep is not None else (item,) for item in self.items)
+        return Overrides(tuple(item for first in firsts for item in first))
 
     @property
     def typed(self) -> set[str]:
@@ -124,7 +135,7 @@ def check_each(texts: Sequence[str]) -> Overrides:
     return Overrides(tuple(_remembered(text, conf_dirs()) for text in texts))
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def _remembered(text: str, roots: tuple[Path, ...]) -> Override:
     (only,) = check_overrides([text]).items
     return only
@@ -193,10 +204,10 @@ def _option(text: str, group: str, value: Any) -> str | None:
     if value is None and group in OPTIONAL_GROUPS:
         return None
     if isinstance(value, (list, dict)) or value is None:
-        example = groups()[group][0]
+        few = groups()[group][:2] or ("null",)
         raise ConfigError(
             f"{group} takes one option, not {text.partition('=')[2] or 'nothing'}.",
-            f"Write {group}={example}, or sweep: --multirun {group}={','.join(groups()[group][:2])}.",
+            f"Write {group}={few[0]}" + (f", or sweep: --multirun {group}={','.join(few)}." if few[1:] else "."),
         )
     return option(group, str(value))
 

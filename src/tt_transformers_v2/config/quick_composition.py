@@ -9,8 +9,6 @@ interpolate choices, nested defaults, `_self_`, `@package _global_` and `group@p
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import ConfigError
+from .conf_folders import remembered
 from .yaml_files import read_yaml_file
 
 # The entry of a defaults list that brings the schema (config.schema_store).
@@ -32,10 +31,14 @@ class NotCovered(Exception):
 
 @dataclass
 class Composed:
-    """A composed configuration, and for every leaf (dotted path) the file under conf/ that set it."""
+    """A composed configuration, and for every leaf (dotted path) the file under conf/ that set it.
+
+    `interpolates`: values refer to others, and only Hydra resolves them; the origins hold nevertheless.
+    """
 
     tree: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
+    interpolates: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def compose_choices(roots: tuple[Path, ...], choices: Mapping[str, str | None]) 
     also for an option that does not exist: Hydra then says so.
     """
     cached = _compose(roots, tuple(sorted(choices.items(), key=str)))
-    return Composed(**{f.name: _copied(getattr(cached, f.name)) for f in dataclasses.fields(Composed)})
+    return Composed(_copied(cached.tree), dict(cached.origins), cached.interpolates)
 
 
 def _copied(tree: Any) -> Any:
@@ -64,7 +67,7 @@ def _copied(tree: Any) -> Any:
     return [_copied(value) for value in tree] if isinstance(tree, list) else tree
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def _compose(roots: tuple[Path, ...], choices: tuple[tuple[str, str | None], ...]) -> Composed:
     root = _load(roots, "config")
     if root is None:
@@ -139,23 +142,22 @@ def _merge(composed: Composed, content: Mapping[str, Any], package: str, origin:
     target = composed.tree
     for part in package.split(".") if package else ():
         target = target.setdefault(part, {})
-    _merge_into(target, content, package, composed.origins, origin)
+    _merge_into(composed, target, content, package, origin)
 
 
 def _merge_into(
-    target: dict[str, Any], content: Mapping[str, Any], path: str, origins: dict[str, str], origin: str
+    composed: Composed, target: dict[str, Any], content: Mapping[str, Any], path: str, origin: str
 ) -> None:
     for key, value in content.items():
         where = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping):
             if not isinstance(target.get(key), dict):
                 target[key] = {}
-            _merge_into(target[key], value, where, origins, origin)
+            _merge_into(composed, target[key], value, where, origin)
         else:
-            if isinstance(value, str) and "${" in value:
-                raise NotCovered(f"interpolation in {origin}: {where}")
+            composed.interpolates |= isinstance(value, (str, list)) and "${" in str(value)
             target[key] = value
-            origins[where] = origin
+            composed.origins[where] = origin
 
 
 def _load(roots: tuple[Path, ...], name: str) -> _File | None:
@@ -166,7 +168,7 @@ def _load(roots: tuple[Path, ...], name: str) -> _File | None:
     return None
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def _parse(path: Path) -> _File:
     text, content = read_yaml_file(path)
     if not isinstance(content or {}, dict):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 import hashlib
@@ -17,6 +18,7 @@ from ..hardware.op_table import OP_GROUPS
 from ..hardware.schema import DeviceConfig, PrecisionConfig
 from ..models.spec import ModelSpec, RopeScaling
 from ..perf.calibration import Calibration
+from ..perf.confidence import ConfidenceRules
 from .adjustments import fit_to_model
 from .building import build
 from .checks import check
@@ -121,15 +123,15 @@ def hash_of(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def resolve(composed: ExperimentConfig | Mapping[str, Any], typed: Iterable[str] = ()) -> Experiment:
+def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str] = ()) -> Experiment:
     """The experiment that a composed configuration asks for.
 
-    `composed` is the typed configuration, in which finer groups are released, or nested dicts to build it from;
-    `typed` are the dotted paths the user set. Raises ConfigError listing every unknown key and bad value. Findings are
+    `composed` is the typed configuration, nested dicts to build it from, or what Hydra composed of it (a DictConfig); it
+    is not changed. `typed` are the dotted paths the user set. Raises ConfigError listing every unknown key and bad value. Findings are
     in the result, errors among them: see `resolve_or_refuse`.
     """
     asked = frozenset(typed)
-    config = composed if isinstance(composed, ExperimentConfig) else build(ExperimentConfig, composed)
+    config = _typed(composed)
     release_finer(config, asked)
     spec = model_spec(config.model)
     ruled = apply_rules(device_config(config), spec, mode=config.mode, rule_set=config.model_rules.value, typed=asked)
@@ -150,8 +152,26 @@ def resolve(composed: ExperimentConfig | Mapping[str, Any], typed: Iterable[str]
     return experiment
 
 
+def _typed(composed: ExperimentConfig | Mapping[Any, Any]) -> ExperimentConfig:
+    """`composed` as objects of its own."""
+    if isinstance(composed, ExperimentConfig):
+        return copy.deepcopy(composed)
+    if isinstance(composed, dict):
+        return build(ExperimentConfig, composed)
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        found: Any = OmegaConf.to_object(OmegaConf.create(composed))  # type: ignore[call-overload]
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from None
+    return found if isinstance(found, ExperimentConfig) else build(ExperimentConfig, found)
+
+
 def calibration_of(config: ExperimentConfig) -> Calibration:
     """The constants of the calibration that `config` chooses, with the switches of its `runtime`."""
+    if "confidence" in config.calibration:
+        ConfidenceRules.from_dict(config.calibration["confidence"])  # predictions read them when they need them
     return Calibration.from_dict(config.calibration).replace(**config.runtime.constants())
 
 
@@ -185,7 +205,7 @@ def model_spec(model: ModelConfig) -> ModelSpec:
         head_dim=model.head_dim,
         name=model.name,
         family=model.family,
-        rope_scaling=RopeScaling(**vars(scaling)) if scaling else None,
+        rope_scaling=RopeScaling(**vars(scaling)) if scaling and scaling.kind else None,
         **{name: getattr(model, name) for name in _SPEC_OPTIONS},
     )
 

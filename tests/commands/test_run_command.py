@@ -210,7 +210,7 @@ def test_help_lists_every_option_with_a_line():
     done = run("--help")
     assert done.returncode == 0, done.stderr
     for group, options in groups().items():
-        assert f"\n{group}=\n" in done.stdout
+        assert not options or f"\n{group}=\n" in done.stdout
         for option in options:
             about = re.search(rf"^ [* ] {option} +(\S.+)$", done.stdout, flags=re.MULTILINE)
             assert about, option

@@ -22,7 +22,7 @@ from tt_transformers_v2.hardware import ConfigError
 
 # Every option of every group, in as many lines as the largest group has options.
 LINES = [
-    [f"{group}={names[number % len(names)]}" for group, names in groups().items() if "/" not in group]
+    [f"{group}={names[number % len(names)]}" for group, names in groups().items() if names]
     for number in range(max(map(len, groups().values())))
 ]
 PAIRS = [*itertools.product(("device=t3k", "device=p100"), (f"precision={name}" for name in groups()["precision"]))]

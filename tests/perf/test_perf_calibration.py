@@ -12,7 +12,6 @@ import yaml
 from perf_cases import CALIBRATION, calibration_data
 
 from places import ROOT
-
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.hardware.enums import Arch
 from tt_transformers_v2.perf import Calibration
@@ -31,7 +30,8 @@ def test_every_constant_has_its_provenance_and_nothing_else_has(path):
     for arch in archs:
         assert list(provenance[arch]) == list(constants[arch])
         for name, entry in provenance[arch].items():
-            assert sorted(entry) == ["date", "source", "unit"] and all(entry.values()), name
+            assert sorted(entry) == ["date", "source", "unit"], name
+            assert all(entry.values()), name
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 """What a sweep runs, leaves out and leaves behind."""
 
 import json
+import shutil
 
 import pytest
 from sweeping import left_over, lines, results, rows, run_sweep, sweep, table
 
+from tt_transformers_v2.config.conf_folders import add_conf_dir, in_own_context
 from tt_transformers_v2.hardware import ConfigError
 
 
@@ -33,6 +35,22 @@ def test_a_sweep_gives_what_single_runs_give(tmp_path):
         alone = run(resolve(compose(checked.texts), checked.typed), tmp_path, result["overrides"])
         for key in ("config", "config_hash", "performance", "findings", "rules"):
             assert result[key] == json.loads(json.dumps(alone[key])), key
+
+
+def test_a_second_sweep_in_a_removed_folder_reads_its_own_files(tmp_path):
+    own, folder = tmp_path / "conf", tmp_path / "sweep"
+    (own / "workload").mkdir(parents=True)
+
+    @in_own_context
+    def contexts(context):
+        (own / "workload" / "mine.yaml").write_text(f"defaults: [default]\ncontext: {context}\n")
+        add_conf_dir(own)
+        assert sweep(folder, "workload=mine", "workload.batch=1,2") == 0
+        return {result["config"]["workload"]["context"] for result in results(folder).values()}
+
+    assert contexts(1024) == {1024}
+    shutil.rmtree(folder)
+    assert contexts(2048) == {2048}
 
 
 def test_settings_of_the_sweep_do_not_enter_the_configuration(tmp_path):

@@ -88,7 +88,10 @@ class RopeScalingConfig(Checked):
 
     def __post_init__(self) -> None:
         if self.kind is None and any(getattr(self, f.name) != f.default for f in dataclasses.fields(self)):
-            raise ConfigError("model.rope_scaling has no kind.", "Add model.rope_scaling.kind=linear (or llama3), or model.rope_scaling=null.")
+            raise ConfigError(
+                "model.rope_scaling has no kind.",
+                "Add model.rope_scaling.kind=linear (or llama3), or model.rope_scaling=null.",
+            )
 
 
 @dataclass

@@ -117,9 +117,9 @@ def _check_file(path: Path, folder: Path) -> None:
         raise ConfigError(f"{path} is larger than {_MOST_BYTES >> 20} MiB, too large for a configuration file.")
     if "hydra" in path.relative_to(folder).parts[:-1]:
         raise ConfigError(f"{path} is an option of Hydra's own groups, which cannot be changed.", "Remove it.")
+    if path.name == _ROOT_FILE and path.read_bytes() == (conf_dir() / _ROOT_FILE).read_bytes():
+        return  # a sweep's copy of ours
     if path == folder / _ROOT_FILE:
-        if path.read_bytes() == (conf_dir() / _ROOT_FILE).read_bytes():
-            return  # a sweep's copy of ours
         raise ConfigError(f"{path} would replace conf/config.yaml.", "Put your defaults in experiment/NAME.yaml.")
     try:
         text, content = read_yaml_file(path)

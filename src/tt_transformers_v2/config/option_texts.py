@@ -27,6 +27,8 @@ def listing() -> str:
     lines: list[str] = []
     defaults = default_options()
     for group, options in groups().items():
+        if not options:
+            continue
         lines += ["", f"{group}="]
         width = max(20, *(len(option) + 2 for option in options))
         for option in options:

@@ -145,9 +145,7 @@ def _merge(composed: Composed, content: Mapping[str, Any], package: str, origin:
     _merge_into(composed, target, content, package, origin)
 
 
-def _merge_into(
-    composed: Composed, target: dict[str, Any], content: Mapping[str, Any], path: str, origin: str
-) -> None:
+def _merge_into(composed: Composed, target: dict[str, Any], content: Mapping[str, Any], path: str, origin: str) -> None:
     for key, value in content.items():
         where = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping):

@@ -126,9 +126,9 @@ def hash_of(config: Mapping[str, Any]) -> str:
 def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str] = ()) -> Experiment:
     """The experiment that a composed configuration asks for.
 
-    `composed` is the typed configuration, nested dicts to build it from, or what Hydra composed of it (a DictConfig); it
-    is not changed. `typed` are the dotted paths the user set. Raises ConfigError listing every unknown key and bad value. Findings are
-    in the result, errors among them: see `resolve_or_refuse`.
+    `composed` is the typed configuration, nested dicts to build it from, or what Hydra composed of it (a DictConfig);
+    it is not changed. `typed` are the dotted paths the user set. Raises ConfigError listing every unknown key and bad
+    value. Findings are in the result, errors among them: see `resolve_or_refuse`.
     """
     asked = frozenset(typed)
     config = _typed(composed)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The constants of the performance model: what silicon and software reached.
 
-They live in conf/calibration, their sources in conf/provenance; this file types and checks them. Nothing here knows how they are used.
+They live in conf/calibration, their sources in conf/provenance; this file types and checks them. Nothing here knows
+how they are used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Expect: a section of a typed configuration that may be null (Optional[Rope] = None) can be given on the command line,
-#   by one of its keys or whole, or Hydra says in a line why not, as it does for a key that does not exist.
+# Expect: a section that may be null (Optional[Rope] = None) can be set on the command line, or a line says why not.
 # Happens: `rope.factor=2`, `+rope.factor=2` and `++rope.factor=2` end in an AssertionError, `rope={factor: 2}` in an
 #   AttributeError, each out of OmegaConf; `rope={}` is taken, and the section stays null. A file may set it.
 # Seen: hydra-core 1.3.8 with omegaconf 2.3.1, 2026-11

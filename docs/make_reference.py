@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))  # that of this checkout, installed or not
+
 import tt_transformers_v2.config.resolve  # noqa: F401 - declares every finding
 from tt_transformers_v2.common.checked import UNIONS, field_types
 from tt_transformers_v2.config.building import nested_dataclass
@@ -68,6 +70,8 @@ def reference() -> str:
     composed = compose_with_origins([])
     parts = [HEAD, "## Groups\n\n"]
     for group, options in groups().items():
+        if not options:
+            continue
         parts.append(f"### {group}\n\n| option | what it is |\n|---|---|\n")
         parts += [f"| `{option}` | {_cell(about(group, option))} |\n" for option in options]
         parts.append("\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tt_transformers_v2.backends.ttnn import open_ttnn
+from tt_transformers_v2.backends.ttnn.process import availability
 from tt_transformers_v2.backends.ttnn.process.availability import Availability, look_around, require_card, require_ttnn
 from tt_transformers_v2.backends.ttnn.process.failures import own_words, thrown
 from tt_transformers_v2.common.errors import ConfigError
@@ -58,8 +59,15 @@ def test_a_version_that_was_not_tried_is_a_warning(version: str, said: str | Non
     assert [said in finding for finding in findings] == ([True] if said else [])
 
 
-def test_opening_ttnn_says_what_the_machine_lacks() -> None:
-    with pytest.raises(ConfigError, match="backend=ttnn"):
+@pytest.mark.parametrize(
+    ("cards", "said"),
+    [((), "needs a Tenstorrent card or a simulator"), ((Path("/dev/tenstorrent/0"),), "Run the experiment")],
+)
+def test_opening_ttnn_says_what_the_machine_lacks(
+    cards: tuple[Path, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(availability, "look_around", lambda: dataclasses.replace(BARE, cards=cards))
+    with pytest.raises(ConfigError, match=said):
         open_ttnn(DevicePresets.get_config("N150"))
 
 

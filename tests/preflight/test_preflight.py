@@ -28,16 +28,6 @@ needs_ttnn = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="session")
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def _in_own_cache(own_cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", own_cache)
-
-
 def run(folder: Path, *overrides: str) -> tuple[int, dict[str, Any]]:
     code = cli.main(["task=preflight", *overrides, f"hydra.run.dir={folder}"])
     return code, json.loads((folder / "result.json").read_text())

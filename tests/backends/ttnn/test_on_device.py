@@ -63,8 +63,9 @@ def test_decode_agrees_with_prefill(place: Place, page: int | None) -> None:
     prompts = [40, 25]
     rows = place.run("ttnn_device_jobs:decodes", "precision=performance", *alone(place), prompts=prompts, page=page)
     assert [row["shapes"] for row in rows] == [[[4096], [4096]]] * len(prompts)
-    if place.real:
-        assert min(row["pcc"] for row in rows) >= 0.999
+    for row in rows:
+        assert (row["spread"] > 0) == place.real  # where nothing has been computed, logits are zeros
+        assert row["pcc"] >= 0.999
 
 
 def test_conversion_on_the_device_has_the_bits_of_its_kernels(place: Place) -> None:

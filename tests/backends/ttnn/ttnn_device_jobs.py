@@ -203,7 +203,11 @@ def decodes(payload: dict[str, Any], job: Job) -> list[dict[str, Any]]:
         stepped = model.decoder.step([prompt[-1] for prompt in prompts], lengths)
         whole = [model.prefill(prompt, user) for user, prompt in enumerate(prompts)]
     return [
-        {"shapes": [list(step.shape), list(all_at_once.shape)], "pcc": pcc(step, all_at_once)}
+        {
+            "shapes": [list(step.shape), list(all_at_once.shape)],
+            "spread": float(step.std()),
+            "pcc": pcc(step, all_at_once),
+        }
         for step, all_at_once in zip(stepped, whole, strict=True)
     ]
 

@@ -30,10 +30,10 @@ def test_without_a_card_the_message_names_preflight() -> None:
         require_card("backend=ttnn", "T3K", BARE)
 
 
-@pytest.mark.parametrize("has", [{"cards": (Path("/dev/tenstorrent/0"),)}, {"simulator": __file__}])
-def test_a_card_or_a_simulator_is_enough(has: dict[str, object]) -> None:
-    found = dataclasses.replace(BARE, **has)
-    assert require_card("backend=ttnn", "N150", found) is found
+def test_a_card_or_a_simulator_is_enough(tmp_path: Path) -> None:
+    for has in ({"cards": (Path("/dev/tenstorrent/0"),)}, {"simulator": str(tmp_path)}):
+        found = dataclasses.replace(BARE, **has)
+        assert require_card("backend=ttnn", "N150", found) is found
 
 
 def test_cards_and_simulator_are_found_where_ttnn_looks(tmp_path: Path) -> None:
@@ -85,6 +85,9 @@ def test_a_simulator_that_is_not_there_is_refused_by_name(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=r"TT_METAL_SIMULATOR names .*libttsim\.so, which does not exist\. Set it"):
         require_card("backend=ttnn", "N150", found)
     missing.touch()
+    with pytest.raises(ConfigError, match=r"libttsim\.so, but soc_descriptor\.yaml is not beside it\. Copy"):
+        require_card("backend=ttnn", "N150", found)
+    (tmp_path / "soc_descriptor.yaml").touch()
     assert require_card("backend=ttnn", "N150", found) is found
 
 

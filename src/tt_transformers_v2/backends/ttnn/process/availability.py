@@ -18,6 +18,7 @@ from ....config.conf_folders import read_yaml
 CARDS = Path("/dev/tenstorrent")
 MOCK = "TT_METAL_MOCK_CLUSTER_DESC_PATH"  # names the description of a system that ttnn takes for real
 SIMULATOR = "TT_METAL_SIMULATOR"
+CHIP_DESCRIPTION = "soc_descriptor.yaml"  # ttnn reads it from the folder of the simulator
 SYSTEM_SFPI = Path("/opt/tenstorrent/sfpi")
 COMPILER = Path("compiler/bin/riscv-tt-elf-g++")  # inside a folder of sfpi, Tenstorrent's kernel compiler
 ROOT_VARIABLES = ("TT_METAL_RUNTIME_ROOT", "TT_METAL_HOME")  # where ttnn looks for runtime/sfpi besides its own folder
@@ -100,17 +101,27 @@ def require_ttnn(what: str, found: Availability | None = None, instead: str = "U
 def require_card(what: str, device: str, found: Availability | None = None) -> Availability:
     """What this machine has, ttnn and something to run on among it. Raises ConfigError naming `what` and `device`."""
     found = require_ttnn(what, found)
-    if found.simulator is not None and not Path(found.simulator).exists():
-        raise ConfigError(
-            f"{SIMULATOR} names {found.simulator}, which does not exist.",
-            "Set it to the simulator's file, or unset it.",
-        )
+    if found.simulator is not None:
+        _refuse_incomplete(Path(found.simulator))
     if not found.runs_programs:
         raise ConfigError(
             f"{what} needs a Tenstorrent card or a simulator ({device} is configured), and this machine has none.",
             "Use backend=emulated, or task=preflight, which has ttnn check every op without a card.",
         )
     return found
+
+
+def _refuse_incomplete(simulator: Path) -> None:
+    """Raises ConfigError for a simulator that is not there, or has no description of its chip beside it."""
+    if not simulator.exists():
+        raise ConfigError(
+            f"{SIMULATOR} names {simulator}, which does not exist.", "Set it to the simulator's file, or unset it."
+        )
+    if simulator.is_file() and not (simulator.parent / CHIP_DESCRIPTION).exists():
+        raise ConfigError(
+            f"{SIMULATOR} names {simulator}, but {CHIP_DESCRIPTION} is not beside it.",
+            "Copy the chip's there from ttnn/tt_metal/soc_descriptors.",
+        )
 
 
 def _refuse_too_old(version: str | None) -> None:

@@ -87,10 +87,8 @@ def _until_ttnn_gives_up(experiments: Sequence[Experiment], advise: bool) -> lis
             on_progress=note,
         )
     except TtnnFailure as failure:
-        at = len(done)
-        if at == len(experiments):
-            raise
-        done.append(_failed(begun[at], experiments[at], failure, time.monotonic() - started))
+        if (at := len(done)) < len(experiments):  # or it only failed to end, with everything answered
+            done.append(_failed(begun[at], experiments[at], failure, time.monotonic() - started))
     return done
 
 

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checkout that the tests stand in is the one that they test, in the processes that they start too."""
+"""The checkout that the tests stand in is the one that they test, in the processes that they start too.
+
+Only tests marked `device` may see a simulator. ttnn reads TT_METAL_SIMULATOR when it is loaded, in this process and in
+those that it starts, so it is taken out of the environment here; backends/ttnn/conftest.py gives it back to them.
+"""
 
 import os
 
-from places import ROOT
+import places
 
-os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+os.environ["PYTHONPATH"] = os.pathsep.join([str(places.ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+places.SIMULATOR = os.environ.pop("TT_METAL_SIMULATOR", None)

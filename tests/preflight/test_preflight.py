@@ -28,16 +28,6 @@ needs_ttnn = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="session")
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def _in_own_cache(own_cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", own_cache)
-
-
 def run(folder: Path, *overrides: str) -> tuple[int, dict[str, Any]]:
     code = cli.main(["task=preflight", *overrides, f"hydra.run.dir={folder}"])
     return code, json.loads((folder / "result.json").read_text())
@@ -90,6 +80,25 @@ def test_one_command_asks_about_several_devices(tmp_path: Path, capsys: pytest.C
     for line in [line for row in found["devices"] for line in section_lines(row["section"])]:
         if line.startswith(("phase", "prefill", "decode", " " * 9)):
             assert len(line.replace("[green]", "").replace("[yellow]", "").replace("[/]", "")) <= WIDTH, line
+
+
+@needs_ttnn
+def test_several_models_on_a_device_have_a_row_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "all.json"
+    models = "smollm2_135m,llama70b,Llama-3.2-1B,smollm2_135m"
+    assert preflight_cli.main(["--devices", "n150", "--model", models, "--out", str(out)]) == 1
+    rows = json.loads(out.read_text())["devices"]
+    assert [(row["model"], row["verdict"]) for row in rows] == [
+        ("smollm2_135m", "ok"),
+        ("llama70b", "none"),
+        ("llama1b", "ok"),
+    ]
+    assert [row["section"] and row["section"]["model"] for row in rows] == [
+        "SmolLM2-135M-Instruct",
+        None,
+        "Llama-3.2-1B-Instruct",
+    ]
+    assert "n150 llama70b: Llama-3.1-70B-Instruct does not fit on N150" in capsys.readouterr().out
 
 
 @needs_ttnn
@@ -158,6 +167,7 @@ def test_without_ttnn_it_exits_with_2(
     [
         (["device=n150"], "device= does not apply to this command. Use --devices"),
         (["--devices", "n150,foo"], "no device named 'foo'"),
+        (["--devices", "n150", "--model", "llama8b,fo"], "no model named 'fo'"),
         (["--device", "n150"], "Did you mean --devices?"),
         (["workload.bach=2"], "Did you mean workload.batch?"),
     ],

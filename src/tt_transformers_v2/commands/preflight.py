@@ -21,7 +21,15 @@ from ..common.checkout import outputs_dir
 from ..common.command_names import command
 from ..common.files import write_atomically
 from ..common.terminal import console
-from ..preflight.device_table import AUTO, LARGEST_FIRST, ask_about, chosen_devices, run_all, table_lines
+from ..preflight.device_table import (
+    AUTO,
+    LARGEST_FIRST,
+    ask_about,
+    chosen_devices,
+    chosen_models,
+    run_all,
+    table_lines,
+)
 from ..preflight.preflight_text import section_lines
 from ..run.result_files import SCHEMA_VERSION, environment, git_state
 from .command_line import CommandParser, run_command
@@ -30,6 +38,7 @@ EPILOG = """examples:
   {preflight}
   {preflight} --devices n150,t3k workload.prompt_length=2048
   {preflight} --devices n300 --model phi4 --verbose precision=accuracy
+  {preflight} --devices t3k,p150x8 --model llama8b,qwen3_8b,phi4
 
 Takes the same overrides as `{run}`. The real ttnn checks every op; nothing runs, and no card is needed."""
 
@@ -42,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(given: list[str]) -> int:
     options = _options(given)
     found = require_ttnn(command("preflight"))
-    asked = ask_about(chosen_devices(options.devices), options.model, options.overrides)
+    asked = ask_about(chosen_devices(options.devices), chosen_models(options.model), options.overrides)
     started = time.monotonic()
     rows = run_all(asked, _tell)
     seconds = time.monotonic() - started
@@ -65,7 +74,7 @@ def _main(given: list[str]) -> int:
 
 def _tell(row: dict[str, Any]) -> None:
     if sys.stderr.isatty():
-        print(f"{row['device']}: {row['verdict']}", file=sys.stderr)
+        print(f"{row['device']} {row['model']}: {row['verdict']}", file=sys.stderr)
 
 
 def _write(path: Path, rows: list[dict[str, Any]], overrides: list[str], seconds: float) -> None:
@@ -84,16 +93,15 @@ def _write(path: Path, rows: list[dict[str, Any]], overrides: list[str], seconds
 def _options(given: list[str]) -> argparse.Namespace:
     parser = CommandParser(
         "preflight",
-        usage="%(prog)s [--devices all|NAME,NAME] [--model auto|NAME] [KEY=VALUE ...]",
+        usage="%(prog)s [--devices all|NAME,NAME] [--model auto|NAME,NAME] [KEY=VALUE ...]",
         description="Checks with the real ttnn, without a card, whether every device accepts a model's ops.",
         epilog=EPILOG.format(preflight=command("preflight"), run=command("run")),
     )
     parser.takes_overrides()
     add = parser.add_argument
     add("--devices", default="all", metavar="NAMES", help="devices, comma-separated; default all")
-    add(
-        "--model", default=AUTO, metavar="NAME", help=f"default auto: the first of {', '.join(LARGEST_FIRST)} that fits"
-    )
+    fitting = f"default auto: the first of {', '.join(LARGEST_FIRST)} that fits"
+    add("--model", default=AUTO, metavar="NAMES", help=f"models, comma-separated; {fitting}")
     add("--verbose", action="store_true", help="print the table of all ops, for every device")
     add("--out", type=Path, metavar="FILE", help="where to write the JSON; default outputs/preflights/TIME.json")
     return parser.read(given)

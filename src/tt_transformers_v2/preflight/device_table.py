@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The preflight over several devices, each with a model that fits it: one table."""
+"""The preflight over several devices, each with a model that fits it or with several models: one table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..config.composition import compose
 from ..config.groups import device_types, option
 from ..config.overrides import check_overrides
 from ..config.resolve import Experiment, resolve, resolve_or_refuse
-from .preflight_result import Section, failure_of, preflight_section
+from .preflight_result import Section, failure_of, preflight_sections
 from .preflight_text import aligned
 
 AUTO = "auto"
@@ -57,13 +57,20 @@ def chosen_devices(text: str) -> list[str]:
     return list(dict.fromkeys(option("device", name.strip()) for name in text.split(",")))
 
 
-def ask_about(devices: Sequence[str], model: str, overrides: Sequence[str]) -> list[Asked]:
-    """The experiment of each device. Raises ConfigError for overrides that no device takes."""
-    for name, flag in (("device", "--devices NAME,NAME"), ("model", "--model NAME")):
+def chosen_models(text: str) -> list[str]:
+    """Options of the model group, comma-separated, or AUTO alone. Raises ConfigError for an unknown one."""
+    if text == AUTO:
+        return [AUTO]
+    return list(dict.fromkeys(option("model", name.strip()) for name in text.split(",")))
+
+
+def ask_about(devices: Sequence[str], models: Sequence[str], overrides: Sequence[str]) -> list[Asked]:
+    """The experiment of each device and model. Raises ConfigError for overrides that no device takes."""
+    for name, flag in (("device", "--devices NAME,NAME"), ("model", "--model NAME,NAME")):
         if any(text.partition("=")[0] == name for text in overrides):
             raise ConfigError(f"{name}= does not apply to this command.", f"Use {flag}.")
     check_overrides(overrides)
-    return [_asked(device, model, overrides) for device in devices]
+    return [_asked(device, model, overrides) for device in devices for model in models]
 
 
 def _asked(device: str, model: str, overrides: Sequence[str]) -> Asked:
@@ -85,40 +92,50 @@ def _composed(device: str, model: str, overrides: Sequence[str]) -> tuple[dict[s
 
 
 def run_all(asked: Sequence[Asked], tell: Callable[[Row], None]) -> list[Row]:
-    """A row for each, in order; `tell` gets each as soon as it is done."""
+    """A row for each, in order; `tell` gets each as soon as its device's process has ended."""
+    by_device: dict[str, list[Asked]] = {}
+    for one in asked:
+        by_device.setdefault(one.device, []).append(one)
 
-    def answered(one: Asked) -> Row:
-        row = _row(one)
-        tell(row)
-        return row
+    def answered(group: list[Asked]) -> list[Row]:
+        rows = _rows(group)
+        for row in rows:
+            tell(row)
+        return rows
 
     # A thread begins without the folders that this context reads configurations from.
-    contexts = [copy_context() for _ in asked]
+    contexts = [copy_context() for _ in by_device]
     with ThreadPoolExecutor(min(MOST_AT_ONCE, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda context, one: context.run(answered, one), contexts, asked))
+        groups = pool.map(lambda context, group: context.run(answered, group), contexts, by_device.values())
+        return [row for rows in groups for row in rows]
 
 
-def _row(asked: Asked) -> Row:
-    """What was found about one device: `verdict` ok, fitted, failed or, where nothing could be asked, none."""
-    named = {"device": asked.device, "model": asked.model}
-    if asked.experiment is None:
-        return named | {"verdict": "none", "why": asked.why_not, "section": None}
+def _rows(asked: Sequence[Asked]) -> list[Row]:
+    """What was found about one device, a row for each model."""
+    experiments = [one.experiment for one in asked if one.experiment is not None]
+    answers: Iterator[Section | ConfigError]
     try:
-        section = preflight_section(asked.experiment, _silent)
+        answers = iter(list(preflight_sections(experiments)))
     except ConfigError as error:
-        return named | {"verdict": "failed", "why": str(error), "section": None}
-    why = failure_of(section)
-    verdict = "failed" if why else "fitted" if section["fitted_ops"] else "ok"
+        answers = iter([error] * len(experiments))
+    return [_row(one, None if one.experiment is None else next(answers)) for one in asked]
+
+
+def _row(asked: Asked, answer: Section | ConfigError | None) -> Row:
+    """One model on one device: `verdict` ok, fitted, failed or, where nothing could be asked, none."""
+    named = {"device": asked.device, "model": asked.model}
+    if asked.experiment is None or answer is None:
+        return named | {"verdict": "none", "why": asked.why_not, "section": None}
+    if isinstance(answer, ConfigError):
+        return named | {"verdict": "failed", "why": str(answer), "section": None}
+    why = failure_of(answer)
+    verdict = "failed" if why else "fitted" if answer["fitted_ops"] else "ok"
     return named | {
         "verdict": verdict,
         "why": why,
         "config_hash": asked.experiment.config_hash(),
-        "section": section,
+        "section": answer,
     }
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Several bars at once would only confuse."""
 
 
 def table_lines(rows: Sequence[Row]) -> Iterator[str]:
@@ -126,7 +143,7 @@ def table_lines(rows: Sequence[Row]) -> Iterator[str]:
     yield from aligned(HEADER, [_cells(row) for row in rows], RIGHT)
     for row in rows:
         if row["why"]:
-            yield f"{row['device']}: {row['why']}"
+            yield f"{row['device']} {row['model']}: {row['why']}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..backends.ttnn.advice import Fix, candidates
-from ..backends.ttnn.preflight_walk import Question, ask, group_mesh
+from ..backends.ttnn.preflight_walk import Progress, Question, ask, group_mesh
 from ..backends.ttnn.process.child import Job
 from ..backends.ttnn.process.session import open_mesh
 from ..backends.ttnn.recording.asking import Row, l1_bytes
@@ -30,12 +31,36 @@ def preflight(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     such as heads that cannot be split.
     """
     experiment = from_sections(payload["experiment"])
+    return _answer(experiment, lambda phase, done, steps: job.progress(phase=phase, done=done, steps=steps))
+
+
+def preflight_each(payload: dict[str, Any], job: Job) -> dict[str, Any]:
+    """The same for several experiments on one system, one after the other: starting ttnn is most of a preflight.
+
+    `payload` has the resolved `experiments`, and whether to look for what helps where ttnn refused (`advise`). Each
+    answer is reported as it is found, with its `index`, `seconds`, and under `refused` what a ConfigError said (None
+    where there is an `answer`).
+    """
+    for index, sections in enumerate(payload["experiments"]):
+        started = time.monotonic()
+        answer = refused = None
+        try:
+            answer = _answer(from_sections(sections), _no_progress, advise=payload["advise"])
+        except ConfigError as error:
+            refused = str(error)
+        job.progress(index=index, answer=answer, refused=refused, seconds=time.monotonic() - started)
+    return {}
+
+
+def _answer(experiment: Experiment, progress: Progress, *, advise: bool = True) -> dict[str, Any]:
+    """Nothing here outlives the call: a mesh that is still referred to cannot be opened again."""
     question = question_of(experiment)
     with open_mesh(experiment.hardware, mock=True) as whole:  # placing tensors is harmless on described chips only
         mesh = group_mesh(whole, question.config, question.spec)
-        rows = ask(question, mesh, lambda phase, done, steps: job.progress(phase=phase, done=done, steps=steps))
-        _Advising(experiment, question, mesh, rows).advise()
-        return {
+        rows = ask(question, mesh, progress)
+        if advise:
+            _Advising(experiment, question, mesh, rows).advise()
+        answer = {
             "ops": rows,
             "tokens": question.tokens,
             "chunks": question.chunks,
@@ -43,6 +68,8 @@ def preflight(payload: dict[str, Any], job: Job) -> dict[str, Any]:
             "l1_usable": l1_bytes(mesh),
             "mesh": [mesh.shape[0], mesh.shape[1]],
         }
+        del mesh  # a part of the system must be gone before the whole is closed
+        return answer
 
 
 def question_of(experiment: Experiment) -> Question:

@@ -7,17 +7,19 @@ Nothing here imports ttnn.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..backends.ttnn.process.availability import require_ttnn
 from ..backends.ttnn.process.failures import TtnnFailure
 from ..backends.ttnn.process.isolated import run_isolated
+from ..common.errors import ConfigError
 from ..config.experiment_json import to_sections
 from ..config.resolve import Experiment
 from ..hardware.op_table import DECODE, PREFILL
 
 JOB = f"{__package__}.preflight_job:preflight"
+JOB_OF_MANY = f"{__package__}.preflight_job:preflight_each"
 LONGEST = 900.0  # seconds; the first Galaxy ever takes a minute, everything else much less
 PHASES = (PREFILL, DECODE)
 
@@ -32,18 +34,7 @@ def preflight_section(experiment: Experiment, progress: Progress) -> Section:
     what ttnn's allocator may hand out, `share_of_limit` of the core's whole L1, firmware included. Where ttnn's process
     gives up, `error` says how. Raises ConfigError when ttnn is not installed and for what no op can be made of.
     """
-    found = require_ttnn("task=preflight")
-    started = time.monotonic()
-    compiler = "stand-in" if found.sfpi is None else "sfpi"
-    section: Section = {
-        "basis": f"checked by ttnn {found.version} on a described {experiment.hardware.device_type}, kernel compiler "
-        f"{compiler}: programs were validated and laid out, nothing was run",
-        "ttnn": found.version,
-        "compiler": compiler,
-        "error": None,
-        "notes": found.findings,
-        **_asked(experiment),
-    }
+    section, started = _begun(experiment), time.monotonic()
     try:
         answer = run_isolated(
             JOB,
@@ -53,11 +44,77 @@ def preflight_section(experiment: Experiment, progress: Progress) -> Section:
             timeout_s=LONGEST,
             on_progress=lambda facts: progress(facts["phase"], facts["done"], facts["steps"]),
         )
-        section |= _answered(answer, experiment)
     except TtnnFailure as failure:
-        section |= {"error": str(failure), "said": failure.said, **_answered(_NOTHING, experiment)}
-    section["notes"] += _notes(section)
-    return section | {"seconds": time.monotonic() - started}
+        return _failed(section, experiment, failure, time.monotonic() - started)
+    return _ended(section, experiment, answer, time.monotonic() - started)
+
+
+def preflight_sections(experiments: Sequence[Experiment], *, advise: bool = True) -> Iterator[Section | ConfigError]:
+    """`preflight_section` of experiments on one system, in their order, from as few processes as possible.
+
+    Where `preflight_section` would raise a ConfigError, that is in the section's place. When ttnn's process gives up,
+    the experiment it was at has the `error`, and another process goes on behind it. `advise`: whether to look for what
+    helps where ttnn refused. Raises ConfigError when ttnn is not installed and for experiments on different systems.
+    """
+    specs = [experiment.hardware.spec for experiment in experiments]
+    if any(spec != specs[0] for spec in specs):
+        raise ConfigError("the experiments of one preflight process need one and the same system.")
+    left = list(experiments)
+    while left:
+        done = _until_ttnn_gives_up(left, advise)
+        yield from done
+        left = left[len(done) :]
+
+
+def _until_ttnn_gives_up(experiments: Sequence[Experiment], advise: bool) -> list[Section | ConfigError]:
+    """What one process answers: of all experiments, or of those up to the one at which it gave up."""
+    begun = [_begun(experiment) for experiment in experiments]
+    done: list[Section | ConfigError] = []
+
+    def note(facts: dict[str, Any]) -> None:
+        at, refused = facts["index"], facts["refused"]
+        answered = None if refused else _ended(begun[at], experiments[at], facts["answer"], facts["seconds"])
+        done.append(answered or ConfigError(refused))
+
+    started = time.monotonic()
+    try:
+        run_isolated(
+            JOB_OF_MANY,
+            {"experiments": [to_sections(experiment) for experiment in experiments], "advise": advise},
+            device=experiments[0].hardware.spec,
+            mock=True,
+            timeout_s=LONGEST * len(experiments),
+            on_progress=note,
+        )
+    except TtnnFailure as failure:
+        if (at := len(done)) < len(experiments):  # or it only failed to end, with everything answered
+            done.append(_failed(begun[at], experiments[at], failure, time.monotonic() - started))
+    return done
+
+
+def _begun(experiment: Experiment) -> Section:
+    """A section before ttnn has answered. Raises ConfigError when ttnn is not installed."""
+    found = require_ttnn("task=preflight")
+    compiler = "stand-in" if found.sfpi is None else "sfpi"
+    return {
+        "basis": f"checked by ttnn {found.version} on a described {experiment.hardware.device_type}, kernel compiler "
+        f"{compiler}: programs were validated and laid out, nothing was run",
+        "ttnn": found.version,
+        "compiler": compiler,
+        "error": None,
+        "notes": found.findings,
+        **_asked(experiment),
+    }
+
+
+def _ended(section: Section, experiment: Experiment, answer: dict[str, Any], seconds: float) -> Section:
+    section = section | _answered(answer, experiment)
+    return section | {"notes": section["notes"] + _notes(section), "seconds": seconds}
+
+
+def _failed(section: Section, experiment: Experiment, failure: TtnnFailure, seconds: float) -> Section:
+    section = section | {"error": str(failure), "said": failure.said}
+    return _ended(section, experiment, _NOTHING, seconds)
 
 
 def failure_of(section: Section) -> str | None:

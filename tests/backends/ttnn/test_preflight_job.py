@@ -189,6 +189,15 @@ def test_room_is_looked_for_where_it_costs_least_first() -> None:
     assert texts == [f"device.max_prefill_chunk_size={tokens}" for tokens in (1024, 512, 128)]
 
 
+def test_weights_over_the_banks_may_lie_interleaved_instead() -> None:
+    question = question_of(experiment("model=llama8b"))
+    sharded = {"kind": "DramShardedPlan", "cores": 32, "in0_block_w": 1}
+    texts = [fix.text for fix in candidates(refusal("ff1_ff3", "decode", OVERFLOW, sharded), question)]
+    assert texts == ["memory.use_width_sharding=false", "memory.activations_placement=DRAM"]
+    interleaved = question_of(experiment("model=llama8b", "memory.use_width_sharding=false"))
+    assert [fix.text for fix in candidates(refusal("ff1_ff3", "decode", OVERFLOW), interleaved)] == texts[1:]
+
+
 def test_no_fix_is_invented_for_what_ttnn_says_in_full() -> None:
     question = question_of(experiment("model=llama8b"))
     assert candidates(refusal("rope", "prefill", "All input tensors must have dtype = bfloat16"), question) == []

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tt_transformers_v2.backends.ttnn import open_ttnn
+from tt_transformers_v2.backends.ttnn.process import availability
 from tt_transformers_v2.backends.ttnn.process.availability import Availability, look_around, require_card, require_ttnn
 from tt_transformers_v2.backends.ttnn.process.failures import own_words, thrown
 from tt_transformers_v2.common.errors import ConfigError
@@ -29,10 +30,10 @@ def test_without_a_card_the_message_names_preflight() -> None:
         require_card("backend=ttnn", "T3K", BARE)
 
 
-@pytest.mark.parametrize("has", [{"cards": (Path("/dev/tenstorrent/0"),)}, {"simulator": "/opt/sim"}])
-def test_a_card_or_a_simulator_is_enough(has: dict[str, object]) -> None:
-    found = dataclasses.replace(BARE, **has)
-    assert require_card("backend=ttnn", "N150", found) is found
+def test_a_card_or_a_simulator_is_enough(tmp_path: Path) -> None:
+    for has in ({"cards": (Path("/dev/tenstorrent/0"),)}, {"simulator": str(tmp_path)}):
+        found = dataclasses.replace(BARE, **has)
+        assert require_card("backend=ttnn", "N150", found) is found
 
 
 def test_cards_and_simulator_are_found_where_ttnn_looks(tmp_path: Path) -> None:
@@ -51,15 +52,54 @@ def test_a_compiler_beside_the_users_own_runtime_root_is_found(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("version", "said"),
-    [("0.81.1", None), ("0.80.0", None), ("0.99.0", "it has not been tested"), ("0.76.0", "no dataflow buffers")],
+    [("0.81.1", None), ("0.80.0", None), ("0.99.0", "it has not been tested"), ("0.78.0", "it has not been tested")],
 )
 def test_a_version_that_was_not_tried_is_a_warning(version: str, said: str | None) -> None:
     findings = dataclasses.replace(BARE, version=version).findings
     assert [said in finding for finding in findings] == ([True] if said else [])
 
 
-def test_opening_ttnn_says_what_the_machine_lacks() -> None:
-    with pytest.raises(ConfigError, match="backend=ttnn"):
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("0.76.0", r"ttnn 0.76.0 is too old for this package: .*no dataflow buffers\. .*pip install ttnn==0\.81\.1"),
+        ("0.70.1", r"ttnn 0.70.1 is too old for this package: its process does not survive"),
+        ("0.75.3.dev7", r"ttnn 0.75.3.dev7 is too old for this package \(0.76.0 was tried\): .*no dataflow"),
+        ("0.68.0", r"ttnn 0.68.0 is too old for this package \(0.70.1 was tried\): its process"),
+    ],
+)
+def test_a_version_that_does_not_work_is_refused_and_so_are_older_ones(version: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        require_ttnn("task=preflight", dataclasses.replace(BARE, version=version))
+
+
+@pytest.mark.parametrize("version", ["0.76.1", "0.80.0", "0.81.1", "0.100.0", "unknown"])
+def test_what_is_newer_than_what_failed_is_let_through(version: str) -> None:
+    found = dataclasses.replace(BARE, version=version)
+    assert require_ttnn("task=preflight", found) is found
+
+
+def test_a_simulator_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    missing = tmp_path / "libttsim.so"
+    found = dataclasses.replace(BARE, simulator=str(missing))
+    with pytest.raises(ConfigError, match=r"TT_METAL_SIMULATOR names .*libttsim\.so, which does not exist\. Set it"):
+        require_card("backend=ttnn", "N150", found)
+    missing.touch()
+    with pytest.raises(ConfigError, match=r"libttsim\.so, but soc_descriptor\.yaml is not beside it\. Copy"):
+        require_card("backend=ttnn", "N150", found)
+    (tmp_path / "soc_descriptor.yaml").touch()
+    assert require_card("backend=ttnn", "N150", found) is found
+
+
+@pytest.mark.parametrize(
+    ("cards", "said"),
+    [((), "needs a Tenstorrent card or a simulator"), ((Path("/dev/tenstorrent/0"),), "Run the experiment")],
+)
+def test_opening_ttnn_says_what_the_machine_lacks(
+    cards: tuple[Path, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(availability, "look_around", lambda: dataclasses.replace(BARE, cards=cards))
+    with pytest.raises(ConfigError, match=said):
         open_ttnn(DevicePresets.get_config("N150"))
 
 

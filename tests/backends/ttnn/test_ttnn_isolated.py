@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tt_transformers_v2.backends.ttnn.process import isolated
+from tt_transformers_v2.backends.ttnn.process import availability, isolated
 from tt_transformers_v2.backends.ttnn.process.failures import TtnnFailure
 from tt_transformers_v2.backends.ttnn.process.isolated import run_isolated
 from tt_transformers_v2.common.errors import ConfigError
@@ -105,10 +106,12 @@ def test_an_interrupted_parent_ends_the_job(run: Run, monkeypatch: pytest.Monkey
     assert gone(seen[0])
 
 
-def test_without_a_description_a_card_is_wanted() -> None:
+def test_without_a_description_a_card_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = dataclasses.replace(availability.look_around(), cards=(), simulator=None)
+    monkeypatch.setattr(availability, "look_around", lambda: without)
     spec = DevicePresets.get_config("N150").system
     assert spec is not None
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"needs (a Tenstorrent card or a simulator|the ttnn package)"):
         run_isolated("ttnn_jobs:opens", {}, device=spec, mock=False, timeout_s=60)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ...hardware.enums import Placement
 from ...hardware.op_table import DECODE, OP_TABLE, PREFILL, SDPA
 from ...hardware.schema import DeviceConfig
+from ...planning.plans import DramShardedPlan
 from ...planning.typed_programs import typed_keys
 from .preflight_walk import Question
 from .recording.asking import Row
@@ -84,6 +85,8 @@ def _of_room(row: Row, question: Question) -> Iterator[Fix]:
     if group is not None and config.compute_for(group).fp32_dest_acc_en:
         path = f"compute.{group}.fp32_dest_acc_en"
         yield Fix("16-bit Dst halves partial results, at some cost in accuracy", {path: False})
+    if (row["program"] or {}).get("kind") == DramShardedPlan.__name__ and config.memory.use_width_sharding:
+        yield Fix("interleaved weights need less L1 and are read more slowly", {"memory.use_width_sharding": False})
     yield from _of_placement(config, phase)
     if phase == PREFILL:
         for chunk in dict.fromkeys((question.tokens // 2, *CHUNKS)):

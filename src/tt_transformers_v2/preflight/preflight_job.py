@@ -19,6 +19,7 @@ from ..config.experiment_json import from_sections
 from ..config.precedence import leaf_paths, set_path
 from ..config.resolve import Experiment, plain, resolve
 from ..perf.ops import padded_prompt
+from ..planning.attention_chunks import cache_tokens
 
 MOST_FIXES = 2  # that are said to help
 
@@ -55,7 +56,7 @@ def question_of(experiment: Experiment) -> Question:
         spec=experiment.spec,
         tokens=tokens,
         users=math.ceil(workload.batch / config.parallelism.data_parallel_size),
-        context=max(experiment.context, padded),
+        context=cache_tokens(max(experiment.context, padded), runtime.kv_page_size),
         page=runtime.kv_page_size,
         chunks=math.ceil(padded / tokens),
         readers_per_bank=runtime.dram_readers_per_bank or 1,

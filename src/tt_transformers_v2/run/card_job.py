@@ -28,7 +28,6 @@ from ..backends.ttnn.recording.autofit import Fitting, memory_named
 from ..backends.ttnn.recording.recorder import Recorder
 from ..backends.ttnn.weights.host_weights import CacheShape, HostWeights, open_cache
 from ..common.errors import ConfigError
-from ..common.units import TILE
 from ..config.experiment_json import from_sections
 from ..config.experiment_schema import Task
 from ..config.model_rules import knobs
@@ -39,6 +38,7 @@ from ..models.open_model import open_weights
 from ..models.rope import rope_tables
 from ..models.weights import WeightSource
 from ..perf.ops import padded_prompt
+from ..planning.attention_chunks import cache_tokens
 from ..planning.split import Split
 from .measure_task import evaluation_tokens
 
@@ -206,7 +206,8 @@ def kv_cache(experiment: Experiment, tokens: EvaluationTokens | None) -> CacheSh
     if config.task is not Task.accuracy:
         users = math.ceil(config.workload.batch / hardware.parallelism.data_parallel_size)
         needed = max(needed, padded_prompt(config.workload.prompt_length), experiment.context + STEPS + 1)
-    return CacheShape(users, math.ceil(needed / TILE) * TILE, config.runtime.kv_page_size)
+    page = config.runtime.kv_page_size
+    return CacheShape(users, cache_tokens(needed, page), page)
 
 
 def run_settings(experiment: Experiment) -> dict[str, Any]:

@@ -158,6 +158,8 @@ def _sdpa_program(plan: SdpaPlan) -> Any:
         compute_with_storage_grid_size=ttnn.CoreCoord(plan.columns, plan.rows),
         q_chunk_size=plan.q_chunk_size,
         k_chunk_size=plan.k_chunk_size,
+        exp_approx_mode=plan.exp_approx_mode,
+        max_cores_per_head_batch=plan.max_cores_per_head_batch,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ...common.units import TILE
 from ...config.layers import write_select
 from ...config.model_rules import knobs
+from ...config.ttnn_checks import lm_head_columns
 from ...hardware.op_table import DECODE, LM_HEAD, PREFILL
 from ...hardware.schema import DeviceConfig
 from ...models.decoder import decoder_layer, final_hidden, head_matrix
@@ -47,7 +48,7 @@ class Question:
     chunks: int = 1
     readers_per_bank: int = 1
     autofit: bool = True
-    programs: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    programs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def rows(self, phase: str) -> int:
         """Rows of activations: tokens in prefill, users in decode."""
@@ -76,14 +77,6 @@ def group_mesh(whole: Any, config: DeviceConfig, spec: ModelSpec) -> Any:
 
     shape = Split.of(config, spec).mesh_shape
     return whole if list(shape) == list(config.spec.mesh_shape) else whole.create_submesh(ttnn.MeshShape(*shape))
-
-
-def lm_head_columns(config: DeviceConfig, spec: ModelSpec) -> int:
-    """The most columns of the LM head in one matmul, as tt_transformers cuts it (conf/rules/knobs.yaml)."""
-    known = knobs(config, spec)
-    if "lm_head_max_columns_per_device" in known:
-        return known["lm_head_max_columns_per_device"]
-    return known["lm_head_max_columns_per_core"] * TILE
 
 
 def kinds(config: DeviceConfig, num_layers: int) -> list[tuple[DeviceConfig, str]]:

@@ -27,7 +27,7 @@ class Weights(Protocol):
         ...
 
     def table(self, handle: Any, data_format: DataFormat) -> Any:
-        """The embedding's rows, of which each chip has its columns. Raises ConfigError for other formats than BF16."""
+        """The embedding's rows, of which each chip has its columns. In BF16 or BFP8, else ConfigError."""
         ...
 
     def cache(self, layer: int, data_format: DataFormat, placement: Placement) -> tuple[Any, Any]:
@@ -64,7 +64,7 @@ class Run:
     readers_per_bank: int = 1
     row_limit: int = 2048
     lm_head_columns: int = 32768
-    programs: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    programs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def fractured(self) -> bool:

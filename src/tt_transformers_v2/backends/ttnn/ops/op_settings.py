@@ -13,7 +13,7 @@ from ....hardware.op_table import PREFILL, ModelOp
 from ....hardware.schema import DeviceConfig
 from ....planning import plans
 from ....planning.plans import Plan
-from ....planning.typed_programs import typed_fields
+from ....planning.typed_programs import fixes_sizes, typed_fields
 from .. import conversions as to_ttnn
 from .decoder_run import Run
 
@@ -70,6 +70,6 @@ class Settings:
         return ttnn.Topology.Ring if self.config.spec.topology == "ring" and whole else ttnn.Topology.Linear
 
     def _chosen(self, op: ModelOp, plan: Any) -> tuple[Any, bool]:
-        """The plan with the fields the user chose, of those it has in this phase, and whether there were any."""
+        """The plan with the fields the user chose, of those it has in this phase, and whether any of them is a size."""
         fields = typed_fields(self.run.programs, op.op_group, self.run.phase, plan)
-        return dataclasses.replace(plan, **fields), bool(fields)
+        return dataclasses.replace(plan, **fields), fixes_sizes(fields)

@@ -11,7 +11,7 @@ from ....common.units import TILE
 from ....hardware.enums import DataFormat, Placement
 from ....hardware.schema import DeviceConfig
 from ....models.spec import ModelSpec
-from ....planning.split import Split
+from ....planning.split import Split, lm_head_parts
 from .. import conversions as to_ttnn
 
 
@@ -59,9 +59,9 @@ class ShapesOnly:
 
     def table(self, handle: str, data_format: DataFormat) -> Any:
         columns = math.ceil(self.split.hidden_dim(self.spec) / self.split.heads)
-        if data_format is not DataFormat.BF16:
-            raise ConfigError(f"ttnn supports only bfloat16 embeddings, not {data_format.ttnn_name}.", "Use BF16.")
-        return self._rows(handle, [1, 1, self.spec.vocab_size, columns])
+        check_table(data_format, columns)
+        shape = [1, 1, self.spec.vocab_size, columns]
+        return self._rows(handle, shape) if data_format is DataFormat.BF16 else self._empty(handle, shape, data_format)
 
     def cache(self, layer: int, data_format: DataFormat, placement: Placement) -> tuple[Any, Any]:
         heads, depth = self.split.kv_heads(self.spec), self.spec.head_dim
@@ -122,9 +122,15 @@ class ShapesOnly:
         return self._made[key]
 
 
-def lm_head_parts(outputs: int, most: int) -> list[int]:
-    """The widths of the matmuls that the LM head of a chip is cut into: alike, in whole tiles, of at most `most`."""
-    count = math.ceil(outputs / most)
-    width = math.ceil(outputs / (count * TILE)) * TILE
-    widths = [width] * (outputs // width)
-    return widths + ([outputs - sum(widths)] if sum(widths) < outputs else [])
+def check_table(data_format: DataFormat, columns: int) -> None:
+    """Raises ConfigError for an embedding that ttnn cannot look rows up in; `columns` are those of a chip.
+
+    It takes bfloat16 in rows and BFP8 in tiles, of which it unpacks the whole table at every look-up.
+    """
+    if data_format is DataFormat.BFP4:
+        raise ConfigError(f"ttnn looks no rows up in {data_format.ttnn_name} tables.", "Use precision.embedding=BFP8.")
+    if data_format is DataFormat.BFP8 and columns % TILE:
+        raise ConfigError(
+            f"a BFP8 embedding of {columns} columns per chip is not whole tiles of {TILE}.",
+            "Use precision.embedding=BF16.",
+        )

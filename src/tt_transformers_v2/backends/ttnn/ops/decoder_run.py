@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ....hardware.enums import DataFormat, Placement
 from ....hardware.op_table import PREFILL
@@ -13,6 +13,16 @@ from ....hardware.schema import DeviceConfig
 from ....models.spec import ModelSpec
 from ....planning.split import Split
 from ..recording.recorder import Recorder
+
+
+# Norms of every head: their weights are as wide as a head, and so may be a chip's part of the hidden size.
+OF_A_HEAD = ("q_norm", "k_norm")
+
+
+class HeadNorm(NamedTuple):
+    """The weight of a norm over each head, on the mesh."""
+
+    weight: Any
 
 
 class Weights(Protocol):

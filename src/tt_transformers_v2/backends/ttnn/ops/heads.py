@@ -76,7 +76,12 @@ class Heads(Settings):
         return self.do(
             "rope",
             lambda _: ttnn.experimental.rotary_embedding_llama(
-                x, cos, sin, self.run.transformation, is_decode_mode=self.run.phase == DECODE
+                x,
+                cos,
+                sin,
+                self.run.transformation,
+                is_decode_mode=self.run.phase == DECODE,
+                compute_kernel_config=self._fixed_kernel("rope"),
             ),
         )
 
@@ -102,7 +107,7 @@ class Heads(Settings):
                 self.do(
                     "paged_fill_cache",
                     lambda _, new=new, cache=cache, table=table: ttnn.experimental.paged_fill_cache(
-                        cache, new, table, batch_idx=0
+                        cache, new, table, batch_idx=0, compute_kernel_config=self._fixed_kernel("fill_cache")
                     ),
                 )
         if self.run.chunk_start:
@@ -133,7 +138,11 @@ class Heads(Settings):
             self.do(
                 "update_cache",
                 lambda _, new=new, cache=cache: ttnn.experimental.paged_update_cache(
-                    cache, new, update_idxs_tensor=self.run.positions, **pages
+                    cache,
+                    new,
+                    update_idxs_tensor=self.run.positions,
+                    compute_kernel_config=self._fixed_kernel("update_cache"),
+                    **pages,
                 ),
             )
         attend = ttnn.transformer.scaled_dot_product_attention_decode

@@ -12,6 +12,7 @@ from ....hardware.enums import Placement
 from ....hardware.op_table import PREFILL, ModelOp
 from ....hardware.schema import DeviceConfig
 from ....planning import plans
+from ....planning.fixed_kernels import FIXED_KERNELS
 from ....planning.plans import Plan
 from ....planning.typed_programs import fixes_sizes, typed_fields
 from .. import conversions as to_ttnn
@@ -30,6 +31,9 @@ class Settings:
 
     def _kernel(self, op: ModelOp) -> Any:
         return to_ttnn.compute_kernel_config(self.config.kernel(op, self.run.phase))
+
+    def _fixed_kernel(self, name: str) -> Any:
+        return to_ttnn.compute_kernel_config(FIXED_KERNELS[name])
 
     def _activations(self, op: ModelOp) -> Any:
         return to_ttnn.dtype(self.config.activations(op))

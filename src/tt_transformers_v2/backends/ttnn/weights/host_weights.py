@@ -25,12 +25,11 @@ from ....models.spec import ModelSpec
 from ....models.weights import WeightSource
 from ....planning.split import Split, lm_head_parts
 from .. import conversions as to_ttnn
+from ..ops.decoder_run import OF_A_HEAD
 from ..process.availability import look_around
 from . import arrange
 from .shapes_only import check_table
 from .weight_cache import WeightCache, open_folder
-
-OF_A_HEAD = ("q_norm", "k_norm")
 
 
 class Handle(NamedTuple):

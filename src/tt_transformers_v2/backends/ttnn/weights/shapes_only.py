@@ -13,6 +13,7 @@ from ....hardware.schema import DeviceConfig
 from ....models.spec import ModelSpec
 from ....planning.split import Split, lm_head_parts
 from .. import conversions as to_ttnn
+from ..ops.decoder_run import OF_A_HEAD
 
 
 class ShapesOnly:
@@ -53,7 +54,7 @@ class ShapesOnly:
         if handle == "bqkv":
             return self._empty(handle, [1, 1, 1, self.split.matrices(self.spec)["wqkv"][1]])
         width = self.split.hidden_dim(self.spec) // (self.split.heads if fractured else 1)
-        if handle in ("q_norm", "k_norm"):
+        if handle in OF_A_HEAD:
             width = self.spec.head_dim
         return self._rows(f"{handle} {width}", [1, 1, math.ceil(width / TILE), TILE])
 

@@ -39,7 +39,8 @@ def test_every_device_composes(name):
 @pytest.mark.parametrize("name", DEVICES)
 def test_every_figure_of_a_device_and_its_chip_has_a_source(name):
     own, system = described(name), AutoHardwareConfig.from_device(name).spec
-    assert set(own["sources"]) == set(FIGURES) <= set(own)
+    chosen = {"dispatch_core_type"} & set(own)  # stated only where ttnn's own choice is another than WORKER
+    assert set(own["sources"]) == {*FIGURES, *chosen} <= set(own)
     chip = {key for key in vars(system.chip) if key not in ("arch", "sources")}
     assert set(system.chip.sources) == chip
     assert "chip" not in own, "chip figures stand in conf/chip alone"
@@ -131,3 +132,11 @@ def test_an_unknown_device_stays_unknown():
     composed = compose(("device=n150", "device.device_type=N15O"))
     with pytest.raises(ConfigError, match=r"device\.device_type: 'N15O' .* Did you mean N150"):
         resolve(composed)
+
+
+def test_n300_boards_dispatch_from_ethernet_cores_as_ttnn_does_there():
+    """ttnn.DispatchCoreConfig() says so on described systems of each kind (tests/backends/ttnn)."""
+    by_kind = {name: AutoHardwareConfig.from_device(name).spec for name in DEVICES}
+    from_ethernet = {name for name, system in by_kind.items() if system.dispatch_core_type == "ETH"}
+    assert from_ethernet == {"n300", "t3k"}
+    assert all(by_kind[name].grid == [8, 8] for name in from_ethernet)

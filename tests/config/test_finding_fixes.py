@@ -38,7 +38,13 @@ PRINTED = {
         ["runtime.dram_readers_per_bank=2"],
         ["runtime.programs.ff2.readers_per_bank=2", "device=t3k", "model=llama8b"],
         ["runtime.programs.lm_head.readers_per_bank=2", "runtime.dram_readers_per_bank=1"],
-        ["device=p150", "model.head_dim=32", "model.num_heads=4", "model.num_kv_heads=1", "runtime.dram_readers_per_bank=2"],
+        [
+            "device=p150",
+            "model.head_dim=32",
+            "model.num_heads=4",
+            "model.num_kv_heads=1",
+            "runtime.dram_readers_per_bank=2",
+        ],
     ],
     "attention-chunk": [
         ["runtime.programs.sdpa_decode.k_chunk_size=0", "model.sliding_window=32"],

@@ -19,9 +19,7 @@ from .model_rules import RuleEffect
 L1_CACHE_UNREAD = "ttnn's decode attention reads the KV cache from DRAM only"
 
 
-def fit_to_model(
-    config: DeviceConfig, model: DecoderShape, *, typed: Iterable[str] = ()
-) -> list[RuleEffect]:
+def fit_to_model(config: DeviceConfig, model: DecoderShape, *, typed: Iterable[str] = ()) -> list[RuleEffect]:
     """Changes `config` where a preset cannot hold for `model`, and returns what it changed and why."""
     asked = set(typed)
     effects = []

@@ -138,4 +138,3 @@ def _embedding(hardware: DeviceConfig, spec: ModelSpec) -> Iterator[Finding]:
             f"ttnn unpacks the whole table ({megabytes:.0f} MB of BF16 per chip) at every look-up, in every step.",
             "Use precision.embedding=BF16.",
         )
-

@@ -65,8 +65,8 @@ def two_readers(config: DeviceConfig, matrices: Mapping[str, Shape], readers: in
         return None
     return Refusal(
         what,
-        f"Over {chip.dram_banks} banks {', '.join(narrow)} {'are' if narrow[1:] else 'is'} one tile wide in each, which "
-        "two readers cannot share.",
+        f"Two readers cannot share a part of one tile: over {chip.dram_banks} banks {', '.join(narrow)} "
+        f"{'have' if narrow[1:] else 'has'} no wider ones.",
         fix,
     )
 

@@ -31,7 +31,7 @@ _SWITCHES = ("exp_approx_mode",)
 
 
 def check_programs(programs: Mapping[str, Any]) -> None:
-    """Raises ConfigError unless `programs` sets known fields of known op groups to whole numbers, switches to a flag."""
+    """Raises ConfigError unless `programs` sets known fields of known op groups to whole numbers or flags."""
     for group, fields in programs.items():
         where = f"runtime.programs.{group}"
         if group not in PROGRAMS:

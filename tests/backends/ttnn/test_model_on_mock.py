@@ -6,16 +6,18 @@ What is not shown here: that programs compute what they should, and how long the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tt_transformers_v2.backends.ttnn.process import isolated
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.device_presets import DevicePresets
 from tt_transformers_v2.run.card_job import unlike
-from tt_transformers_v2.run.this_machine import IDENTIFY, device_of
+from tt_transformers_v2.run.this_machine import LOOK, device_of, grid_overrides
 
 Run = Callable[..., dict[str, Any]]
 
@@ -123,7 +125,34 @@ OTHERS = ["N150", "N150x4", "N300", "P100", "P150", "P150x2", "P150x4", "P150x8"
 
 @pytest.mark.parametrize("device", [*IDENTIFIED, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_ttnn_says_which_device_a_system_is(device: str, run: Run) -> None:
-    assert device_of(run(IDENTIFY, device)) == device
+    """And with the dispatch of its device file it has the grid of that file."""
+    seen = run(LOOK, device)
+    assert device_of(seen) == device
+    assert grid_overrides(DevicePresets.get_config(device).spec, seen["grid"]) == ()
+
+
+@pytest.mark.parametrize(("device", "grid"), [("N150", [8, 9]), ("P150", [13, 10])])
+def test_chips_with_all_their_cores_as_simulators_have_them_are_seen(
+    device: str, grid: list[int], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = isolated.cluster_description
+
+    def whole(spec: Any) -> str:
+        return re.sub(r"harvest_mask: \d+", "harvest_mask: 0", described(spec), count=1)
+
+    monkeypatch.setattr(isolated, "cluster_description", whole)
+    seen = run(LOOK, device)
+    assert seen["grid"] == grid
+    assert grid_overrides(DevicePresets.get_config(device).spec, seen["grid"]) == (
+        f"device.compute_grid=[{grid[0]},{grid[1]}]",
+    )
+
+
+@pytest.mark.parametrize("device", ["N150", "N300"])
+def test_dispatch_is_where_ttnn_has_it_when_nothing_is_chosen(device: str, run: Run) -> None:
+    """Of a T3K too (November 2026); opening one takes longer."""
+    chosen = run("ttnn_jobs:default_dispatch", device)["core"]
+    assert chosen == DevicePresets.get_config(device).spec.dispatch_core_type
 
 
 @pytest.mark.parametrize(

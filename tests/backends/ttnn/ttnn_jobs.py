@@ -101,3 +101,10 @@ def all_gather(payload: dict[str, Any], job: Job) -> dict[str, Any]:
         answer = captured(call)
         shape = list(answer.value.shape) if answer.value is not None else None
         return {"shape": shape, "error": answer.error, "usage": dataclasses.asdict(answer.usage)}
+
+
+def default_dispatch(payload: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Which cores ttnn dispatches from when it is left to choose."""
+    import ttnn
+
+    return {"core": ttnn.DispatchCoreConfig().type.name}

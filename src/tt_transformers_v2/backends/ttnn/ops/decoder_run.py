@@ -14,7 +14,6 @@ from ....models.spec import ModelSpec
 from ....planning.split import Split
 from ..recording.recorder import Recorder
 
-
 # Norms of every head: their weights are as wide as a head, and so may be a chip's part of the hidden size.
 OF_A_HEAD = ("q_norm", "k_norm")
 

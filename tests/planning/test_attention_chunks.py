@@ -60,8 +60,10 @@ def test_ttnns_own_chunks_see_what_the_simulator_showed() -> None:
 
 @pytest.mark.parametrize(
     ("position", "fp32", "keys"),
-    [(0, True, 32), (31, True, 32), (32, True, 64), (64, True, 128), (127, True, 128), (128, True, 128)]
-    + [(128, False, 256), (255, False, 256), (256, False, 256), (9000, False, 256)],
+    [
+        *((0, True, 32), (31, True, 32), (32, True, 64), (64, True, 128), (127, True, 128), (128, True, 128)),
+        *((128, False, 256), (255, False, 256), (256, False, 256), (9000, False, 256)),
+    ],
 )
 def test_ttnns_own_chunks_are_powers_of_two_that_dst_holds(position: int, fp32: bool, keys: int) -> None:
     assert dynamic_chunk(position, fp32_dest_acc_en=fp32) == keys <= 32 * dst_tiles(fp32)

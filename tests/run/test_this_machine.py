@@ -29,6 +29,8 @@ from tt_transformers_v2.run.this_machine import LOOK, device_of, grid_overrides,
         ("P150_X4", "blackhole", 4, "P150x4"),
         ("P300_X2", "blackhole", 4, "P300x2"),
         ("BLACKHOLE_GALAXY", "blackhole", 32, "BH_GALAXY"),
+        ("SIMULATOR_WORMHOLE_B0", "wormhole_b0", 1, "N150"),
+        ("SIMULATOR_BLACKHOLE", "blackhole", 1, "P150"),
     ],
 )
 def test_a_machine_is_known_by_its_kind_and_chips(cluster: str, arch: str, chips: int, kind: str) -> None:

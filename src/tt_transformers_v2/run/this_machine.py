@@ -17,7 +17,12 @@ from ..hardware.schema import DeviceSpec
 LOOK = "tt_transformers_v2.run.card_job:look"
 LONGEST_LOOK = 120.0  # seconds
 # ttnn's name of a kind of system -> the device type in capitals, where they are not alike.
-CLUSTERS = {"GALAXY": "WH_GALAXY", "BLACKHOLE_GALAXY": "BH_GALAXY"}
+CLUSTERS = {
+    "GALAXY": "WH_GALAXY",
+    "BLACKHOLE_GALAXY": "BH_GALAXY",
+    "SIMULATOR_WORMHOLE_B0": "N150",
+    "SIMULATOR_BLACKHOLE": "P150",  # with all of its DRAM banks, which a P100 has not
+}
 
 
 @lru_cache(maxsize=1)

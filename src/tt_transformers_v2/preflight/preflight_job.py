@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..backends.ttnn.advice import Fix, candidates
-from ..backends.ttnn.preflight_walk import Question, ask, group_mesh
+from ..backends.ttnn.preflight_walk import Question, ask, group_mesh, question_of
 from ..backends.ttnn.process.child import Job
 from ..backends.ttnn.process.session import open_mesh
 from ..backends.ttnn.recording.asking import Row, l1_bytes
@@ -18,8 +17,6 @@ from ..common.errors import ConfigError
 from ..config.experiment_json import from_sections
 from ..config.precedence import leaf_paths, set_path
 from ..config.resolve import Experiment, plain, resolve
-from ..perf.ops import padded_prompt
-from ..planning.attention_chunks import cache_tokens
 
 MOST_FIXES = 2  # that are said to help
 
@@ -44,25 +41,6 @@ def preflight(payload: dict[str, Any], job: Job) -> dict[str, Any]:
             "l1_usable": l1_bytes(mesh),
             "mesh": [mesh.shape[0], mesh.shape[1]],
         }
-
-
-def question_of(experiment: Experiment) -> Question:
-    """What is asked of ttnn: one chunk of the prompt, and the users of one data-parallel group."""
-    config, workload, runtime = experiment.hardware, experiment.config.workload, experiment.config.runtime
-    padded = padded_prompt(workload.prompt_length)
-    tokens = min(padded, config.max_prefill_chunk_size)
-    return Question(
-        config=config,
-        spec=experiment.spec,
-        tokens=tokens,
-        users=math.ceil(workload.batch / config.parallelism.data_parallel_size),
-        context=cache_tokens(max(experiment.context, padded), runtime.kv_page_size),
-        page=runtime.kv_page_size,
-        chunks=math.ceil(padded / tokens),
-        readers_per_bank=runtime.dram_readers_per_bank or 1,
-        autofit=runtime.autofit,
-        programs=runtime.programs,
-    )
 
 
 Key = tuple[str, str, int]  # phase, op, how many of that name came before it

@@ -18,9 +18,10 @@ from ..accuracy import walk as accuracy
 from ..accuracy.accuracy_result import Bars, metrics
 from ..accuracy.evaluation_text import EvaluationTokens
 from ..backends.reference import ReferenceOps
+from ..backends.ttnn.advice import advised
 from ..backends.ttnn.measure_speed import measure_speed, median
 from ..backends.ttnn.mesh_model import TtnnModel
-from ..backends.ttnn.preflight_walk import group_mesh, lm_head_columns
+from ..backends.ttnn.preflight_walk import group_mesh, lm_head_columns, question_of
 from ..backends.ttnn.process.availability import look_around
 from ..backends.ttnn.process.child import Job
 from ..backends.ttnn.process.failures import own_words
@@ -92,6 +93,7 @@ class Measurement:
         split, device = Split.of(hardware, experiment.spec), str(hardware.device_type)
         with ExitStack() as stack:
             stack.enter_context(memory_named(device))
+            stack.enter_context(advised(question_of(experiment)))
             refuse_other(unlike(identify({}, self.job), hardware.spec), device)
             mesh = stack.enter_context(open_mesh(hardware, self.job.mock))
             refuse_other(differences(mesh, hardware.spec), device)

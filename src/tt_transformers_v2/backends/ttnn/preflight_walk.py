@@ -11,11 +11,14 @@ from typing import Any
 from ...common.units import TILE
 from ...config.layers import write_select
 from ...config.model_rules import knobs
+from ...config.resolve import Experiment
 from ...config.ttnn_checks import lm_head_columns
 from ...hardware.op_table import DECODE, LM_HEAD, PREFILL
 from ...hardware.schema import DeviceConfig
 from ...models.decoder import decoder_layer, final_hidden, head_matrix
 from ...models.spec import ModelSpec
+from ...perf.ops import padded_prompt
+from ...planning.attention_chunks import cache_tokens
 from ...planning.split import Split
 from .ops.decoder_run import Run, over_users
 from .ops.ttnn_ops import TtnnOps
@@ -24,7 +27,7 @@ from .recording.asking import Asking, Refused, Row
 from .recording.recorder import overflows_l1
 from .weights.shapes_only import ShapesOnly
 
-__all__ = ["Question", "ask", "group_mesh", "lm_head_columns", "over_users", "overflows_l1"]
+__all__ = ["Question", "ask", "group_mesh", "lm_head_columns", "over_users", "overflows_l1", "question_of"]
 
 PHASES = (PREFILL, DECODE)
 Progress = Callable[[str, int, int], None]
@@ -53,6 +56,25 @@ class Question:
     def rows(self, phase: str) -> int:
         """Rows of activations: tokens in prefill, users in decode."""
         return self.tokens if phase == PREFILL else self.users
+
+
+def question_of(experiment: Experiment) -> Question:
+    """What is asked of ttnn: one chunk of the prompt, and the users of one data-parallel group."""
+    config, workload, runtime = experiment.hardware, experiment.config.workload, experiment.config.runtime
+    padded = padded_prompt(workload.prompt_length)
+    tokens = min(padded, config.max_prefill_chunk_size)
+    return Question(
+        config=config,
+        spec=experiment.spec,
+        tokens=tokens,
+        users=math.ceil(workload.batch / config.parallelism.data_parallel_size),
+        context=cache_tokens(max(experiment.context, padded), runtime.kv_page_size),
+        page=runtime.kv_page_size,
+        chunks=math.ceil(padded / tokens),
+        readers_per_bank=runtime.dram_readers_per_bank or 1,
+        autofit=runtime.autofit,
+        programs=runtime.programs,
+    )
 
 
 def ask(question: Question, mesh: Any, progress: Progress) -> list[Row]:

@@ -16,6 +16,7 @@ from ....planning.fixed_kernels import FIXED_KERNELS
 from ....planning.plans import Plan
 from ....planning.typed_programs import fixes_sizes, typed_fields
 from .. import conversions as to_ttnn
+from ..recording.recorder import OpRefused
 from .decoder_run import Run
 
 
@@ -27,7 +28,11 @@ class Settings:
 
     def do(self, name: str, call: Any, plan: Plan | None = None, *, fixed: bool = False) -> Any:
         """What the run's recorder makes of `call`. `fixed`: the user chose the plan, so no other may be tried."""
-        return self.run.recorder.run(name, call, plan, fixed=fixed)
+        try:
+            return self.run.recorder.run(name, call, plan, fixed=fixed)
+        except OpRefused as refusal:
+            refusal.phase = self.run.phase
+            raise
 
     def _kernel(self, op: ModelOp) -> Any:
         return to_ttnn.compute_kernel_config(self.config.kernel(op, self.run.phase))

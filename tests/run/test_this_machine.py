@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_auto_becomes_the_machines_own_option_and_is_said(
 
     def answers(function: str, *args: Any, **options: Any) -> dict[str, Any]:
         calls.append(function)
-        return {"cluster": "T3K", "arch": "wormhole_b0", "chips": 8, "grid": [8, 8], "why": None}
+        return {"cluster": "T3K", "arch": "wormhole_b0", "chips": 8, "grid": [8, 7], "why": None}
 
     monkeypatch.setattr(isolated, "run_isolated", answers)
     assert check_overrides(["device=AUTO"], this_machine=machine_device).texts == ["device=t3k"]
@@ -119,8 +120,8 @@ def test_a_machine_that_cannot_be_opened_keeps_the_files_grid_and_says_so(
     assert "warning: ttnn could not open it to see its grid: device is busy" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("device", "field"), [("N150", "compute_grid"), ("T3K", "compute_grid_eth")])
-def test_the_grid_is_that_of_the_dispatch(device: str, field: str) -> None:
-    spec = DevicePresets.get_config(device).spec
+@pytest.mark.parametrize(("dispatch", "field"), [("WORKER", "compute_grid"), ("ETH", "compute_grid_eth")])
+def test_the_grid_is_that_of_the_dispatch(dispatch: str, field: str) -> None:
+    spec = dataclasses.replace(DevicePresets.get_config("T3K").spec, dispatch_core_type=dispatch)
     assert grid_overrides(spec, spec.grid) == grid_overrides(spec, None) == ()
     assert grid_overrides(spec, [8, 9]) == (f"device.{field}=[8,9]",)

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ..common.units import TILE
 from ..hardware.enums import DataFormat, Placement
-from ..hardware.op_table import DECODE, LM_HEAD, MATRICES, SDPA
+from ..hardware.op_table import DECODE, LM_HEAD, MATRICES, PREFILL, SDPA
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
+from ..perf.ops import padded_prompt
 from ..planning import plans
 from ..planning.attention_chunks import cache_tokens, chunk_refusal
+from ..planning.plans import SdpaPlan
 from ..planning.refusals import Refusal, readers_of, two_readers, uneven_heads
 from ..planning.split import Split, lm_head_parts
 from ..planning.typed_programs import typed_fields
@@ -19,6 +23,9 @@ from .adjustments import L1_CACHE_UNREAD
 from .experiment_schema import BackendName, ExperimentConfig, RuntimeConfig, Task
 from .findings import Finding, Severity, TtnnUse, declare, for_use, found
 from .model_rules import knobs
+
+if TYPE_CHECKING:
+    from .resolve import Experiment
 
 ALWAYS = (TtnnUse.run, TtnnUse.preflight)
 
@@ -106,6 +113,21 @@ def _matrices(hardware: DeviceConfig, spec: ModelSpec) -> dict[str, tuple[int, i
     inputs, outputs = own.pop(LM_HEAD.matrix)
     widths = lm_head_parts(outputs, lm_head_columns(hardware, spec))
     return own | {f"{LM_HEAD.matrix} part {i}": (inputs, width) for i, width in enumerate(widths, start=1)}
+
+
+def attention_plans(experiment: Experiment) -> dict[str, SdpaPlan]:
+    """Attention's program by phase, typed fields included: of the first chunk of a prompt, and of a decode step."""
+    hardware, runtime = experiment.hardware, experiment.config.runtime
+    grid = (hardware.spec.grid[0], hardware.spec.grid[1])
+    tokens = min(padded_prompt(experiment.config.workload.prompt_length), hardware.max_prefill_chunk_size)
+    planned = {
+        PREFILL: plans.prefill_attention(tokens, grid),
+        DECODE: plans.decode_attention(grid, experiment.spec.sliding_window),
+    }
+    return {
+        phase: dataclasses.replace(plan, **typed_fields(runtime.programs, SDPA.op_group, phase, plan))
+        for phase, plan in planned.items()
+    }
 
 
 def _chunk(hardware: DeviceConfig, spec: ModelSpec, runtime: RuntimeConfig, context: int) -> Refusal | None:

@@ -148,11 +148,12 @@ def test_chips_with_all_their_cores_as_simulators_have_them_are_seen(
     )
 
 
-@pytest.mark.parametrize("device", ["N150", "N300"])
-def test_dispatch_is_where_ttnn_has_it_when_nothing_is_chosen(device: str, run: Run) -> None:
-    """Of a T3K too (November 2026); opening one takes longer."""
-    chosen = run("ttnn_jobs:default_dispatch", device)["core"]
-    assert chosen == DevicePresets.get_config(device).spec.dispatch_core_type
+def test_ttnns_own_dispatch_of_an_n300_refuses_a_row_of_its_grid(run: Run) -> None:
+    """Which is why the device files of N300 and T3K choose WORKER. A T3K says the same; opening one takes longer."""
+    assert run("ttnn_jobs:default_dispatch", "N150") == {"core": "WORKER", "grid": [8, 8], "said": None}
+    own = run("ttnn_jobs:default_dispatch", "N300")
+    assert (own["core"], own["grid"]) == ("ETH", [8, 8])
+    assert "The compute worker grid on this device is 8x7" in own["said"]
 
 
 @pytest.mark.parametrize(

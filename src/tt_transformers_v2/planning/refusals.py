@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the real ttnn cannot run, or would run wrongly, though it accepts every op without a card.
+"""What the real ttnn cannot run, or would run wrongly, and does not say or says of another op without a card.
 
 Each reason has one place, so that runs, predictions and the preflight say the same.
 """

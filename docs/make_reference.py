@@ -22,7 +22,7 @@ from tt_transformers_v2.config.building import nested_dataclass
 from tt_transformers_v2.config.composition import compose_with_origins
 from tt_transformers_v2.config.conf_folders import conf_dir
 from tt_transformers_v2.config.experiment_schema import ExperimentConfig
-from tt_transformers_v2.config.findings import declared
+from tt_transformers_v2.config.findings import Kind, TtnnUse, declared
 from tt_transformers_v2.config.groups import groups
 from tt_transformers_v2.config.option_texts import about
 
@@ -60,9 +60,15 @@ def main() -> int:
 def findings(page: str) -> str:
     """The page with its table made anew."""
     head, rest = page.split(BEGIN)
-    rows = [f"| `{kind.id}` | {kind.severity} | {_cell(kind.when)} |\n" for kind in declared()]
+    rows = [f"| `{kind.id}` | {kind.severity} | {_cell(kind.when)}{_stops(kind)} |\n" for kind in declared()]
     table = "".join(["| id | severity | when |\n| --- | --- | --- |\n", *rows])
     return f"{head}{BEGIN}{table}{END}{rest.partition(END)[2]}"
+
+
+def _stops(kind: Kind) -> str:
+    """For which uses of ttnn a finding is an error though it is none elsewhere."""
+    uses = {TtnnUse.run: "`backend=ttnn`", TtnnUse.preflight: "`task=preflight`"}
+    return f"; an error with {' and '.join(uses[use] for use in kind.stops)}" if kind.stops else ""
 
 
 def reference() -> str:

@@ -75,3 +75,29 @@ def test_a_folder_of_ones_own_can_be_named_and_may_not_reach_for_hydra(tmp_path,
     assert main(["--config-dir", str(own), "model=mine"]) == 2
     assert "changes Hydra's settings" in capsys.readouterr().err
     assert conf_dirs() == (conf_dir(),)
+
+
+def test_attentions_program_is_shown_under_the_path_that_it_is_typed_by():
+    found = origins(
+        "runtime.programs.sdpa.exp_approx_mode=false",
+        "runtime.programs.sdpa_decode.k_chunk_size=64",
+        "model.sliding_window=100",
+    )
+    prefill, decode = "runtime.programs.sdpa_prefill.", "runtime.programs.sdpa_decode."
+    assert found[prefill + "exp_approx_mode"] == (False, "you typed runtime.programs.sdpa.exp_approx_mode")
+    assert found[decode + "exp_approx_mode"] == (False, "you typed runtime.programs.sdpa.exp_approx_mode")
+    assert found[decode + "k_chunk_size"] == (64, "you typed it")
+    assert found[prefill + "k_chunk_size"] == (64, "planned (docs/preflight.md)")
+    assert found[decode + "max_cores_per_head_batch"] == (16, "planned (docs/preflight.md)")
+
+
+@pytest.mark.parametrize(("tokens", "chunk"), [(1, 64), (1024, 64), (1025, 256), (2048, 256), (8192, 256)])
+def test_prefill_attention_is_shown_for_the_prompt_at_hand(tokens, chunk):
+    found = origins("model=llama8b", f"workload.prompt_length={tokens}")
+    assert found["runtime.programs.sdpa_prefill.k_chunk_size"][0] == chunk
+
+
+def test_kernels_without_an_op_group_are_shown(capsys):
+    assert main([]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "kernels of rope, fill_cache, update_cache, reduce_scatter math_fidelity HiFi4" in out

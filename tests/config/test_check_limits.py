@@ -28,6 +28,23 @@ def kv_cache_in_l1(*more, per_core=CACHE_PER_CORE):
     return ["memory.kv_cache_placement=L1", f"device.l1_memory_size={per_core}", *more]
 
 
+def heads_of(head_dim):
+    return [f"model.head_dim={head_dim}"]
+
+
+TWO_READERS = ["runtime.dram_readers_per_bank=2"]
+
+
+def with_qkv(width):
+    """A P150 with two readers, and QKV weights of so many columns: all other matrices are wide."""
+    heads = ["model.head_dim=32", "model.num_kv_heads=1", f"model.num_heads={width // 32 - 2}"]
+    return ["device=p150", *TWO_READERS, *heads]
+
+
+def chunk(keys, group="sdpa_decode"):
+    return f"runtime.programs.{group}.k_chunk_size={keys}"
+
+
 PAIRS = {
     "parallelism-mesh": [
         ("fewer than its chips", LLAMA_8B_T3K + split(8), LLAMA_8B_T3K + split(4)),
@@ -111,6 +128,53 @@ PAIRS = {
         ("one more user", kv_cache_in_l1("workload.batch=1"), kv_cache_in_l1("workload.batch=2")),
         ("a wider format", kv_cache_in_l1(), kv_cache_in_l1("precision.kv_cache=BF16")),
         ("in DRAM", [*kv_cache_in_l1(per_core=1)[1:]], kv_cache_in_l1(per_core=1)),
+    ],
+    "kv-cache-in-l1": [
+        ("a preset's", ["precision=accuracy"], ["precision=accuracy", "memory.kv_cache_placement=L1"]),
+        ("DRAM", ["memory.kv_cache_placement=DRAM"], ["memory.kv_cache_placement=L1"]),
+    ],
+    "uneven-heads": [
+        *(
+            (f"{passing} and {wide}", heads_of(passing), heads_of(wide))
+            for passing, wide in ((32, 30), (32, 34), (64, 48), (64, 80), (96, 100), (128, 126))
+        ),
+    ],
+    "dram-readers": [
+        ("Wormhole has one", ["runtime.dram_readers_per_bank=1"], TWO_READERS),
+        ("Blackhole has two", ["device=p150", *TWO_READERS], ["device=n150", *TWO_READERS]),
+        ("unset is one", [], TWO_READERS),
+        ("9 tiles in 8 banks", with_qkv(288), with_qkv(256)),
+        ("8 tiles in 7 banks", ["device=p100", *with_qkv(256)[1:]], ["device=p100", *with_qkv(224)[1:]]),
+        ("a program of its own", [*with_qkv(256), "runtime.programs.qkv.readers_per_bank=1"], with_qkv(256)),
+        (
+            "typed for the phase",
+            ["runtime.programs.ff2_prefill.columns=1"],
+            ["runtime.programs.ff2_decode.readers_per_bank=2"],
+        ),
+        ("weights that are not spread", ["memory.use_width_sharding=false", *TWO_READERS], TWO_READERS),
+        ("weights in L1", ["memory.weights_placement=L1", *TWO_READERS], TWO_READERS),
+    ],
+    "attention-chunk": [
+        ("ttnn's own chunks", [chunk(0)], [chunk(0), "model.sliding_window=127"]),
+        ("a window of a chunk", [chunk(0), "model.sliding_window=128"], [chunk(0), "model.sliding_window=127"]),
+        ("both phases", [chunk(32, "sdpa")], [chunk(0, "sdpa"), "model.sliding_window=32"]),
+        (
+            "16-bit Dst holds more",
+            [chunk(0), "model.sliding_window=256", "compute.sdpa.fp32_dest_acc_en=false"],
+            [chunk(0), "model.sliding_window=255", "compute.sdpa.fp32_dest_acc_en=false"],
+        ),
+        ("whole tiles", [chunk(64)], [chunk(48)]),
+        ("the end of the cache", [chunk(128)], [chunk(256)]),
+        ("a longer cache", [chunk(256), "workload.context=129"], [chunk(96), "workload.context=129"]),
+        ("what Dst takes", [chunk(128), "workload.context=768"], [chunk(192), "workload.context=768"]),
+    ],
+    "embedding-format": [
+        ("BF16", ["precision.embedding=BF16"], ["precision.embedding=BFP4"]),
+        ("BFP8", ["precision.embedding=BFP8"], ["precision.embedding=BFP4"]),
+    ],
+    "embedding-unpacked": [
+        ("BF16", ["precision.embedding=BF16"], ["precision.embedding=BFP8"]),
+        ("BFP4", ["precision.embedding=BFP4"], ["precision.embedding=BFP8"]),
     ],
     "wormhole-hifi4-fp32": [
         ("HiFi3", ["compute.attention.math_fidelity=HiFi3"], ["compute.attention.math_fidelity=HiFi4"]),

@@ -39,7 +39,8 @@ def test_every_device_composes(name):
 @pytest.mark.parametrize("name", DEVICES)
 def test_every_figure_of_a_device_and_its_chip_has_a_source(name):
     own, system = described(name), AutoHardwareConfig.from_device(name).spec
-    assert set(own["sources"]) == set(FIGURES) <= set(own)
+    chosen = {"dispatch_core_type"} & set(own)  # stated where ttnn's own choice is another
+    assert set(own["sources"]) == {*FIGURES, *chosen} <= set(own)
     chip = {key for key in vars(system.chip) if key not in ("arch", "sources")}
     assert set(system.chip.sources) == chip
     assert "chip" not in own, "chip figures stand in conf/chip alone"
@@ -131,3 +132,10 @@ def test_an_unknown_device_stays_unknown():
     composed = compose(("device=n150", "device.device_type=N15O"))
     with pytest.raises(ConfigError, match=r"device\.device_type: 'N15O' .* Did you mean N150"):
         resolve(composed)
+
+
+def test_what_ttnn_would_choose_otherwise_is_chosen_in_the_file():
+    """ttnn's own dispatch on these is ETH (tests/backends/ttnn/test_model_on_mock.py)."""
+    assert {name for name in DEVICES if "dispatch_core_type" in described(name)} == {"n300", "t3k"}
+    for name in ("n300", "t3k"):
+        assert AutoHardwareConfig.from_device(name).spec.grid == [8, 7]

@@ -72,6 +72,16 @@ def test_no_number_is_given_where_nothing_is_known():
     assert "28 attention heads cannot be split over 8 chips" in heads.decode.reasons[0]
 
 
+@pytest.mark.parametrize(("head_dim", "supported"), [(48, False), (64, True), (80, False), (96, True), (100, False)])
+def test_no_number_is_given_for_heads_that_no_card_runs(head_dim, supported):
+    model = dataclasses.replace(make_model("Llama-3.1-8B"), head_dim=head_dim)
+    found = predict(make_device("N150"), model, CALIBRATION, prompt_length=128)
+    assert found.supported == supported
+    assert [f"model.head_dim={head_dim} cannot run on a card" in why for why in found.decode.reasons] == [True] * (
+        not supported
+    )
+
+
 def make_28_heads():
     return dataclasses.replace(make_model("Llama-3.1-8B"), num_heads=28, num_kv_heads=4)
 

@@ -14,7 +14,7 @@ from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.common.units import TILE
 from tt_transformers_v2.planning import plans
 from tt_transformers_v2.planning.plans import DramShardedPlan, MulticastPlan, SdpaPlan
-from tt_transformers_v2.planning.typed_programs import PROGRAMS, check_blocks, check_programs, typed_fields
+from tt_transformers_v2.planning.typed_programs import PROGRAMS, check_blocks, check_programs, fixes_sizes, typed_fields
 
 widths = st.integers(1, 512).map(lambda tiles: tiles * TILE)  # elements
 grids = st.tuples(st.integers(1, 13), st.integers(1, 10))  # columns, rows
@@ -126,6 +126,10 @@ def test_plans_near_a_users_are_others_and_differ_in_little(inputs: int, outputs
         ({"ff1_ff3": {"in0_block_w": True}}, "whole number"),
         ({"qkv_decode": {"out_subblock_w": 2}}, "no 'out_subblock_w'"),
         ({"lm_head": {"fuse_batch": 1}}, "no 'fuse_batch'"),
+        ({"ff2": {"exp_approx_mode": True}}, "no 'exp_approx_mode'"),
+        ({"sdpa": {"exp_approx_mode": 0}}, "must be true or false, not 0"),
+        ({"sdpa": {"exp_approx_mode": "no"}}, "must be true or false, not 'no'"),
+        ({"sdpa": {"k_chunk_size": "64"}}, "whole number of at least 0, not '64'"),
     ],
 )
 def test_programs_that_no_op_has_are_refused(programs: dict, said: str) -> None:
@@ -138,6 +142,16 @@ def test_every_group_takes_the_fields_of_its_plans() -> None:
     check_programs(
         {"sdpa": {"q_chunk_size": 0, "columns": 8}, "o": {"in0_block_w": 2, "out_subblock_h": 1, "cores": 8}}
     )
+
+
+def test_a_switch_leaves_the_sizes_to_auto_fit() -> None:
+    programs = {"sdpa": {"exp_approx_mode": False}, "sdpa_decode": {"k_chunk_size": 64}}
+    check_programs(programs)
+    plan = plans.decode_attention((8, 8))
+    assert typed_fields(programs, "sdpa", "prefill", plan) == {"exp_approx_mode": False}
+    assert not fixes_sizes(typed_fields(programs, "sdpa", "prefill", plan))
+    assert fixes_sizes(typed_fields(programs, "sdpa", "decode", plan))
+    assert not fixes_sizes({})
 
 
 def test_what_is_typed_for_a_phase_wins_and_what_the_plan_has_not_is_the_other_phases() -> None:

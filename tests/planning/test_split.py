@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.hardware.enums import DeviceType
 from tt_transformers_v2.hardware.schema import (
     ComputeGroups,
@@ -14,7 +15,8 @@ from tt_transformers_v2.hardware.schema import (
     ParallelismConfig,
     PrecisionConfig,
 )
-from tt_transformers_v2.planning.split import head_split
+from tt_transformers_v2.models.spec import ModelSpec
+from tt_transformers_v2.planning.split import Split, head_split, lm_head_parts
 
 
 def on_mesh(mesh_shape, tensor_parallel):
@@ -48,3 +50,21 @@ def on_mesh(mesh_shape, tensor_parallel):
 )
 def test_heads_are_split_over_the_longer_axis_at_most(mesh_shape, tensor_parallel, chips):
     assert head_split(on_mesh(mesh_shape, tensor_parallel)) == chips
+
+
+@pytest.mark.parametrize(("head_dim", "refused"), [(32, False), (48, True), (64, False), (80, True), (96, False)])
+def test_heads_that_are_not_whole_tiles_are_not_split_for_ttnn(head_dim, refused):
+    spec = ModelSpec.uniform(1024, 512, 1, 8, 1024, num_kv_heads=8, head_dim=head_dim)
+    if not refused:
+        assert Split.of(on_mesh((1, 8), 8), spec).q_heads(spec) == 1
+        return
+    with pytest.raises(ConfigError, match=f"head_dim={head_dim} cannot run on a card: it is not whole tiles of 32"):
+        Split.of(on_mesh((1, 8), 8), spec)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "most", "widths"),
+    [(128, 128, [128]), (160, 128, [96, 64]), (64, 32, [32, 32]), (96, 64, [64, 32]), (128256, 32768, [32064] * 4)],
+)
+def test_an_lm_head_is_cut_into_like_parts_of_whole_tiles(outputs, most, widths):
+    assert lm_head_parts(outputs, most) == widths

@@ -193,10 +193,12 @@ def test_programs_are_named_in_short() -> None:
     decode = {"kind": "DramShardedPlan", "cores": 32, "in0_block_w": 4, "per_core_m": 1, "per_core_n": 6}
     prefill = {"kind": "MulticastPlan", "columns": 8, "rows": 4, "in0_block_w": 4, "out_subblock_h": 1}
     prefill |= {"out_subblock_w": 8, "per_core_m": 2, "per_core_n": 16}
-    sdpa = {"kind": "SdpaPlan", "columns": 8, "rows": 8, "q_chunk_size": 0, "k_chunk_size": 0}
+    sdpa = {"kind": "SdpaPlan", "columns": 8, "rows": 8, "q_chunk_size": 32, "k_chunk_size": 128}
+    exact = sdpa | {"k_chunk_size": 0, "exp_approx_mode": False}
     assert program_text(decode) == "32 cores k4 n6"
     assert program_text(prefill) == "8x4 k4 s1x8 2x16"
-    assert program_text(sdpa) == "8x8 auto"
+    assert program_text(sdpa | {"exp_approx_mode": True}) == "8x8 q32 k128"
+    assert program_text(exact) == "8x8 q32 k auto exact exp"
     assert program_text(None) == ""
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from places import ROOT
 from tt_transformers_v2.backends.ttnn.process.availability import look_around
-from tt_transformers_v2.commands.summary import print_summary
+from tt_transformers_v2.commands.summary import _measured_lines, print_summary
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.composition import compose
 from tt_transformers_v2.config.experiment_json import from_sections
@@ -119,8 +119,53 @@ def test_a_run_on_a_card_writes_measured_beside_predicted(
     print_summary(experiment, written, "result.json")
     out, err = capsys.readouterr()
     assert "50.0 tokens/s/user" in out
-    assert "times the prediction" in out
+    assert "the prediction" in out
     assert err.splitlines() == ["warning: cached weights wo.json are not used"]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "told"),
+    [
+        (1.234, "1.23 times the prediction"),
+        (0.1, "0.10 times the prediction"),
+        (0.0999, "1/10 of the prediction"),
+        (0.004, "1/250 of the prediction"),
+        (0.0000312, "1/32,051 of the prediction"),
+        (12345.6, "12345.60 times the prediction"),
+    ],
+)
+def test_a_ratio_is_told_so_that_it_can_be_read(ratio: float, told: str) -> None:
+    """A simulator takes thousands of times as long as a card."""
+    measured = MEASURED | {"measured_over_predicted": {"ttft_ms": ratio}}
+    lines = dict(_measured_lines(measured))
+    assert lines["TTFT"].endswith(f" ms, {told}")
+    assert "prediction" not in lines["decode"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["memory.kv_cache_placement=L1"], "reads the KV cache from DRAM only"),
+        (["runtime.dram_readers_per_bank=2"], "on Blackhole only"),
+        (["model.head_dim=80"], "not whole tiles of 32"),
+        (["model.sliding_window=32", "runtime.programs.sdpa.k_chunk_size=0"], "see positions after the current one"),
+        (["precision.embedding=BFP4"], "ttnn looks rows up in BF16"),
+    ],
+)
+def test_what_fails_on_a_card_is_refused_there_and_a_warning_elsewhere(overrides: list[str], said: str) -> None:
+    emulated = experiment_of(*overrides)
+    assert any(said in str(finding) for finding in emulated.warnings)
+    assert not emulated.errors
+    on_card = experiment_of("backend=ttnn", *overrides)
+    assert [said in str(finding) for finding in on_card.errors] == [True]
+    assert str(on_card.errors[0]) in {str(finding) for finding in emulated.warnings}
+
+
+@pytest.mark.parametrize(
+    ("override", "stops"), [("memory.kv_cache_placement=L1", False), ("runtime.dram_readers_per_bank=2", True)]
+)
+def test_the_preflight_stops_at_what_ttnn_would_not_tell(override: str, stops: bool) -> None:
+    assert bool(experiment_of("task=preflight", override).errors) == stops
 
 
 def test_one_task_leaves_the_others_section_out() -> None:

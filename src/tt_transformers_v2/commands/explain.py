@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,10 @@ from ..config.precedence import governed_by, governing_paths
 from ..config.quick_composition import Composed
 from ..config.resolve import Experiment, resolve
 from ..config.rule_lines import effect_lines
+from ..config.ttnn_checks import attention_plans
+from ..hardware.op_table import SDPA
+from ..planning.fixed_kernels import FIXED_KERNELS
+from ..planning.typed_programs import typed_keys
 from ..run.this_machine import machine_device
 from .command_line import CommandParser, run_command
 
@@ -49,7 +54,21 @@ def explain(overrides: Sequence[str]) -> Explanation:
     experiment = resolve(composed.tree, checked.typed)
     trace = _Trace(experiment, composed, given, checked.typed)
     values = [Explained(path, value, trace.origin(path)) for path, value in _leaves(experiment.to_dict())]
-    return Explanation(experiment, [v for v in values if not v.path.startswith(_HIDDEN)])
+    shown = [v for v in values if not v.path.startswith(_HIDDEN)]
+    typed = {value.path for value in shown}
+    return Explanation(experiment, [*shown, *(v for v in _attention(experiment) if v.path not in typed)])
+
+
+def _attention(experiment: Experiment) -> list[Explained]:
+    """Every field of attention's program in each phase, under the path that it is typed by; ttnn chooses none."""
+    found = []
+    for phase, plan in attention_plans(experiment).items():
+        programs = experiment.config.runtime.programs
+        for name, value in dataclasses.asdict(plan).items():
+            keys = [key for key in typed_keys(programs, SDPA.op_group, phase) if name in programs[key]]
+            origin = f"you typed runtime.programs.{keys[-1]}.{name}" if keys else "planned (docs/preflight.md)"
+            found.append(Explained(f"runtime.programs.{SDPA.op_group}_{phase}.{name}", value, origin))
+    return found
 
 
 @dataclass
@@ -152,11 +171,23 @@ def _print_explanation(explanation: Explanation) -> None:
         out.print(f"{value.path:38} {_shown(value.value):18} [dim]{value.origin}[/]")
     if known := knobs(experiment.hardware, experiment.spec):
         out.print("[bold]tt_transformers' own settings here[/]", "; ".join(f"{k} {v}" for k, v in known.items()))
+    for line in _fixed_kernel_lines():
+        out.print(line)
     for line in effect_lines(experiment.effects):
         out.print(line)
     for finding in experiment.findings:
         out.print(f"[yellow]{finding.severity} {finding.id}[/]: {finding}")
     out.print(f"[dim]config {experiment.config_hash()}[/]")
+
+
+def _fixed_kernel_lines() -> Iterator[str]:
+    """The kernel settings of ops without an op group, equal ones in a line."""
+    alike: dict[str, list[str]] = {}
+    for op, kernel in FIXED_KERNELS.items():
+        settings = ", ".join(f"{name} {_shown(value)}" for name, value in dataclasses.asdict(kernel).items())
+        alike.setdefault(settings, []).append(op)
+    for settings, ops in alike.items():
+        yield f"[bold]kernels of {', '.join(ops)}[/] {settings}"
 
 
 def _print_differences(one: Explanation, other: Explanation) -> None:

@@ -150,7 +150,7 @@ def _measured_lines(measured: dict[str, Any] | None) -> list[tuple[str, str]]:
     ratios = measured["measured_over_predicted"]
 
     def beside(name: str, unit: str, form: str) -> str:
-        ratio = f", {ratios[name]:.2f} times the prediction" if name in ratios else ""
+        ratio = f", {_times(ratios[name])} the prediction" if name in ratios else ""
         return f"[bold]{measured[name]:{form}}[/] {unit}{ratio}"
 
     return [
@@ -158,6 +158,14 @@ def _measured_lines(measured: dict[str, Any] | None) -> list[tuple[str, str]]:
         ("decode", beside("decode_tokens_per_s_per_user", "tokens/s/user", ".1f")),
         ("TTFT", beside("ttft_ms", "ms", ".0f")),
     ]
+
+
+def _times(ratio: float) -> str:
+    """A ratio of measured over predicted; a small one, such as a simulator's, as a fraction."""
+    return f"1/{1 / ratio:,.0f} of" if 0 < ratio < _SMALL_RATIO else f"{ratio:.2f} times"
+
+
+_SMALL_RATIO = 0.1  # below which two decimals tell little
 
 
 def _trust(confidence: dict[str, Any]) -> str:

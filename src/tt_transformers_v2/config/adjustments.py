@@ -11,21 +11,22 @@ from collections.abc import Iterable
 
 from ..hardware.enums import Placement
 from ..hardware.schema import DeviceConfig
-from ..perf.footprint import DecoderShape, kv_cache_bytes
+from ..perf.footprint import DecoderShape
 from ..planning.split import head_split
 from .model_rules import RuleEffect
 
+# ttnn 0.81.1 refuses another place of the cache ("Input tensor 1 buffer type must be DRAM"), paged or not.
+L1_CACHE_UNREAD = "ttnn's decode attention reads the KV cache from DRAM only"
 
-def fit_to_model(
-    config: DeviceConfig, model: DecoderShape, *, batch: int, context: int, typed: Iterable[str] = ()
-) -> list[RuleEffect]:
+
+def fit_to_model(config: DeviceConfig, model: DecoderShape, *, typed: Iterable[str] = ()) -> list[RuleEffect]:
     """Changes `config` where a preset cannot hold for `model`, and returns what it changed and why."""
     asked = set(typed)
     effects = []
     if not any(path.startswith("parallelism.") for path in asked):
         effects += _split_over_heads(config, model)
     if "memory.kv_cache_placement" not in asked:
-        effects += _kv_cache_where_it_fits(config, model, batch, context)
+        effects += _kv_cache_in_dram(config)
     return effects
 
 
@@ -44,16 +45,8 @@ def _split_over_heads(config: DeviceConfig, model: DecoderShape) -> list[RuleEff
     ]
 
 
-def _kv_cache_where_it_fits(config: DeviceConfig, model: DecoderShape, batch: int, context: int) -> list[RuleEffect]:
+def _kv_cache_in_dram(config: DeviceConfig) -> list[RuleEffect]:
     if config.memory.kv_cache_placement is not Placement.L1:
         return []
-    needed = kv_cache_bytes(config, model, batch, context)
-    available = config.l1_memory_size * config.spec.cores
-    if needed <= available // 2:
-        return []
     config.memory.kv_cache_placement = Placement.DRAM
-    why = (
-        f"the KV cache needs {needed / 1e6:.1f} MB per chip, over half of its L1 ({available / 2e6:.1f} MB); "
-        "the other half is for activations and buffers"
-    )
-    return [RuleEffect("kv-cache-fits-l1", "memory.kv_cache_placement", "DRAM", "L1", why=why)]
+    return [RuleEffect("kv-cache-in-dram", "memory.kv_cache_placement", "DRAM", "L1", why=L1_CACHE_UNREAD)]

@@ -205,7 +205,7 @@ class RuntimeConfig(Checked):
     dram_readers_per_bank: int | None = None
     kv_page_size: int | None = 32
     autofit: bool = True
-    programs: dict[str, dict[str, int]] = field(default_factory=dict)
+    programs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.dram_readers_per_bank is not None and self.dram_readers_per_bank > 2:

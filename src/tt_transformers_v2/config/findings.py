@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..hardware.enums import Named
@@ -14,6 +16,13 @@ class Severity(Named):
     error = "error"
     warning = "warning"
     hint = "hint"
+
+
+class TtnnUse(Named):
+    """What a configuration is about to be used for with the real ttnn: to run on a card, or to be checked without."""
+
+    run = "run"
+    preflight = "preflight"
 
 
 @dataclass(frozen=True)
@@ -32,19 +41,23 @@ class Finding:
 
 @dataclass(frozen=True)
 class Kind:
-    """What all findings of an id have in common; `when` is their condition in words, for the page."""
+    """What all findings of an id have in common; `when` is their condition in words, for the page.
+
+    `stops`: the uses of ttnn for which they are errors, whatever `severity` says elsewhere.
+    """
 
     id: str
     severity: Severity
     when: str
+    stops: tuple[TtnnUse, ...] = ()
 
 
 _kinds: dict[str, Kind] = {}
 
 
-def declare(id: str, severity: Severity, when: str) -> None:
+def declare(id: str, severity: Severity, when: str, stops: Iterable[TtnnUse] = ()) -> None:
     """Makes an id known. Raises ValueError when it stands for something else already."""
-    kind = Kind(id, severity, when)
+    kind = Kind(id, severity, when, tuple(stops))
     if _kinds.setdefault(id, kind) != kind:
         raise ValueError(f"the finding {id} is declared twice")
 
@@ -57,3 +70,10 @@ def declared() -> list[Kind]:
 def found(id: str, what: str, why: str, fix: str) -> Finding:
     """A finding of a declared id. Raises KeyError for another."""
     return Finding(id, _kinds[id].severity, what, why, fix)
+
+
+def for_use(finding: Finding, use: TtnnUse | None) -> Finding:
+    """The finding as it counts for a use of ttnn: an error where its kind stops that use."""
+    if use is None or use not in _kinds[finding.id].stops:
+        return finding
+    return dataclasses.replace(finding, severity=Severity.error)

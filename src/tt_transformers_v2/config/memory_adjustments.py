@@ -133,7 +133,7 @@ def _value(section: Any, name: str) -> Any:
 
 
 def _holds(config: DeviceConfig, spec: ModelSpec, *, batch: int, context: int, typed: set[str]) -> bool:
-    fit_to_model(config, spec, batch=batch, context=context, typed=typed)
+    fit_to_model(config, spec, typed=typed)
     computed_chunk(config, spec, typed)
     found = check(config, spec, batch=batch, context=context, prompt_length=context)
     if any(finding.severity is Severity.error for finding in found):

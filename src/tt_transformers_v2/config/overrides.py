@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..common.checked import coerce
 from ..common.errors import ConfigError, did_you_mean
@@ -24,6 +24,7 @@ from .override_grammar import elements_of, encoded, parse, plain_value
 from .precedence import leaf_paths
 from .schema_keys import annotation_of, is_free_form, root_keys, unknown_key
 
+AUTO = "auto"  # the device that this machine is
 OPTIONAL_GROUPS = ("experiment", "tuning")
 
 
@@ -78,6 +79,14 @@ class Override:
         return frozenset({self.key}.union(*(point.typed for point in self.points)))
 
 
+class ThisMachine(NamedTuple):
+    """What device=auto means: an option of the device group, and overrides for what is otherwise here than its file
+    says."""
+
+    option: str
+    overrides: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Overrides:
     """Checked overrides, in their order."""
@@ -107,15 +116,16 @@ class Overrides:
 
 
 def check_overrides(
-    texts: Sequence[str], *, multirun: bool = False, this_machine: Callable[[], str] | None = None
+    texts: Sequence[str], *, multirun: bool = False, this_machine: Callable[[], ThisMachine] | None = None
 ) -> Overrides:
     """Checks command-line overrides against the groups of conf/ and the schema; raises one ConfigError for them all.
 
-    `this_machine` gives the option of the device group that device=auto means.
+    `this_machine` says what device=auto means; its overrides give way to those in `texts`.
     """
     checked: list[Override] = []
     problems: list[ConfigError] = []
     seen: set[str] = set()
+    found: ThisMachine | None = None
     for text in texts:
         try:
             parsed = parse(text)
@@ -123,11 +133,14 @@ def check_overrides(
             if key in seen:
                 raise ConfigError(f"{key} is given twice.", "Give it once, or sweep: --multirun KEY=A,B.")
             seen.add(key)
-            checked.append(_checked(text, parsed, key, multirun, this_machine))
+            if key == "device" and this_machine is not None and _names_auto(parsed):
+                found = _of_this_machine(texts, parsed, this_machine())
+            checked.append(_checked(text, parsed, key, multirun, found.option if found else None))
         except ConfigError as problem:
             problems.append(problem)
     raise_all(problems)
-    return Overrides(tuple(checked))
+    own = () if found is None else check_overrides(found.overrides).items
+    return Overrides((*checked, *own))
 
 
 def check_each(texts: Sequence[str]) -> Overrides:
@@ -149,11 +162,27 @@ def check_value(key: str, value: Any, text: str) -> Override:
     return Override(text, key, value, interpolates=_check(key, value))
 
 
-def _checked(text: str, parsed: Any, key: str, multirun: bool, this_machine: Callable[[], str] | None) -> Override:
+def _names_auto(parsed: Any) -> bool:
+    return any(str(plain_value(element)).casefold() == AUTO for element in elements_of(parsed))
+
+
+def _of_this_machine(texts: Sequence[str], parsed: Any, machine: ThisMachine) -> ThisMachine:
+    """`machine` without what the user typed otherwise. Raises ConfigError where it would hold for other devices too."""
+    typed = {text.partition("=")[0].strip().lstrip("+") for text in texts}
+    left = tuple(text for text in machine.overrides if text.partition("=")[0] not in typed)
+    if left and len(elements_of(parsed)) > 1:
+        raise ConfigError(
+            f"device=auto in a sweep: this machine needs {' '.join(left)}, which other devices must not have.",
+            f"Run device=auto by itself, or sweep device={machine.option} and the others.",
+        )
+    return ThisMachine(machine.option, left)
+
+
+def _checked(text: str, parsed: Any, key: str, multirun: bool, auto: str | None) -> Override:
     elements, sweeps = elements_of(parsed), parsed.is_sweep_override()
     values = [plain_value(element) for element in elements]
-    if key == "device" and this_machine is not None:
-        values = [this_machine() if str(value).casefold() == "auto" else value for value in values]
+    if key == "device" and auto is not None:
+        values = [auto if str(value).casefold() == AUTO else value for value in values]
     if _is_setting(key):
         check_setting(text, key, values)
         return Override(text, key, values[0] if values and not sweeps else None, parsed if sweeps else None)

@@ -29,6 +29,7 @@ from .layers import LayerEntry, apply_layers, layer_entry, write_select
 from .memory_adjustments import computed_chunk, dram_findings
 from .model_rules import RuleEffect, apply_rules
 from .precedence import release_finer
+from .ttnn_checks import ttnn_findings, use_of
 
 
 @dataclass
@@ -138,7 +139,7 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
     hardware = ruled.config
     experiment = Experiment(config, hardware, spec, calibration_of(config), ruled.effects, typed=asked)
     batch = config.workload.batch
-    experiment.effects += fit_to_model(hardware, spec, batch=batch, context=experiment.context, typed=asked)
+    experiment.effects += fit_to_model(hardware, spec, typed=asked)
     experiment.effects += computed_chunk(hardware, spec, asked)
     origin = "" if "layers" in asked else "configuration file"
     own = [layer_entry(entry, f"layers[{i}]", origin) for i, entry in enumerate(config.layers)]
@@ -146,6 +147,10 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
     hardware.layers = apply_layers(hardware, experiment.layers, spec.num_layers, asked)
     asked_for = {"batch": batch, "context": experiment.context}
     experiment.findings = check(hardware, spec, prompt_length=config.workload.prompt_length, **asked_for)
+    if not experiment.errors:
+        use = use_of(config)
+        experiment.findings += ttnn_findings(hardware, spec, config.runtime, context=experiment.context, use=use)
+        experiment.findings.sort(key=lambda finding: list(Severity).index(finding.severity))
     if not experiment.errors:
         overflow = dram_findings(hardware, spec, mode=config.mode, typed=asked, **asked_for)
         experiment.findings = [*overflow, *experiment.findings]

@@ -18,6 +18,7 @@ from ..common.errors import ConfigError
 from ..hardware.op_table import PHASES
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
+from ..planning.refusals import uneven_heads
 from .calibration import ArchCalibration
 from .measurements import MeasuredRow
 from .ops import fused_all_gather_matmul
@@ -128,6 +129,8 @@ def unsupported(asked: Asked) -> tuple[str, ...]:
         reasons.append(
             f"{asked.spec.num_heads} attention heads cannot be split over {parallel.tensor_parallel_size} chips."
         )
+    if (uneven := uneven_heads(asked.spec.head_dim)) is not None:
+        reasons.append(f"{uneven.what} {uneven.why}")
     width = math.ceil(asked.spec.vocab_size / parallel.tensor_parallel_size)
     if asked.constants.sampling_on_device and (width > WIDEST_TOPK or _two_d(asked, None)):
         reasons.append(

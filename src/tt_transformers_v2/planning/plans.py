@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from ..common.errors import ConfigError
 from ..common.units import TILE
+from .attention_chunks import decode_chunk
+from .dst import dst_tiles
 
 LARGEST_BLOCK = 8  # tt_transformers' find_largest_divisor stops at 8
-DST_TILES, DST_TILES_FP32 = 8, 4  # tiles that Dst holds in half-sync mode (matrix_engine.md)
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,19 @@ class MulticastPlan:
 
 @dataclass(frozen=True)
 class SdpaPlan:
-    """Attention on `columns` x `rows` cores, in chunks of queries and keys (tokens; 0 lets ttnn choose)."""
+    """Attention on `columns` x `rows` cores, in chunks of queries and keys (tokens; 0 lets ttnn choose).
+
+    exp_approx_mode: the vector unit's approximate exponential in softmax. ttnn takes it where a program config leaves
+    it out, and so it is the default here until cards have been measured; in decode Tenstorrent's simulator showed no
+    difference. max_cores_per_head_batch: the most cores that share a user's KV head in decode; ttnn's default.
+    """
 
     columns: int
     rows: int
     q_chunk_size: int
     k_chunk_size: int
+    exp_approx_mode: bool = True
+    max_cores_per_head_batch: int = 16
 
     def smaller(self) -> SdpaPlan | None:
         """The same with half the chunks, or None below one tile."""
@@ -120,7 +128,7 @@ def prefill_matmul(
     deep, wide, tall = _tiles(inputs, "inputs"), _tiles(outputs, "outputs"), math.ceil(rows / TILE)
     columns, grid_rows = grid[0], min(grid[1], tall)
     per_core_m, per_core_n = math.ceil(tall / grid_rows), math.ceil(wide / columns)
-    height, width = _subblock(per_core_m, per_core_n, DST_TILES_FP32 if fp32_dest_acc_en else DST_TILES)
+    height, width = _subblock(per_core_m, per_core_n, dst_tiles(fp32_dest_acc_en))
     return MulticastPlan(
         columns=columns,
         rows=grid_rows,
@@ -144,9 +152,10 @@ def prefill_attention(tokens: int, grid: tuple[int, int]) -> SdpaPlan:
     return SdpaPlan(grid[0], grid[1], chunk, chunk)
 
 
-def decode_attention(grid: tuple[int, int]) -> SdpaPlan:
-    """Decode attention leaves its chunks to ttnn."""
-    return SdpaPlan(grid[0], grid[1], 0, 0)
+def decode_attention(grid: tuple[int, int], window: int | None = None, tokens: int | None = None) -> SdpaPlan:
+    """One tile of queries, and as many keys at once as `decode_chunk` says for a sliding `window` and a cache of
+    `tokens` per user."""
+    return SdpaPlan(grid[0], grid[1], TILE, decode_chunk(window, tokens))
 
 
 def storage_cores(tiles: int, grid: tuple[int, int]) -> int:

@@ -15,6 +15,7 @@ from ..common.units import TILE
 from ..hardware.op_table import LM_HEAD
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec, layer_matrices
+from .refusals import uneven_heads
 
 Shape = tuple[int, int]
 
@@ -69,6 +70,8 @@ class Split:
             raise ConfigError(f"{spec.num_heads} heads cannot be split over {self.heads} chips.")
         if spec.num_kv_heads % self.heads and self.heads % spec.num_kv_heads:
             raise ConfigError(f"{spec.num_kv_heads} KV heads cannot be split or repeated over {self.heads} chips.")
+        if (refused := uneven_heads(spec.head_dim)) is not None:
+            raise refused.error
         if spec.hidden_dim % (TILE * self.hidden):
             raise ConfigError(f"hidden size {spec.hidden_dim} is not whole tiles on each of {self.hidden} chips.")
 
@@ -93,6 +96,14 @@ class Split:
         hidden, q, kv = self.hidden_dim(spec), self.q_heads(spec) * spec.head_dim, self.kv_heads(spec) * spec.head_dim
         own = layer_matrices(hidden, q, kv, self.width(spec.intermediate_dim))
         return own | {LM_HEAD.matrix: (hidden, self.width(spec.vocab_size))}
+
+
+def lm_head_parts(outputs: int, most: int) -> list[int]:
+    """The widths of the matmuls that the LM head of a chip is cut into: alike, in whole tiles, of at most `most`."""
+    count = math.ceil(outputs / most)
+    width = math.ceil(outputs / (count * TILE)) * TILE
+    widths = [width] * (outputs // width)
+    return widths + ([outputs - sum(widths)] if sum(widths) < outputs else [])
 
 
 def head_split(config: DeviceConfig) -> int:

@@ -12,7 +12,7 @@ from ..common.units import TILE
 from ..hardware.op_table import DECODE, MATRICES, PHASES, PREFILL, SDPA
 from .plans import DramShardedPlan, MulticastPlan, Plan, SdpaPlan
 
-Programs = Mapping[str, Mapping[str, int]]
+Programs = Mapping[str, Mapping[str, Any]]
 
 # Op groups whose matmuls have a plan of their own in each phase, and those that see one tile of rows in both.
 _MATMULS = dict.fromkeys(op.op_group for op in MATRICES.values() if not op.one_tile)
@@ -27,10 +27,11 @@ PROGRAMS: dict[str, tuple[type[Plan], ...]] = {
     **{f"{SDPA.op_group}_{phase}": (SdpaPlan,) for phase in PHASES},
 }
 _MAY_BE_ZERO = ("q_chunk_size", "k_chunk_size")  # which lets ttnn choose
+_SWITCHES = ("exp_approx_mode",)
 
 
 def check_programs(programs: Mapping[str, Any]) -> None:
-    """Raises ConfigError unless `programs` sets known fields of known op groups to whole numbers."""
+    """Raises ConfigError unless `programs` sets known fields of known op groups to whole numbers or flags."""
     for group, fields in programs.items():
         where = f"runtime.programs.{group}"
         if group not in PROGRAMS:
@@ -40,17 +41,26 @@ def check_programs(programs: Mapping[str, Any]) -> None:
         for name, value in fields.items():
             if name not in (known := _fields(group)):
                 raise ConfigError(f"the program of {group} has no {name!r}.", did_you_mean(str(name), known))
+            if name in _SWITCHES:
+                if not isinstance(value, bool):
+                    raise ConfigError(f"{where}.{name} must be true or false, not {value!r}.")
+                continue
             least = 0 if name in _MAY_BE_ZERO else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"{where}.{name} must be a whole number of at least {least}, not {value!r}.")
 
 
-def typed_fields(programs: Programs, group: str, phase: str, plan: Plan) -> dict[str, int]:
+def typed_fields(programs: Programs, group: str, phase: str, plan: Plan) -> dict[str, Any]:
     """Those fields that the user typed and this plan has; what is typed for the phase wins over both phases'."""
-    typed: dict[str, int] = {}
+    typed: dict[str, Any] = {}
     for key in typed_keys(programs, group, phase):
         typed |= programs[key]
     return {name: value for name, value in typed.items() if hasattr(plan, name)}
+
+
+def fixes_sizes(fields: Mapping[str, Any]) -> bool:
+    """Whether typed fields say how an op is laid out, so that no other layout may be tried: switches do not."""
+    return any(name not in _SWITCHES for name in fields)
 
 
 def typed_keys(programs: Mapping[str, Any], group: str, phase: str) -> list[str]:
@@ -77,6 +87,11 @@ def check_blocks(group: str, plan: DramShardedPlan, inputs: int) -> None:
 
 
 def _fields(group: str) -> list[str]:
-    """The numbers that may be typed for a group."""
-    names = [field.name for plan in PROGRAMS[group] for field in dataclasses.fields(plan) if field.type == "int"]
+    """What may be typed for a group: the numbers of its plans, and their switches."""
+    names = [
+        field.name
+        for plan in PROGRAMS[group]
+        for field in dataclasses.fields(plan)
+        if field.type == "int" or field.name in _SWITCHES
+    ]
     return list(dict.fromkeys(names))

@@ -24,7 +24,7 @@ WEIGHTS = {
     for tensors, ops in ((op.tensor_parent, op.op_parent), (op.tensor_group, op.op_group))
     if tensors
 }
-# The embedding is not here: it is kept row-major for look-up, which block formats cannot be.
+# The embedding is not here: of the block formats ttnn looks rows up in BFP8 only, and unpacks all of it each time.
 ACTIVATIONS = ("activations", "attention_activations", "mlp_activations", "ccl")
 # What a knob of formats or fidelities changes: to what, which tensor groups, which op groups. Of two knobs that change
 # the same (a coarse group of which only one finer group differs), the finer is offered.

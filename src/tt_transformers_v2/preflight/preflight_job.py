@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import math
 import time
+=======
+>>>>>>> h17-runs
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..backends.ttnn.advice import Fix, candidates
+<<<<<<< HEAD
 from ..backends.ttnn.preflight_walk import Progress, Question, ask, group_mesh
+=======
+from ..backends.ttnn.preflight_walk import Question, ask, group_mesh, question_of
+>>>>>>> h17-runs
 from ..backends.ttnn.process.child import Job
 from ..backends.ttnn.process.session import open_mesh
 from ..backends.ttnn.recording.asking import Row, l1_bytes
@@ -19,7 +26,6 @@ from ..common.errors import ConfigError
 from ..config.experiment_json import from_sections
 from ..config.precedence import leaf_paths, set_path
 from ..config.resolve import Experiment, plain, resolve
-from ..perf.ops import padded_prompt
 
 MOST_FIXES = 2  # that are said to help
 
@@ -70,25 +76,6 @@ def _answer(experiment: Experiment, progress: Progress, *, advise: bool = True) 
         }
         del mesh  # a part of the system must be gone before the whole is closed
         return answer
-
-
-def question_of(experiment: Experiment) -> Question:
-    """What is asked of ttnn: one chunk of the prompt, and the users of one data-parallel group."""
-    config, workload, runtime = experiment.hardware, experiment.config.workload, experiment.config.runtime
-    padded = padded_prompt(workload.prompt_length)
-    tokens = min(padded, config.max_prefill_chunk_size)
-    return Question(
-        config=config,
-        spec=experiment.spec,
-        tokens=tokens,
-        users=math.ceil(workload.batch / config.parallelism.data_parallel_size),
-        context=max(experiment.context, padded),
-        page=runtime.kv_page_size,
-        chunks=math.ceil(padded / tokens),
-        readers_per_bank=runtime.dram_readers_per_bank or 1,
-        autofit=runtime.autofit,
-        programs=runtime.programs,
-    )
 
 
 Key = tuple[str, str, int]  # phase, op, how many of that name came before it

@@ -116,8 +116,9 @@ def program_text(program: dict[str, Any] | None) -> str:
     if program is None:
         return ""
     if program["kind"] == "SdpaPlan":
-        chunks = f"q{program['q_chunk_size']} k{program['k_chunk_size']}" if program["q_chunk_size"] else "auto"
-        return f"{program['columns']}x{program['rows']} {chunks}"
+        keys = f"k{program['k_chunk_size']}" if program["k_chunk_size"] else "k auto"
+        exponential = "" if program["exp_approx_mode"] else " exact exp"
+        return f"{program['columns']}x{program['rows']} q{program['q_chunk_size']} {keys}{exponential}"
     if program["kind"] == "DramShardedPlan":
         return f"{program['cores']} cores k{program['in0_block_w']} n{program['per_core_n']}"
     return (

@@ -18,17 +18,19 @@ from ..accuracy import walk as accuracy
 from ..accuracy.accuracy_result import Bars, metrics
 from ..accuracy.evaluation_text import EvaluationTokens
 from ..backends.reference import ReferenceOps
+from ..backends.ttnn.advice import advised
 from ..backends.ttnn.measure_speed import measure_speed, median
 from ..backends.ttnn.mesh_model import TtnnModel
-from ..backends.ttnn.preflight_walk import group_mesh, lm_head_columns
+from ..backends.ttnn.preflight_walk import group_mesh, lm_head_columns, question_of
 from ..backends.ttnn.process.availability import look_around
 from ..backends.ttnn.process.child import Job
+from ..backends.ttnn.process.failures import own_words
 from ..backends.ttnn.process.session import differences, open_mesh
 from ..backends.ttnn.recording.autofit import Fitting, memory_named
 from ..backends.ttnn.recording.recorder import Recorder
 from ..backends.ttnn.weights.host_weights import CacheShape, HostWeights, open_cache
 from ..common.errors import ConfigError
-from ..common.units import TILE
+from ..config.device_presets import DevicePresets
 from ..config.experiment_json import from_sections
 from ..config.experiment_schema import Task
 from ..config.model_rules import knobs
@@ -39,8 +41,10 @@ from ..models.open_model import open_weights
 from ..models.rope import rope_tables
 from ..models.weights import WeightSource
 from ..perf.ops import padded_prompt
+from ..planning.attention_chunks import cache_tokens
 from ..planning.split import Split
 from .measure_task import evaluation_tokens
+from .this_machine import device_of
 
 RUNS, STEPS = 5, 64  # timed prompts and timed decode steps
 SLOW_DISPATCH = "TT_METAL_SLOW_DISPATCH_MODE"  # set, ttnn has no command queues and so no traces
@@ -89,6 +93,7 @@ class Measurement:
         split, device = Split.of(hardware, experiment.spec), str(hardware.device_type)
         with ExitStack() as stack:
             stack.enter_context(memory_named(device))
+            stack.enter_context(advised(question_of(experiment)))
             refuse_other(unlike(identify({}, self.job), hardware.spec), device)
             mesh = stack.enter_context(open_mesh(hardware, self.job.mock))
             refuse_other(differences(mesh, hardware.spec), device)
@@ -167,7 +172,7 @@ def refuse_other(found: list[str], device: str) -> None:
     """Raises ConfigError when the opened system is not the configured one."""
     if found:
         raise ConfigError(
-            " ".join(found), f"This machine is not device={device.lower()}; device=auto detects what it is."
+            " ".join(found), f"This machine is not device={device.lower()}; device=auto takes what it is and has."
         )
 
 
@@ -206,7 +211,8 @@ def kv_cache(experiment: Experiment, tokens: EvaluationTokens | None) -> CacheSh
     if config.task is not Task.accuracy:
         users = math.ceil(config.workload.batch / hardware.parallelism.data_parallel_size)
         needed = max(needed, padded_prompt(config.workload.prompt_length), experiment.context + STEPS + 1)
-    return CacheShape(users, math.ceil(needed / TILE) * TILE, config.runtime.kv_page_size)
+    page = config.runtime.kv_page_size
+    return CacheShape(users, cache_tokens(needed, page), page)
 
 
 def run_settings(experiment: Experiment) -> dict[str, Any]:
@@ -229,3 +235,16 @@ def identify(payload: dict[str, Any], job: Job) -> dict[str, Any]:
         "arch": ttnn.get_arch_name(),
         "chips": ttnn.get_num_devices(),
     }
+
+
+def look(payload: dict[str, Any], job: Job) -> dict[str, Any]:
+    """What `identify` says, and the `grid` (columns, rows of cores for programs) of the system as its device file would
+    have it opened; None, with the reason in `why`, where it cannot be opened or no file describes it."""
+    seen = identify(payload, job) | {"grid": None, "why": None}
+    try:
+        with open_mesh(DevicePresets.get_config(device_of(seen)).spec, job.mock) as mesh:
+            grid = mesh.compute_with_storage_grid_size()
+            seen["grid"] = [grid.x, grid.y]
+    except (ConfigError, RuntimeError) as error:
+        seen["why"] = own_words(str(error)) or type(error).__name__
+    return seen

@@ -10,16 +10,26 @@ from typing import Any
 from ..common.errors import ConfigError
 from ..config.device_presets import DevicePresets
 from ..config.groups import device_types
+from ..config.overrides import ThisMachine
+from ..hardware.enums import DispatchCoreType
+from ..hardware.schema import DeviceSpec
 
-IDENTIFY = "tt_transformers_v2.run.card_job:identify"
+LOOK = "tt_transformers_v2.run.card_job:look"
 LONGEST_LOOK = 120.0  # seconds
 # ttnn's name of a kind of system -> the device type in capitals, where they are not alike.
-CLUSTERS = {"GALAXY": "WH_GALAXY", "BLACKHOLE_GALAXY": "BH_GALAXY"}
+CLUSTERS = {
+    "GALAXY": "WH_GALAXY",
+    "BLACKHOLE_GALAXY": "BH_GALAXY",
+    "SIMULATOR_WORMHOLE_B0": "N150",
+    "SIMULATOR_BLACKHOLE": "P150",  # with all of its DRAM banks, which a P100 has not
+}
 
 
 @lru_cache(maxsize=1)
-def machine_device() -> str:
-    """The option of conf/device that this machine is, said on standard error. Asks ttnn in a process of its own, once.
+def machine_device() -> ThisMachine:
+    """The option of conf/device that this machine is and the grid it has where that is another, said on standard error.
+
+    Asks ttnn in a process of its own, once: a simulator's chips have all their cores, a card's may have lost some.
 
     Raises ConfigError when the machine has neither a card nor a simulator, and when no device file describes it.
     """
@@ -30,9 +40,9 @@ def machine_device() -> str:
     instead = "Choose a device, such as device=n150."
     if not require_ttnn("device=auto", instead=instead).runs_programs:
         raise ConfigError("device=auto needs a card or a simulator, and this machine has none.", instead)
-    some = DevicePresets.get_config("N150").spec  # the job opens nothing, so any will do
+    some = DevicePresets.get_config("N150").spec  # the job opens what it finds, so any will do
     try:
-        seen = run_isolated(IDENTIFY, {}, device=some, mock=False, timeout_s=LONGEST_LOOK)
+        seen = run_isolated(LOOK, {}, device=some, mock=False, timeout_s=LONGEST_LOOK)
     except TtnnFailure as failure:
         said = f": {failure.said}" if failure.said else ""
         log = f" Full output: {failure.log}" if failure.log else ""
@@ -41,8 +51,20 @@ def machine_device() -> str:
         ) from None
     kind = device_of(seen)
     option = device_types()[kind]
-    print(f"device=auto: this machine is {kind} (device={option})", file=sys.stderr)
-    return option
+    own = grid_overrides(DevicePresets.get_config(kind).spec, seen["grid"])
+    print(f"device=auto: this machine is {kind} ({' '.join((f'device={option}', *own))})", file=sys.stderr)
+    if seen["grid"] is None:
+        print(f"warning: ttnn could not open it to see its grid: {seen['why']}", file=sys.stderr)
+    return ThisMachine(option, own)
+
+
+def grid_overrides(spec: DeviceSpec, grid: list[int] | None) -> tuple[str, ...]:
+    """What to type so that `spec` has the `grid` (columns, rows of cores for programs) that ttnn reports; None says
+    nothing."""
+    if grid is None or grid == spec.grid:
+        return ()
+    field = "compute_grid" if spec.dispatch_core_type is DispatchCoreType.WORKER else "compute_grid_eth"
+    return (f"device.{field}=[{grid[0]},{grid[1]}]",)
 
 
 def device_of(seen: dict[str, Any]) -> str:

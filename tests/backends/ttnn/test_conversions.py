@@ -178,6 +178,9 @@ def test_programs_have_a_plans_numbers_where_ttnn_wants_them(ttnn: Any) -> None:
     attention = to_ttnn.program_config(SdpaPlan(8, 4, 256, 128))
     assert str(attention.compute_with_storage_grid_size) == "8-4"
     assert (attention.q_chunk_size, attention.k_chunk_size) == (256, 128)
+    assert (attention.exp_approx_mode, attention.max_cores_per_head_batch) == (True, 16)
+    exact = to_ttnn.program_config(SdpaPlan(8, 4, 256, 128, exp_approx_mode=False, max_cores_per_head_batch=4))
+    assert (exact.exp_approx_mode, exact.max_cores_per_head_batch) == (False, 4)
 
 
 # ---- systems ----

@@ -34,6 +34,7 @@ OTHERS: dict[str, tuple[set[str], set[str]]] = {
     "precision.mlp_activations": ({"ff1_ff3", "silu_mul", "ff2"}, {"ff1_ff3", "silu_mul", "ff2"}),
     "precision.attention_activations": ({"embedding", "qkv"}, {"embedding", "qkv"}),
     "precision.activations": ({"embedding", "qkv"}, {"embedding", "qkv"}),
+    "precision.embedding": ({"embedding"}, {"embedding"}),
     "precision.kv_cache": ({"fill_cache", "sdpa"}, {"update_cache", "sdpa"}),
     "memory.weights_placement": (MATMULS, MATMULS),
     "memory.use_width_sharding": (MATMULS, MATMULS),
@@ -45,8 +46,6 @@ OTHERS: dict[str, tuple[set[str], set[str]]] = {
 REFUSED = {"memory.kv_cache_placement": ("", "buffer type must be DRAM")}
 # Only the sums along both axes of a 2-D mesh travel in a format of their own.
 ON_2D_MESHES = "precision.ccl"
-# ttnn looks rows up in bfloat16 (see below), so that another format is refused beforehand.
-BF16_ONLY = "precision.embedding"
 COMPUTE = [name for name in fields_walked() if name.startswith("compute.")]
 
 
@@ -69,7 +68,7 @@ def ops_of(group: str) -> set[tuple[str, str]]:
 
 def test_every_field_and_op_group_of_the_schema_is_walked() -> None:
     assert {name.split(".")[1] for name in COMPUTE} == set(field_types(ComputeGroups))
-    assert {name for name in fields_walked() if name not in COMPUTE} == {*WEIGHTS, *OTHERS, ON_2D_MESHES, BF16_ONLY}
+    assert {name for name in fields_walked() if name not in COMPUTE} == {*WEIGHTS, *OTHERS, ON_2D_MESHES}
 
 
 def test_the_same_configuration_gives_the_same_calls(walked: Walked) -> None:
@@ -96,10 +95,9 @@ def test_a_setting_of_activations_caches_or_memory_reaches_ttnn(name: str, walke
 
 def test_ttnn_refuses_only_what_is_known(walked: Walked) -> None:
     for name, by_phase in walked.items():
-        if name != BF16_ONLY:
-            for phase, words in zip(PHASES, REFUSED.get(name, ("", "")), strict=True):
-                refused = by_phase[phase]["refused"]
-                assert words in refused if words else not refused, (name, phase, refused)
+        for phase, words in zip(PHASES, REFUSED.get(name, ("", "")), strict=True):
+            refused = by_phase[phase]["refused"]
+            assert words in refused if words else not refused, (name, phase, refused)
 
 
 def test_the_format_of_sums_reaches_ttnn_on_2d_meshes_only(walked: Walked, run: Callable[..., Walked]) -> None:
@@ -113,12 +111,9 @@ def test_the_format_of_sums_reaches_ttnn_on_2d_meshes_only(walked: Walked, run: 
         assert there[""][phase]["refused"] == there[ON_2D_MESHES][phase]["refused"] == ""
 
 
-def test_ttnn_looks_rows_up_in_bfloat16_only(walked: Walked, run: Callable[..., dict[str, Any]]) -> None:
+def test_ttnn_looks_no_rows_up_in_bfp4_and_unpacks_a_bfp8_table_first(run: Callable[..., dict[str, Any]]) -> None:
     """From a BFP8 table it makes a bfloat16 one, at every call and whole, before it looks anything up."""
     done = run("ttnn_field_walk:lookups")
     assert done["BF16"] == ["EmbeddingsDeviceOperation"]
     assert done["BFP8"][0].startswith("Untilize")
     assert isinstance(done["BFP4"], str)
-    for phase in PHASES:
-        assert walked[BF16_ONLY][phase]["ops"] == []
-        assert "ttnn supports only bfloat16 embeddings" in walked[BF16_ONLY][phase]["refused"]

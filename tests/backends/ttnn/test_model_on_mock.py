@@ -6,16 +6,18 @@ What is not shown here: that programs compute what they should, and how long the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tt_transformers_v2.backends.ttnn.process import isolated
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.device_presets import DevicePresets
 from tt_transformers_v2.run.card_job import unlike
-from tt_transformers_v2.run.this_machine import IDENTIFY, device_of
+from tt_transformers_v2.run.this_machine import LOOK, device_of, grid_overrides
 
 Run = Callable[..., dict[str, Any]]
 
@@ -123,7 +125,35 @@ OTHERS = ["N150", "N150x4", "N300", "P100", "P150", "P150x2", "P150x4", "P150x8"
 
 @pytest.mark.parametrize("device", [*IDENTIFIED, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_ttnn_says_which_device_a_system_is(device: str, run: Run) -> None:
-    assert device_of(run(IDENTIFY, device)) == device
+    """And with the dispatch of its device file it has the grid of that file."""
+    seen = run(LOOK, device)
+    assert device_of(seen) == device
+    assert grid_overrides(DevicePresets.get_config(device).spec, seen["grid"]) == ()
+
+
+@pytest.mark.parametrize(("device", "grid"), [("N150", [8, 9]), ("P150", [13, 10])])
+def test_chips_with_all_their_cores_as_simulators_have_them_are_seen(
+    device: str, grid: list[int], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = isolated.cluster_description
+
+    def whole(spec: Any) -> str:
+        return re.sub(r"harvest_mask: \d+", "harvest_mask: 0", described(spec), count=1)
+
+    monkeypatch.setattr(isolated, "cluster_description", whole)
+    seen = run(LOOK, device)
+    assert seen["grid"] == grid
+    assert grid_overrides(DevicePresets.get_config(device).spec, seen["grid"]) == (
+        f"device.compute_grid=[{grid[0]},{grid[1]}]",
+    )
+
+
+def test_ttnns_own_dispatch_of_an_n300_refuses_a_row_of_its_grid(run: Run) -> None:
+    """Which is why the device files of N300 and T3K choose WORKER. A T3K says the same; opening one takes longer."""
+    assert run("ttnn_jobs:default_dispatch", "N150") == {"core": "WORKER", "grid": [8, 8], "said": None}
+    own = run("ttnn_jobs:default_dispatch", "N300")
+    assert (own["core"], own["grid"]) == ("ETH", [8, 8])
+    assert "The compute worker grid on this device is 8x7" in own["said"]
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,35 @@ def test_a_cache_in_l1_is_refused_in_ttnns_words_and_moving_it_is_verified(ask: 
     assert fix["all_pass"]
 
 
+def test_an_embedding_in_bfp8_passes(ask: Callable[..., Answer]) -> None:
+    answer = ask("model=smollm2_135m", "precision.embedding=BFP8")
+    assert not failed(answer)
+    assert [row["output"] for row in answer["ops"] if row["op"] == "embedding"] == [[[1, 128, 576]], [[1, 1, 576]]]
+
+
+def test_accuracy_passes_whose_preset_has_the_cache_in_l1(ask: Callable[..., Answer]) -> None:
+    assert not failed(ask("model=smollm2_135m", "precision=accuracy"))
+
+
+def test_a_window_has_chunks_of_one_tile_in_decode(ask: Callable[..., Answer]) -> None:
+    answer = ask("model=smollm2_135m", "model.sliding_window=32")
+    assert not failed(answer)
+    chunks = {row["phase"]: row["program"]["k_chunk_size"] for row in answer["ops"] if row["op"] == "sdpa"}
+    assert chunks == {"prefill": 64, "decode": 32}
+
+
+def test_the_exponential_is_chosen_without_ending_auto_fit(ask: Callable[..., Answer]) -> None:
+    answer = ask("model=smollm2_135m", "runtime.programs.sdpa_prefill.exp_approx_mode=false")
+    assert not failed(answer)
+    modes = {row["phase"]: row["program"]["exp_approx_mode"] for row in answer["ops"] if row["op"] == "sdpa"}
+    assert modes == {"prefill": False, "decode": True}
+
+
+def test_a_small_part_of_the_hidden_size_is_not_taken_for_a_head(ask: Callable[..., Answer]) -> None:
+    """Over 8 chips each holds 128 of 1024 columns, as wide as a head: they still make one norm."""
+    assert not failed(ask("model=qwen3_0_6b", "device=t3k"))
+
+
 def test_an_overflow_on_purpose_names_the_largest_block_that_passes(ask: Callable[..., Answer]) -> None:
     rows = failed(ask("model=llama8b", "runtime.programs.qkv_prefill.in0_block_w=64"))
     assert {(row["phase"], row["op"]) for row in rows} == {("prefill", "qkv")}

@@ -101,3 +101,17 @@ def all_gather(payload: dict[str, Any], job: Job) -> dict[str, Any]:
         answer = captured(call)
         shape = list(answer.value.shape) if answer.value is not None else None
         return {"shape": shape, "error": answer.error, "usage": dataclasses.asdict(answer.usage)}
+
+
+def default_dispatch(payload: dict[str, Any], job: Job) -> dict[str, Any]:
+    """What ttnn does where it is left to choose the dispatch: from which cores, the grid then left to programs, and
+    what it says of heads that are split over all of it."""
+    import ttnn
+
+    chosen = ttnn.DispatchCoreConfig()
+    spec = dataclasses.replace(job.device, dispatch_core_type=chosen.type.name)
+    with open_mesh(spec, job.mock) as mesh:
+        grid = mesh.compute_with_storage_grid_size()
+        qkv = ttnn.empty([1, 1, 2048, 3072], ttnn.bfloat16, ttnn.TILE_LAYOUT, mesh, ttnn.DRAM_MEMORY_CONFIG)
+        asked = captured(lambda: ttnn.experimental.nlp_create_qkv_heads(qkv, num_heads=16, num_kv_heads=4))
+    return {"core": chosen.type.name, "grid": [grid.x, grid.y], "said": asked.error}

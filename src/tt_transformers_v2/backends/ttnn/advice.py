@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...common.errors import ConfigError
 from ...hardware.enums import Placement
 from ...hardware.op_table import DECODE, OP_TABLE, PREFILL, SDPA
 from ...hardware.schema import DeviceConfig
@@ -14,8 +17,9 @@ from ...planning.plans import DramShardedPlan
 from ...planning.typed_programs import typed_keys
 from .preflight_walk import Question
 from .recording.asking import Row
-from .recording.recorder import overflows_l1
+from .recording.recorder import OpRefused, overflows_l1
 
+MOST_HINTS = 2  # of a run that failed
 CHUNKS = (512, 128)  # tokens; the last is the shortest prompt that is computed
 
 
@@ -33,6 +37,25 @@ class Fix:
         if self.left_out:
             return "leave out " + " and ".join(f"runtime.programs.{key}" for key in self.left_out)
         return " ".join(f"{path}={_spelled(value)}" for path, value in self.overrides.items())
+
+
+@contextmanager
+def advised(question: Question) -> Iterator[None]:
+    """What ttnn refuses while a model runs, as a ConfigError with what may help; all else passes."""
+    try:
+        yield
+    except OpRefused as refusal:
+        row = {"op": refusal.op, "phase": refusal.phase, "said": refusal.said, "passes_with": None}
+        program = None if refusal.plan is None else dataclasses.asdict(refusal.plan)
+        fixes = candidates(row | {"program": program}, question)[:MOST_HINTS]
+        if not fixes:
+            raise
+        hints = "; or ".join(f"{fix.text} ({fix.why})" for fix in fixes)
+        phase = f" in {refusal.phase}" if refusal.phase else ""
+        raise ConfigError(
+            f"ttnn refused {refusal.op}{phase}: {refusal.said}",
+            f"May help: {hints}. task=preflight tries it without a card.",
+        ) from refusal
 
 
 def candidates(row: Row, question: Question) -> list[Fix]:

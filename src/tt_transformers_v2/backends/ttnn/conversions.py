@@ -121,6 +121,17 @@ def program_config(plan: Plan) -> Any:
     return _multicast_program(plan) if isinstance(plan, MulticastPlan) else _sdpa_program(plan)
 
 
+# How norms add up: as ttnn does by itself, by the matrix unit and not by Welford's method.
+NORM_SUMS = {"legacy_reduction": False, "use_welford": False}
+
+
+def row_norm_program() -> Any:
+    """ttnn's program configuration of a norm whose rows lie interleaved: each core takes whole rows."""
+    import ttnn
+
+    return ttnn.LayerNormDefaultProgramConfig(**NORM_SUMS)
+
+
 def _dram_sharded_program(plan: DramShardedPlan) -> Any:
     import ttnn
 
@@ -158,6 +169,8 @@ def _sdpa_program(plan: SdpaPlan) -> Any:
         compute_with_storage_grid_size=ttnn.CoreCoord(plan.columns, plan.rows),
         q_chunk_size=plan.q_chunk_size,
         k_chunk_size=plan.k_chunk_size,
+        exp_approx_mode=plan.exp_approx_mode,
+        max_cores_per_head_batch=plan.max_cores_per_head_batch,
     )
 
 

@@ -272,7 +272,9 @@ class Decoder:
         place = over_users(run, TILE, depth)
 
         def looked_up(table: Any) -> Any:
-            found = run.recorder.run("rope rows", lambda _: ttnn.embedding(rows, table, layout=ttnn.TILE_LAYOUT))
+            found = run.recorder.run(
+                "rope rows", lambda _: ttnn.embedding(rows, table, layout=ttnn.TILE_LAYOUT, dtype=ttnn.bfloat16)
+            )
             found = ttnn.unsqueeze_to_4D(found)
             by_user = run.recorder.run("rope rows transpose", lambda _: ttnn.transpose(found, 1, 2))
             if users % TILE:

@@ -11,10 +11,14 @@ from typing import Any
 from ...common.units import TILE
 from ...config.layers import write_select
 from ...config.model_rules import knobs
+from ...config.resolve import Experiment
+from ...config.ttnn_checks import lm_head_columns
 from ...hardware.op_table import DECODE, LM_HEAD, PREFILL
 from ...hardware.schema import DeviceConfig
 from ...models.decoder import decoder_layer, final_hidden, head_matrix
 from ...models.spec import ModelSpec
+from ...perf.ops import padded_prompt
+from ...planning.attention_chunks import cache_tokens
 from ...planning.split import Split
 from .ops.decoder_run import Run, over_users
 from .ops.ttnn_ops import TtnnOps
@@ -23,7 +27,7 @@ from .recording.asking import Asking, Refused, Row
 from .recording.recorder import overflows_l1
 from .weights.shapes_only import ShapesOnly
 
-__all__ = ["Question", "ask", "group_mesh", "lm_head_columns", "over_users", "overflows_l1"]
+__all__ = ["Question", "ask", "group_mesh", "lm_head_columns", "over_users", "overflows_l1", "question_of"]
 
 PHASES = (PREFILL, DECODE)
 Progress = Callable[[str, int, int], None]
@@ -47,11 +51,30 @@ class Question:
     chunks: int = 1
     readers_per_bank: int = 1
     autofit: bool = True
-    programs: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    programs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def rows(self, phase: str) -> int:
         """Rows of activations: tokens in prefill, users in decode."""
         return self.tokens if phase == PREFILL else self.users
+
+
+def question_of(experiment: Experiment) -> Question:
+    """What is asked of ttnn: one chunk of the prompt, and the users of one data-parallel group."""
+    config, workload, runtime = experiment.hardware, experiment.config.workload, experiment.config.runtime
+    padded = padded_prompt(workload.prompt_length)
+    tokens = min(padded, config.max_prefill_chunk_size)
+    return Question(
+        config=config,
+        spec=experiment.spec,
+        tokens=tokens,
+        users=math.ceil(workload.batch / config.parallelism.data_parallel_size),
+        context=cache_tokens(max(experiment.context, padded), runtime.kv_page_size),
+        page=runtime.kv_page_size,
+        chunks=math.ceil(padded / tokens),
+        readers_per_bank=runtime.dram_readers_per_bank or 1,
+        autofit=runtime.autofit,
+        programs=runtime.programs,
+    )
 
 
 def ask(question: Question, mesh: Any, progress: Progress) -> list[Row]:
@@ -76,14 +99,6 @@ def group_mesh(whole: Any, config: DeviceConfig, spec: ModelSpec) -> Any:
 
     shape = Split.of(config, spec).mesh_shape
     return whole if list(shape) == list(config.spec.mesh_shape) else whole.create_submesh(ttnn.MeshShape(*shape))
-
-
-def lm_head_columns(config: DeviceConfig, spec: ModelSpec) -> int:
-    """The most columns of the LM head in one matmul, as tt_transformers cuts it (conf/rules/knobs.yaml)."""
-    known = knobs(config, spec)
-    if "lm_head_max_columns_per_device" in known:
-        return known["lm_head_max_columns_per_device"]
-    return known["lm_head_max_columns_per_core"] * TILE
 
 
 def kinds(config: DeviceConfig, num_layers: int) -> list[tuple[DeviceConfig, str]]:

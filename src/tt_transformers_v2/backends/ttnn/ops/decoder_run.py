@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ....hardware.enums import DataFormat, Placement
 from ....hardware.op_table import PREFILL
@@ -13,6 +13,15 @@ from ....hardware.schema import DeviceConfig
 from ....models.spec import ModelSpec
 from ....planning.split import Split
 from ..recording.recorder import Recorder
+
+# Norms of every head: their weights are as wide as a head, and so may be a chip's part of the hidden size.
+OF_A_HEAD = ("q_norm", "k_norm")
+
+
+class HeadNorm(NamedTuple):
+    """The weight of a norm over each head, on the mesh."""
+
+    weight: Any
 
 
 class Weights(Protocol):
@@ -27,7 +36,7 @@ class Weights(Protocol):
         ...
 
     def table(self, handle: Any, data_format: DataFormat) -> Any:
-        """The embedding's rows, of which each chip has its columns. Raises ConfigError for other formats than BF16."""
+        """The embedding's rows, of which each chip has its columns. In BF16 or BFP8, else ConfigError."""
         ...
 
     def cache(self, layer: int, data_format: DataFormat, placement: Placement) -> tuple[Any, Any]:
@@ -64,7 +73,7 @@ class Run:
     readers_per_bank: int = 1
     row_limit: int = 2048
     lm_head_columns: int = 32768
-    programs: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    programs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def fractured(self) -> bool:

@@ -11,6 +11,7 @@ from ....common.units import TILE
 from ....hardware.op_table import DECODE, PREFILL, SDPA
 from ....models.spec import ModelSpec
 from ....planning import plans
+from ....planning.attention_chunks import chunk_refusal
 from .. import conversions as to_ttnn
 from .decoder_run import over_users
 from .op_settings import Settings
@@ -75,7 +76,12 @@ class Heads(Settings):
         return self.do(
             "rope",
             lambda _: ttnn.experimental.rotary_embedding_llama(
-                x, cos, sin, self.run.transformation, is_decode_mode=self.run.phase == DECODE
+                x,
+                cos,
+                sin,
+                self.run.transformation,
+                is_decode_mode=self.run.phase == DECODE,
+                compute_kernel_config=self._fixed_kernel("rope"),
             ),
         )
 
@@ -101,7 +107,7 @@ class Heads(Settings):
                 self.do(
                     "paged_fill_cache",
                     lambda _, new=new, cache=cache, table=table: ttnn.experimental.paged_fill_cache(
-                        cache, new, table, batch_idx=0
+                        cache, new, table, batch_idx=0, compute_kernel_config=self._fixed_kernel("fill_cache")
                     ),
                 )
         if self.run.chunk_start:
@@ -132,7 +138,11 @@ class Heads(Settings):
             self.do(
                 "update_cache",
                 lambda _, new=new, cache=cache: ttnn.experimental.paged_update_cache(
-                    cache, new, update_idxs_tensor=self.run.positions, **pages
+                    cache,
+                    new,
+                    update_idxs_tensor=self.run.positions,
+                    compute_kernel_config=self._fixed_kernel("update_cache"),
+                    **pages,
                 ),
             )
         attend = ttnn.transformer.scaled_dot_product_attention_decode
@@ -149,12 +159,21 @@ class Heads(Settings):
         return self.run.spec.head_dim**-0.5
 
     def _attended(self, window: int | None, attend: Any, *tensors: Any, **how: Any) -> Any:
-        """What ttnn's `attend` makes of `tensors`, with the phase's plan, kernel and place of the result."""
+        """What ttnn's `attend` makes of `tensors` (q, keys, values), with the phase's plan, kernel and place.
+
+        Raises ConfigError for chunks of keys with which ttnn would attend to wrong positions.
+        """
         import ttnn
 
         run, decode = self.run, self.run.phase == DECODE
-        planned = plans.decode_attention(run.grid) if decode else plans.prefill_attention(run.rows, run.grid)
-        plan, fixed = self._chosen(SDPA, planned)
+        if decode:
+            tokens = self._cached_tokens(tensors[1])
+            plan, fixed = self._chosen(SDPA, plans.decode_attention(run.grid, window, tokens))
+            fp32 = self.config.kernel(SDPA, DECODE).fp32_dest_acc_en
+            if (refused := chunk_refusal(plan.k_chunk_size, tokens, window, fp32_dest_acc_en=fp32)) is not None:
+                raise refused.error
+        else:
+            plan, fixed = self._chosen(SDPA, plans.prefill_attention(run.rows, run.grid))
         return self.do(
             SDPA.name,
             lambda tried: attend(
@@ -168,6 +187,11 @@ class Heads(Settings):
             plan,
             fixed=fixed,
         )
+
+    def _cached_tokens(self, keys: Any) -> int:
+        """Tokens of a user that a layer's cache has room for."""
+        pages = 1 if self.run.page_table is None else int(self.run.page_table.shape[-1])
+        return pages * int(keys.shape[-2])
 
     def _users_to_merge(self) -> tuple[Any, dict[str, Any]]:
         """Where merge_heads wants its input, and what it must be told besides.

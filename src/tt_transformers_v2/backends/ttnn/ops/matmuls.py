@@ -33,7 +33,10 @@ class Matmuls(Collectives):
             out = self._sum(op.op_group, out, self.run.split.hidden_axis)
         if bias is None:
             return out
-        return self.do(f"{op.op_group} bias", lambda _: ttnn.add(out, bias, memory_config=self._place()))
+        return self.do(
+            f"{op.op_group} bias",
+            lambda _: ttnn.add(out, bias, dtype=self._activations(op), memory_config=self._place()),
+        )
 
     def _matmul(self, x: Any, weight: Any, op: ModelOp) -> Any:
         inputs, outputs = weight.shape[-2], weight.shape[-1]

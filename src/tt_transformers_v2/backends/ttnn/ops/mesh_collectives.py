@@ -25,7 +25,11 @@ class Collectives(Settings):
             sent = self.do(f"{what} typecast", lambda _, sent=sent: ttnn.typecast(sent, carried))
         along: dict[str, Any] = {"cluster_axis": axis, "topology": self._topology(), "memory_config": self._place()}
         if scatter:
-            summed = self.do(f"{what} reduce_scatter", lambda _: ttnn.reduce_scatter(sent, dim=3, **along))
+            kernel = self._fixed_kernel("reduce_scatter")
+            summed = self.do(
+                f"{what} reduce_scatter",
+                lambda _: ttnn.reduce_scatter(sent, dim=3, compute_kernel_config=kernel, **along),
+            )
         else:
             summed = self.do(f"{what} all_reduce", lambda _: ttnn.all_reduce(sent, **along))
         if summed.dtype == x.dtype:

@@ -10,6 +10,7 @@ from ....common.units import TILE
 from ....hardware.op_table import NORM, PREFILL
 from ....planning import plans
 from .. import conversions as to_ttnn
+from .decoder_run import HeadNorm
 from .mesh_collectives import Collectives
 
 
@@ -21,7 +22,8 @@ class Norms(Collectives):
         import ttnn
 
         kernel, split = self._kernel(NORM), self.run.split
-        of_head = x.shape[-1] == self.run.spec.head_dim
+        of_head = isinstance(weight, HeadNorm)
+        weight = weight.weight if of_head else weight
         if self.run.fractured and not of_head:
             return self._gather(
                 "rms_norm", self._distributed_norm(x, weight, eps, kernel, split.heads_axis), split.heads_axis
@@ -33,7 +35,12 @@ class Norms(Collectives):
             return self.do(
                 "rms_norm",
                 lambda _: ttnn.rms_norm(
-                    flat, weight=weight, epsilon=eps, memory_config=self._place(), compute_kernel_config=kernel
+                    flat,
+                    weight=weight,
+                    epsilon=eps,
+                    program_config=to_ttnn.row_norm_program(),
+                    memory_config=self._place(),
+                    compute_kernel_config=kernel,
                 ),
             )
         return self._sharded_norm(x, weight, eps, kernel)
@@ -53,6 +60,7 @@ class Norms(Collectives):
             block_h=math.ceil(rows / TILE),
             block_w=tiles // cores,
             inplace=False,
+            **to_ttnn.NORM_SUMS,
         )
         return self.do(
             "rms_norm",
@@ -70,10 +78,12 @@ class Norms(Collectives):
         """Each chip squares its columns; the sums travel along a mesh axis."""
         import ttnn
 
-        flat = self._interleaved("rms_norm", x)
+        flat, program = self._interleaved("rms_norm", x), to_ttnn.row_norm_program()
         stats = self.do(
             "rms_norm stats",
-            lambda _: ttnn.rms_norm_pre_all_gather(flat, compute_kernel_config=kernel, dtype=ttnn.bfloat16),
+            lambda _: ttnn.rms_norm_pre_all_gather(
+                flat, program_config=program, compute_kernel_config=kernel, dtype=ttnn.bfloat16
+            ),
         )
         stats = self._gather("rms_norm stats", stats, axis)
         return self.do(
@@ -83,6 +93,8 @@ class Norms(Collectives):
                 stats,
                 epsilon=eps,
                 weight=weight,
+                dtype=flat.dtype,
+                program_config=program,
                 memory_config=self._place(),
                 compute_kernel_config=kernel,
             ),

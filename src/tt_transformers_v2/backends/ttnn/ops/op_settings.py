@@ -12,9 +12,11 @@ from ....hardware.enums import Placement
 from ....hardware.op_table import PREFILL, ModelOp
 from ....hardware.schema import DeviceConfig
 from ....planning import plans
+from ....planning.fixed_kernels import FIXED_KERNELS
 from ....planning.plans import Plan
-from ....planning.typed_programs import typed_fields
+from ....planning.typed_programs import fixes_sizes, typed_fields
 from .. import conversions as to_ttnn
+from ..recording.recorder import OpRefused
 from .decoder_run import Run
 
 
@@ -26,10 +28,17 @@ class Settings:
 
     def do(self, name: str, call: Any, plan: Plan | None = None, *, fixed: bool = False) -> Any:
         """What the run's recorder makes of `call`. `fixed`: the user chose the plan, so no other may be tried."""
-        return self.run.recorder.run(name, call, plan, fixed=fixed)
+        try:
+            return self.run.recorder.run(name, call, plan, fixed=fixed)
+        except OpRefused as refusal:
+            refusal.phase = self.run.phase
+            raise
 
     def _kernel(self, op: ModelOp) -> Any:
         return to_ttnn.compute_kernel_config(self.config.kernel(op, self.run.phase))
+
+    def _fixed_kernel(self, name: str) -> Any:
+        return to_ttnn.compute_kernel_config(FIXED_KERNELS[name])
 
     def _activations(self, op: ModelOp) -> Any:
         return to_ttnn.dtype(self.config.activations(op))
@@ -70,6 +79,6 @@ class Settings:
         return ttnn.Topology.Ring if self.config.spec.topology == "ring" and whole else ttnn.Topology.Linear
 
     def _chosen(self, op: ModelOp, plan: Any) -> tuple[Any, bool]:
-        """The plan with the fields the user chose, of those it has in this phase, and whether there were any."""
+        """The plan with the fields the user chose, of those it has in this phase, and whether any of them is a size."""
         fields = typed_fields(self.run.programs, op.op_group, self.run.phase, plan)
-        return dataclasses.replace(plan, **fields), bool(fields)
+        return dataclasses.replace(plan, **fields), fixes_sizes(fields)

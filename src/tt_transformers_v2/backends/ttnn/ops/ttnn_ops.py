@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ....hardware.op_table import EMBEDDING, RESIDUAL_ADD, SILU_MUL, ModelOp
+from .decoder_run import OF_A_HEAD, HeadNorm
 from .heads import Heads
 from .matmuls import Matmuls
 from .norms import Norms
@@ -29,8 +30,11 @@ class TtnnOps(Matmuls, Norms, Heads):
         return self.run.weights.matrix(weight, self.config.precision.of(op.tensor_group), self.config)
 
     def vector(self, weight: Any) -> Any:
-        """A norm's weight or a bias on the mesh; rotary tables are there already and come back as they are."""
-        return self.run.weights.vector(weight, fractured=self.run.fractured)
+        """A norm's weight or a bias on the mesh, that of a head's norm as HeadNorm; rotary tables are there already and
+        come back as they are."""
+        placed = self.run.weights.vector(weight, fractured=self.run.fractured)
+        name = weight if isinstance(weight, str) else getattr(weight, "name", None)
+        return HeadNorm(placed) if name in OF_A_HEAD else placed
 
     def embed(self, tokens: Any, table: Any) -> Any:
         """The hidden state of `tokens`, a uint32 tensor [1, 1, 1, rows]; each chip looks up its columns."""
@@ -64,6 +68,7 @@ class TtnnOps(Matmuls, Norms, Heads):
                 gate,
                 up,
                 input_tensor_a_activations=[ttnn.UnaryOpType.SILU],
+                fast_and_approximate_mode=False,
                 dtype=self._activations(SILU_MUL),
                 memory_config=self._elementwise(gate),
             ),

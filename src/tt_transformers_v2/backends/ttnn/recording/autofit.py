@@ -10,7 +10,7 @@ from typing import Any
 from ....common.errors import ConfigError
 from ....planning.plans import Plan, smaller_plans
 from ..process.failures import own_words
-from .recorder import overflows_l1
+from .recorder import OpRefused, overflows_l1
 
 
 class Fitting:
@@ -26,7 +26,7 @@ class Fitting:
         return sum(first != found for (_, first), found in self.fitted.items())
 
     def run(self, name: str, call: Callable[[Any], Any], plan: Plan | None = None, *, fixed: bool = False) -> Any:
-        """What `call` returns. Raises RuntimeError with the op's name before ttnn's words."""
+        """What `call` returns. Raises OpRefused."""
         if plan is None or fixed or not self.autofit:
             return self._named(name, call, plan)
         known = self.fitted.get((name, plan))
@@ -50,7 +50,7 @@ class Fitting:
         try:
             return call(plan)
         except RuntimeError as refusal:
-            raise RuntimeError(f"{name}: {own_words(str(refusal))}") from refusal
+            raise OpRefused(name, own_words(str(refusal)), plan) from refusal
 
 
 @contextmanager

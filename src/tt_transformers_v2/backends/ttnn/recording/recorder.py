@@ -19,6 +19,18 @@ class Recorder(Protocol):
         ...
 
 
+class OpRefused(RuntimeError):
+    """ttnn refused an op while a model ran.
+
+    op: its name. said: ttnn's sentence. plan: the program it had, None for ops without one. phase: "prefill" or
+    "decode", "" for what belongs to neither.
+    """
+
+    def __init__(self, op: str, said: str, plan: Plan | None) -> None:
+        super().__init__(f"{op}: {said}")
+        self.op, self.said, self.plan, self.phase = op, said, plan, ""
+
+
 _TOO_LARGE = ("beyond max L1 size", "clash with L1", "L1 buffer")
 
 

@@ -23,14 +23,13 @@ from ....hardware.op_table import MATRICES
 from ....hardware.schema import DeviceConfig
 from ....models.spec import ModelSpec
 from ....models.weights import WeightSource
-from ....planning.split import Split
+from ....planning.split import Split, lm_head_parts
 from .. import conversions as to_ttnn
+from ..ops.decoder_run import OF_A_HEAD
 from ..process.availability import look_around
 from . import arrange
-from .shapes_only import lm_head_parts
+from .shapes_only import check_table
 from .weight_cache import WeightCache, open_folder
-
-OF_A_HEAD = ("q_norm", "k_norm")
 
 
 class Handle(NamedTuple):
@@ -127,15 +126,17 @@ class HostWeights:
     def table(self, handle: Handle, data_format: DataFormat) -> Any:
         """The embedding's rows, of which each chip has its columns.
 
-        Raises ConfigError for formats other than BF16 and where the hidden size does not divide over the chips.
+        Raises ConfigError for a format that ttnn does not look rows up in, and where the hidden size does not divide
+        over the chips.
         """
-        if data_format is not DataFormat.BF16:
-            raise ConfigError(f"ttnn supports only bfloat16 embeddings, not {data_format.ttnn_name}.", "Use BF16.")
         chips = self.split.chips
         if self.spec.hidden_dim % chips:
             raise ConfigError(f"hidden size {self.spec.hidden_dim} cannot be split evenly over {chips} chips.")
+        check_table(data_format, self.spec.hidden_dim // chips)
+        in_rows = data_format is DataFormat.BF16
         return self._once(
-            handle, lambda: self._converted(handle, "", data_format, row_major=True, axes=(3, 1), make=self._table)
+            (handle, data_format),
+            lambda: self._converted(handle, "", data_format, row_major=in_rows, axes=(3, 1), make=self._table),
         )
 
     def cache(self, layer: int, data_format: DataFormat, placement: Placement) -> tuple[Any, Any]:

@@ -11,8 +11,9 @@ from ....common.units import TILE
 from ....hardware.enums import DataFormat, Placement
 from ....hardware.schema import DeviceConfig
 from ....models.spec import ModelSpec
-from ....planning.split import Split
+from ....planning.split import Split, lm_head_parts
 from .. import conversions as to_ttnn
+from ..ops.decoder_run import OF_A_HEAD
 
 
 class ShapesOnly:
@@ -53,15 +54,15 @@ class ShapesOnly:
         if handle == "bqkv":
             return self._empty(handle, [1, 1, 1, self.split.matrices(self.spec)["wqkv"][1]])
         width = self.split.hidden_dim(self.spec) // (self.split.heads if fractured else 1)
-        if handle in ("q_norm", "k_norm"):
+        if handle in OF_A_HEAD:
             width = self.spec.head_dim
         return self._rows(f"{handle} {width}", [1, 1, math.ceil(width / TILE), TILE])
 
     def table(self, handle: str, data_format: DataFormat) -> Any:
         columns = math.ceil(self.split.hidden_dim(self.spec) / self.split.heads)
-        if data_format is not DataFormat.BF16:
-            raise ConfigError(f"ttnn supports only bfloat16 embeddings, not {data_format.ttnn_name}.", "Use BF16.")
-        return self._rows(handle, [1, 1, self.spec.vocab_size, columns])
+        check_table(data_format, columns)
+        shape = [1, 1, self.spec.vocab_size, columns]
+        return self._rows(handle, shape) if data_format is DataFormat.BF16 else self._empty(handle, shape, data_format)
 
     def cache(self, layer: int, data_format: DataFormat, placement: Placement) -> tuple[Any, Any]:
         heads, depth = self.split.kv_heads(self.spec), self.spec.head_dim
@@ -122,9 +123,15 @@ class ShapesOnly:
         return self._made[key]
 
 
-def lm_head_parts(outputs: int, most: int) -> list[int]:
-    """The widths of the matmuls that the LM head of a chip is cut into: alike, in whole tiles, of at most `most`."""
-    count = math.ceil(outputs / most)
-    width = math.ceil(outputs / (count * TILE)) * TILE
-    widths = [width] * (outputs // width)
-    return widths + ([outputs - sum(widths)] if sum(widths) < outputs else [])
+def check_table(data_format: DataFormat, columns: int) -> None:
+    """Raises ConfigError for an embedding that ttnn cannot look rows up in; `columns` are those of a chip.
+
+    It takes bfloat16 in rows and BFP8 in tiles, of which it unpacks the whole table at every look-up.
+    """
+    if data_format is DataFormat.BFP4:
+        raise ConfigError(f"ttnn looks no rows up in {data_format.ttnn_name} tables.", "Use precision.embedding=BFP8.")
+    if data_format is DataFormat.BFP8 and columns % TILE:
+        raise ConfigError(
+            f"a BFP8 embedding of {columns} columns per chip is not whole tiles of {TILE}.",
+            "Use precision.embedding=BF16.",
+        )

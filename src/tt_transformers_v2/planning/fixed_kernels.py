@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel settings of the ops that have no op group: fixed here, so that no default of ttnn's decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..hardware.enums import MathFidelity
+from ..hardware.schema import ComputeConfig
+
+# Products and sums of bfloat16 tensors in the highest fidelity, 16-bit Dst. For rotary embedding they are what ttnn
+# takes by itself (tt-metal rotary_embedding_llama.cpp); the caches' ops move values and multiply none, so that only
+# the width of Dst counts.
+_EXACT = ComputeConfig(
+    math_fidelity=MathFidelity.HiFi4, fp32_dest_acc_en=False, packer_l1_acc=False, math_approx_mode=False
+)
+FIXED_KERNELS: Mapping[str, ComputeConfig] = dict.fromkeys(
+    ("rope", "fill_cache", "update_cache", "reduce_scatter"), _EXACT
+)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the real ttnn cannot run, or would run wrongly, and does not say or says of another op without a card.
+
+Each reason has one place, so that runs, predictions and the preflight say the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..common.errors import ConfigError
+from ..common.units import TILE
+from ..hardware.enums import Arch, Placement
+from ..hardware.schema import DeviceConfig
+
+Shape = tuple[int, int]
+
+
+class Refusal(NamedTuple):
+    """Three sentences: what is wrong, why, and what to do."""
+
+    what: str
+    why: str
+    fix: str
+
+    @property
+    def error(self) -> ConfigError:
+        """The same as an error."""
+        return ConfigError(f"{self.what} {self.why}", self.fix)
+
+
+def uneven_heads(head_dim: int) -> Refusal | None:
+    """Why heads of `head_dim` elements cannot run; None where they are whole tiles wide.
+
+    Seen with ttnn 0.81.1: nlp_create_qkv_heads makes a head_dim of 48 one of 64, in the logical shape too, and
+    rotary_embedding_llama refuses tables of another width.
+    """
+    if head_dim % TILE == 0:
+        return None
+    padded = math.ceil(head_dim / TILE) * TILE
+    return Refusal(
+        f"model.head_dim={head_dim} cannot run on a card: it is not whole tiles of {TILE}.",
+        f"ttnn splits such heads into {padded} wide ones, and its rotary embedding then refuses the tables.",
+        "Take a model whose head_dim is a multiple of 32; what this one loses can still be emulated (task=accuracy).",
+    )
+
+
+def two_readers(config: DeviceConfig, matrices: Mapping[str, Shape], readers: int, setting: str) -> Refusal | None:
+    """Why `readers` cores per DRAM bank cannot run, as `setting` asks; None where they can.
+
+    matrices: (inputs, outputs) in elements of each chip's part, by name. Seen with ttnn 0.81.1 on Tenstorrent's
+    simulator, November 2026: two readers pass every check without a card; Wormhole then refuses them, and Blackhole
+    fails where the part of a matrix in a bank is one tile wide.
+    """
+    if readers < 2 or not dram_sharded(config):
+        return None
+    what, fix = f"{setting}={readers} cannot run here.", f"Set {setting}=1."
+    chip = config.spec.chip
+    if chip.arch is not Arch.blackhole:
+        return Refusal(what, "ttnn has two readers per DRAM bank on Blackhole only.", fix)
+    narrow = [name for name, (_, outputs) in matrices.items() if math.ceil(outputs / TILE / chip.dram_banks) == 1]
+    if not narrow:
+        return None
+    return Refusal(
+        what,
+        f"Two readers cannot share a part of one tile: over {chip.dram_banks} banks {', '.join(narrow)} "
+        f"{'have' if narrow[1:] else 'has'} no wider ones.",
+        fix,
+    )
+
+
+def dram_sharded(config: DeviceConfig) -> bool:
+    """Whether decode matmuls read weights that are spread over the DRAM banks by their columns."""
+    return config.memory.weights_placement is Placement.DRAM and config.memory.use_width_sharding
+
+
+def readers_of(programs: Mapping[str, Mapping[str, Any]], group: str, default: int) -> tuple[int, str]:
+    """Cores per DRAM bank that an op group's decode matmul has, and the setting that says so."""
+    for key in (f"{group}_decode", group):
+        if "readers_per_bank" in programs.get(key, {}):
+            return int(programs[key]["readers_per_bank"]), f"runtime.programs.{key}.readers_per_bank"
+    return default, "runtime.dram_readers_per_bank"

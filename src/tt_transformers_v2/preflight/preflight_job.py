@@ -3,22 +3,14 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import math
 import time
-=======
->>>>>>> h17-runs
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..backends.ttnn.advice import Fix, candidates
-<<<<<<< HEAD
-from ..backends.ttnn.preflight_walk import Progress, Question, ask, group_mesh
-=======
-from ..backends.ttnn.preflight_walk import Question, ask, group_mesh, question_of
->>>>>>> h17-runs
+from ..backends.ttnn.preflight_walk import Progress, Question, ask, group_mesh, question_of
 from ..backends.ttnn.process.child import Job
 from ..backends.ttnn.process.session import open_mesh
 from ..backends.ttnn.recording.asking import Row, l1_bytes

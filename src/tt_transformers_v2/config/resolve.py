@@ -28,6 +28,7 @@ from .findings import Finding, Severity
 from .layers import LayerEntry, apply_layers, layer_entry, write_select
 from .memory_adjustments import computed_chunk, dram_findings
 from .model_rules import RuleEffect, apply_rules
+from .planned import program_findings
 from .precedence import release_finer
 
 
@@ -148,7 +149,7 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
     experiment.findings = check(hardware, spec, prompt_length=config.workload.prompt_length, **asked_for)
     if not experiment.errors:
         overflow = dram_findings(hardware, spec, mode=config.mode, typed=asked, **asked_for)
-        experiment.findings = [*overflow, *experiment.findings]
+        experiment.findings = [*program_findings(experiment), *overflow, *experiment.findings]
     return experiment
 
 

@@ -102,3 +102,11 @@ def head_split(config: DeviceConfig) -> int:
     """
     rows, columns = config.spec.mesh_shape
     return min(config.parallelism.tensor_parallel_size, max(rows, columns))
+
+
+def lm_head_parts(outputs: int, most: int) -> list[int]:
+    """The widths of the matmuls that the LM head of a chip is cut into: alike, in whole tiles, of at most `most`."""
+    count = math.ceil(outputs / most)
+    width = math.ceil(outputs / (count * TILE)) * TILE
+    widths = [width] * (outputs // width)
+    return widths + ([outputs - sum(widths)] if sum(widths) < outputs else [])

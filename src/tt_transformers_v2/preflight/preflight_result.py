@@ -14,6 +14,7 @@ from ..backends.ttnn.process.availability import require_ttnn
 from ..backends.ttnn.process.failures import TtnnFailure
 from ..backends.ttnn.process.isolated import run_isolated
 from ..config.experiment_json import to_sections
+from ..config.fitted_plans import keep_fitted
 from ..config.resolve import Experiment
 from ..hardware.op_table import DECODE, PREFILL
 
@@ -54,6 +55,7 @@ def preflight_section(experiment: Experiment, progress: Progress) -> Section:
             on_progress=lambda facts: progress(facts["phase"], facts["done"], facts["steps"]),
         )
         section |= _answered(answer, experiment)
+        keep_fitted(experiment, section["ops"])
     except TtnnFailure as failure:
         section |= {"error": str(failure), "said": failure.said, **_answered(_NOTHING, experiment)}
     section["notes"] += _notes(section)

@@ -11,6 +11,7 @@ from ....common.units import TILE
 from ....hardware.op_table import DECODE, PREFILL, SDPA
 from ....models.spec import ModelSpec
 from ....planning import plans
+from ....planning.op_plans import TYPED
 from .. import conversions as to_ttnn
 from .decoder_run import over_users
 from .op_settings import Settings
@@ -153,8 +154,7 @@ class Heads(Settings):
         import ttnn
 
         run, decode = self.run, self.run.phase == DECODE
-        planned = plans.decode_attention(run.grid) if decode else plans.prefill_attention(run.rows, run.grid)
-        plan, fixed = self._chosen(SDPA, planned)
+        plan, origin = self.plans.attention(run.phase, run.rows)
         return self.do(
             SDPA.name,
             lambda tried: attend(
@@ -166,7 +166,7 @@ class Heads(Settings):
                 memory_config=ttnn.L1_MEMORY_CONFIG if decode else self._place(),
             ),
             plan,
-            fixed=fixed,
+            fixed=origin == TYPED,
         )
 
     def _users_to_merge(self) -> tuple[Any, dict[str, Any]]:

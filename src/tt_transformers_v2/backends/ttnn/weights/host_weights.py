@@ -23,11 +23,10 @@ from ....hardware.op_table import MATRICES
 from ....hardware.schema import DeviceConfig
 from ....models.spec import ModelSpec
 from ....models.weights import WeightSource
-from ....planning.split import Split
+from ....planning.split import Split, lm_head_parts
 from .. import conversions as to_ttnn
 from ..process.availability import look_around
 from . import arrange
-from .shapes_only import lm_head_parts
 from .weight_cache import WeightCache, open_folder
 
 OF_A_HEAD = ("q_norm", "k_norm")

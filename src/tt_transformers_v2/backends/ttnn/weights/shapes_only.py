@@ -11,7 +11,7 @@ from ....common.units import TILE
 from ....hardware.enums import DataFormat, Placement
 from ....hardware.schema import DeviceConfig
 from ....models.spec import ModelSpec
-from ....planning.split import Split
+from ....planning.split import Split, lm_head_parts
 from .. import conversions as to_ttnn
 
 
@@ -120,11 +120,3 @@ class ShapesOnly:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
-
-
-def lm_head_parts(outputs: int, most: int) -> list[int]:
-    """The widths of the matmuls that the LM head of a chip is cut into: alike, in whole tiles, of at most `most`."""
-    count = math.ceil(outputs / most)
-    width = math.ceil(outputs / (count * TILE)) * TILE
-    widths = [width] * (outputs // width)
-    return widths + ([outputs - sum(widths)] if sum(widths) < outputs else [])

@@ -34,8 +34,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _in_own_cache(own_cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_own_cache(own_cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", own_cache)
+    monkeypatch.setattr("tt_transformers_v2.config.fitted_plans.outputs_dir", lambda: tmp_path / "outputs")
 
 
 def run(folder: Path, *overrides: str) -> tuple[int, dict[str, Any]]:

@@ -67,24 +67,27 @@ def program_findings(experiment: Experiment) -> list[Finding]:
         plans = op_plans(experiment)
     except ConfigError:  # the mesh has findings of its own
         return []
+    owns = [plans, *(plans.on(hardware) for hardware, _ in experiment.hardware.own_layers())]
+    asked = list(_matmuls(experiment, plans.users))
     findings: dict[str, Finding] = {}
     reached: list[tuple[ModelOp, str, Plan]] = []
-    for own in (plans, *(plans.on(hardware) for hardware, _ in experiment.hardware.own_layers())):
-        for op, phase, rows in _matmuls(experiment, plans.users):
+    for own in owns:
+        for op, phase, rows in asked:
             refused, plan = _asked(own, op, phase, rows)
             if plan is not None:
                 reached.append((op, phase, plan))
-            else:
-                advice = f"Set {_smaller(own, op, phase, rows)}."
-                findings.setdefault(refused, found(BLOCK, refused, f"This is {op.name} in {phase}.", advice))
+            elif refused not in findings:
+                alike = [each for each in asked if each[0].op_group == op.op_group]
+                findings[refused] = found(BLOCK, refused, f"This is {op.name} in {phase}.", _advice(owns, alike, phase))
         reached += [(SDPA, phase, own.attention(phase, plans.users)[0]) for phase in PHASES]
     unused = [] if findings else unused_programs(programs, reached)
     if unused:
+        typed = " and ".join(f"runtime.programs.{name}" for name in unused)
         findings[UNUSED] = found(
             UNUSED,
-            f"no program of this configuration has {', '.join(f'runtime.programs.{name}' for name in unused)}.",
+            f"no program of this configuration has {typed}.",
             "A program's fields depend on the phase, and in decode on where the weights lie.",
-            f"Leave {'it' if len(unused) == 1 else 'them'} out.",
+            f"Type fields that it has, without {typed}.",
         )
     return list(findings.values())
 
@@ -97,15 +100,22 @@ def _asked(plans: OpPlans, op: ModelOp, phase: str, rows: int) -> tuple[str, Pla
         return error.message, None
 
 
-def _smaller(plans: OpPlans, op: ModelOp, phase: str, rows: int) -> str:
-    """The typed program of an op with the largest smaller block that its plan takes, or else with fewer cores."""
+def _advice(owns: list[OpPlans], alike: list[tuple[ModelOp, str, int]], phase: str) -> str:
+    """The largest smaller block that all matmuls of an op group take, or else fewer cores, or none of what was typed.
+
+    `owns` are the plans of every kind of layers, `alike` the matmuls of the group.
+    """
+    programs, group = owns[0].programs, alike[0][0].op_group
+    keys = typed_keys(programs, group, phase)
     for name in ("in0_block_w", "cores"):
-        for key in reversed(typed_keys(plans.programs, op.op_group, phase)):
-            for value in range(plans.programs[key].get(name, 1) - 1, 0, -1):
-                changed = {**plans.programs, key: {**plans.programs[key], name: value}}
-                if _asked(dataclasses.replace(plans, programs=changed), op, phase, rows)[1] is not None:
-                    return f"runtime.programs.{key}.{name}={value}"
-    return " and ".join(f"runtime.programs.{key}={{}}" for key in typed_keys(plans.programs, op.op_group, phase))
+        for key in reversed(keys):
+            for value in range(programs[key].get(name, 1) - 1, 0, -1):
+                changed = {**programs, key: {**programs[key], name: value}}
+                tried = [dataclasses.replace(own, programs=changed) for own in owns]
+                if all(_asked(own, *each)[1] is not None for own in tried for each in alike):
+                    return f"Set runtime.programs.{key}.{name}={value}."
+    fields = " and ".join(f"runtime.programs.{key}.{name}" for key in keys for name in programs[key])
+    return f"Run what is planned, without {fields}."
 
 
 def _matmuls(experiment: Experiment, users: int) -> Iterator[tuple[ModelOp, str, int]]:

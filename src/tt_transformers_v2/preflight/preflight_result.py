@@ -13,6 +13,7 @@ from typing import Any
 from ..backends.ttnn.process.availability import require_ttnn
 from ..backends.ttnn.process.failures import TtnnFailure
 from ..backends.ttnn.process.isolated import run_isolated
+from ..common.errors import ConfigError
 from ..config.experiment_json import to_sections
 from ..config.fitted_plans import keep_fitted
 from ..config.resolve import Experiment
@@ -55,11 +56,20 @@ def preflight_section(experiment: Experiment, progress: Progress) -> Section:
             on_progress=lambda facts: progress(facts["phase"], facts["done"], facts["steps"]),
         )
         section |= _answered(answer, experiment)
-        keep_fitted(experiment, section["ops"])
+        section["notes"] += _kept(experiment, section["ops"])
     except TtnnFailure as failure:
         section |= {"error": str(failure), "said": failure.said, **_answered(_NOTHING, experiment)}
     section["notes"] += _notes(section)
     return section | {"seconds": time.monotonic() - started}
+
+
+def _kept(experiment: Experiment, rows: list[dict[str, Any]]) -> list[str]:
+    """Keeps what was fitted for later runs; a folder that cannot be written costs a note, not the preflight."""
+    try:
+        keep_fitted(experiment, rows)
+    except ConfigError as error:
+        return [f"later runs will not know what was fitted: {error}"]
+    return []
 
 
 def failure_of(section: Section) -> str | None:

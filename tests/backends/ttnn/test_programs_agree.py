@@ -30,7 +30,11 @@ PHASES = (PREFILL, DECODE)
 PAIRS = [
     ("N150", [["model=smollm2_135m"], ["model=llama1b", "memory.use_width_sharding=false"]]),
     ("P150x4", [["model=llama8b"]]),
-    pytest.param("N150", [["model=qwen2_5_0_5b", "precision=accuracy"], ["model=llama8b"]], marks=pytest.mark.slow),
+    pytest.param(
+        "N150",
+        [["model=qwen2_5_0_5b", "precision=accuracy", "memory.kv_cache_placement=DRAM"], ["model=llama8b"]],
+        marks=pytest.mark.slow,
+    ),
     pytest.param("N300", [["model=qwen2_5_7b"]], marks=pytest.mark.slow),
     pytest.param("T3K", [["model=llama8b", "workload.batch=32"], ["model=llama70b"]], marks=pytest.mark.slow),
     pytest.param("P150", [["model=qwen3_0_6b"], ["model=phi3_mini"]], marks=pytest.mark.slow),

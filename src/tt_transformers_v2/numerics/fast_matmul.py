@@ -12,7 +12,8 @@ Operands are cut exactly as the unit cuts them (`fidelity.py`) and results are p
   products to Dst. Groups are rounded to the tenth bit below the leading one of the largest of the three terms, then
   Dst to bf16 (seven bits), half away from zero. Both are done here, in this order. The first must not be left out:
   with three bits below bf16, one sum in eight is a tie, ties go away from zero, and Dst grows (1 to 2 % at K = 1024,
-  in the unit as here). Left out: the alignment inside a group, and the direction of a group's own ties.
+  in the unit as here). Left out: the alignment inside a group, and the direction of a group's own ties. Blocks of K
+  that the packer adds in L1 begin with an empty Dst, as in `blocks.py`; at K = 512 they deviate by 3.8e-3 at most.
 
 Deviation from the exact unit (rms of the difference over rms of the exact Dst, Wormhole, bf16 weights, in0 ~ N(0, 1),
 in1 ~ N(0, 0.02), M = 32, N = 64), and the share of elements that are equal bit for bit:

@@ -106,6 +106,21 @@ PRINTED = {
         ["model.max_context=1000", "device.max_prefill_chunk_size=2048"],
         ["model.max_context=16", "device.max_prefill_chunk_size=64", "workload.prompt_length=16"],
     ],
+    "program-block": [
+        ["runtime.programs.ff1_ff3_prefill.in0_block_w=5"],
+        ["runtime.programs.ff1_ff3.in0_block_w=7"],
+        ["runtime.programs.ff2_decode.in0_block_w=4"],
+        ["runtime.programs.qkv.cores=7"],
+        ["runtime.programs.qkv_decode.cores=4", "runtime.programs.qkv_decode.in0_block_w=5"],
+        ["device=t3k", "model=llama8b", "runtime.programs.o_prefill.in0_block_w=32"],
+        ["runtime.programs.lm_head.in0_block_w=2"],
+        ["memory.use_width_sharding=false", "runtime.programs.lm_head.in0_block_w=4"],
+    ],
+    "program-unused": [
+        ["runtime.programs.ff1_ff3_decode.out_subblock_w=1"],
+        ["memory.use_width_sharding=false", "runtime.programs.ff1_ff3_decode.cores=2"],
+        ["runtime.programs.lm_head.rows=1", "runtime.programs.ff2.cores=16"],
+    ],
     "prefill-chunk-tiles": [[f"device.max_prefill_chunk_size={chunk}"] for chunk in (1, 31, 33, 1000)],
     "batch-size": [
         ["workload.batch=3"],

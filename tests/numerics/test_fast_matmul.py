@@ -9,6 +9,7 @@ from source_parts import src_a_parts, src_b_parts
 from places import DATA
 from tt_transformers_v2.numerics.fast_matmul import COLUMNS, ROWS, matmul, prepare_in1
 from tt_transformers_v2.numerics.formats import quantize, unpack_tiles
+from tt_transformers_v2.numerics.matrix_unit import matmul as exact_matmul
 from tt_transformers_v2.numerics.packer import pack_output
 
 GOLDEN = np.load(DATA / "golden" / "matrix_unit" / "wh_matmul_K128.npz")
@@ -210,3 +211,27 @@ def test_mistakes_name_the_argument() -> None:
         matmul(in0, in1.double(), **options)
     with pytest.raises(ValueError, match="dst must be a float32"):
         pack_output(in0.bfloat16(), "bf16", True)
+
+
+@pytest.mark.parametrize("block", [1, 2, 4])
+@pytest.mark.parametrize("fidelity", ["LoFi", "HiFi2", "HiFi4"])
+def test_blocks_that_the_packer_adds_in_l1_follow_the_exact_unit(fidelity: str, block: int) -> None:
+    """Much nearer to it than one block is, whose Dst is rounded while it is large."""
+    random = torch.Generator().manual_seed(3)
+    x, w = quantize(torch.randn(64, 512, generator=random), "bf16"), torch.randn(512, 96, generator=random) * 0.02
+    w = quantize(w, "bfp8")
+    how = {"math_fidelity": fidelity, "fp32_dest_acc_en": False, "packer_l1_acc": True}
+    exact = exact_matmul(x, w, in0_block_w=block, **how)
+    blocks, one = (matmul(x, w, in0_block_w=tiles, **how) for tiles in (block, None))
+    deviation, of_one = ((y - exact).square().mean().sqrt() / exact.square().mean().sqrt() for y in (blocks, one))
+    assert deviation < 4e-3
+    assert of_one > 2 * deviation
+
+
+def test_blocks_that_are_not_added_in_l1_are_one() -> None:
+    x, w = quantize(torch.randn(32, 128), "bf16"), quantize(torch.randn(128, 32), "bfp8")
+    how = {"math_fidelity": "HiFi2", "fp32_dest_acc_en": False}
+    for block, in_l1 in ((1, False), (2, True), (4, True)):  # from three blocks on
+        assert torch.equal(matmul(x, w, in0_block_w=block, packer_l1_acc=in_l1, **how), matmul(x, w, **how))
+    with pytest.raises(ValueError, match="must divide the 4 tiles of K, but 3 does not"):
+        matmul(x, w, in0_block_w=3, **how)

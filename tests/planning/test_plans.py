@@ -124,7 +124,7 @@ def test_plans_near_a_users_are_others_and_differ_in_little(inputs: int, outputs
         ({"ff1_ff3": 4}, "section, not a value"),
         ({"ff1_ff3": {"in0_block_w": 0}}, "at least 1"),
         ({"ff1_ff3": {"in0_block_w": True}}, "whole number"),
-        ({"qkv_decode": {"out_subblock_w": 2}}, "no 'out_subblock_w'"),
+        ({"qkv_decode": {"fuse_batch": 2}}, "no 'fuse_batch'"),
         ({"lm_head": {"fuse_batch": 1}}, "no 'fuse_batch'"),
         ({"ff2": {"exp_approx_mode": True}}, "no 'exp_approx_mode'"),
         ({"sdpa": {"exp_approx_mode": 0}}, "must be true or false, not 0"),

@@ -18,6 +18,12 @@ from tt_transformers_v2.backends.ttnn.process import availability
 from tt_transformers_v2.backends.ttnn.process.availability import Availability
 from tt_transformers_v2.commands import preflight as preflight_cli
 from tt_transformers_v2.commands import run as cli
+from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.fitted_plans import recall_fitted
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.planned import op_plans
+from tt_transformers_v2.config.resolve import resolve
+from tt_transformers_v2.hardware.op_table import LM_HEAD, MATRICES
 from tt_transformers_v2.preflight.preflight_text import aligned, program_text, section_lines
 from tt_transformers_v2.sweep.sweep_tables import row_of
 
@@ -26,6 +32,17 @@ WIDTH = 120
 needs_ttnn = pytest.mark.skipif(
     importlib.util.find_spec("ttnn") is None, reason="ttnn is not installed: there is no wheel for this machine"
 )
+
+
+@pytest.fixture(scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def _in_own_cache(own_cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", own_cache)
+    monkeypatch.setattr("tt_transformers_v2.config.fitted_plans.outputs_dir", lambda: tmp_path / "outputs")
 
 
 def run(folder: Path, *overrides: str) -> tuple[int, dict[str, Any]]:
@@ -63,6 +80,19 @@ def test_a_refused_op_exits_with_1_and_the_result_is_complete(
     assert "beyond max L1 size of 1499136 B" in printed
     assert "fix    runtime.programs.qkv_prefill.in0_block_w=16: smaller blocks need less L1 (verified" in printed
     assert "or     leave out runtime.programs.qkv_prefill" in printed
+
+
+@needs_ttnn
+def test_what_was_fitted_is_the_plan_of_later_runs(tmp_path: Path) -> None:
+    _, result = run(tmp_path / "run", "device=t3k", "model=llama70b")
+    assert result["preflight"]["fitted_ops"] == 2
+    checked = check_overrides(["device=t3k", "model=llama70b", "task=accuracy"])
+    later = resolve(compose(checked.texts), checked.typed)
+    plans = op_plans(later, recall_fitted(later))
+    for phase, rows in (("prefill", 32), ("decode", 1)):
+        planned = plans.matmul(LM_HEAD, phase, rows, *plans.parts[LM_HEAD.matrix])
+        assert (planned.origin, planned.plan.in0_block_w) == ("fitted", 4)
+        assert plans.at_layer(0).matmul(MATRICES["w2"], phase, rows, *plans.parts["w2"]).origin == "as planned"
 
 
 @needs_ttnn

@@ -13,6 +13,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _ROOMS = (
     "numerics/*.py",
     "models/*.py",
+    "planning/*.py",
     "backends/*.py",
     "backends/emulated/*.py",
     "accuracy/walk.py",
@@ -23,7 +24,7 @@ _ROOMS = (
 
 @functools.cache
 def code_version() -> str:
-    """Sixteen hex digits over the sources of models, numerics and backends and the versions of torch and numba."""
+    """Sixteen hex digits over the sources of models, numerics, plans, backends and the versions of torch and numba."""
     digest = hashlib.sha256()
     for room in _ROOMS:
         for path in sorted(_ROOT.glob(room)):

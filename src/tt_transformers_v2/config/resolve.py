@@ -28,6 +28,7 @@ from .findings import Finding, Severity
 from .layers import LayerEntry, apply_layers, layer_entry, write_select
 from .memory_adjustments import computed_chunk, dram_findings
 from .model_rules import RuleEffect, apply_rules
+from .planned import program_findings
 from .precedence import release_finer
 from .ttnn_checks import ttnn_findings, use_of
 
@@ -153,7 +154,7 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
         experiment.findings.sort(key=lambda finding: list(Severity).index(finding.severity))
     if not experiment.errors:
         overflow = dram_findings(hardware, spec, mode=config.mode, typed=asked, **asked_for)
-        experiment.findings = [*overflow, *experiment.findings]
+        experiment.findings = [*program_findings(experiment), *overflow, *experiment.findings]
     return experiment
 
 

@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..common.units import TILE
 from ..hardware.enums import DataFormat, Placement
 from ..hardware.op_table import DECODE, LM_HEAD, MATRICES, PREFILL, SDPA
 from ..hardware.schema import DeviceConfig
@@ -22,7 +21,7 @@ from ..planning.typed_programs import typed_fields
 from .adjustments import L1_CACHE_UNREAD
 from .experiment_schema import BackendName, ExperimentConfig, RuntimeConfig, Task
 from .findings import Finding, Severity, TtnnUse, declare, for_use, found
-from .model_rules import knobs
+from .planned import lm_head_columns
 
 if TYPE_CHECKING:
     from .resolve import Experiment
@@ -71,14 +70,6 @@ def ttnn_findings(
         *_embedding(hardware, spec),
     ]
     return [for_use(finding, use) for finding in known]
-
-
-def lm_head_columns(config: DeviceConfig, spec: ModelSpec) -> int:
-    """The most columns of the LM head in one matmul, as tt_transformers cuts it (conf/rules/knobs.yaml)."""
-    known = knobs(config, spec)
-    if "lm_head_max_columns_per_device" in known:
-        return known["lm_head_max_columns_per_device"]
-    return known["lm_head_max_columns_per_core"] * TILE
 
 
 def _of(id: str, refusal: Refusal | None) -> Iterator[Finding]:

@@ -29,6 +29,7 @@ import torch
 from tt_transformers_v2.numerics.compiled import run_split
 from tt_transformers_v2.numerics.exact_integer import ADD, eltwise
 from tt_transformers_v2.numerics.formats import bits_array, quantize
+from tt_transformers_v2.numerics.l1_accumulation import pack_onto
 from tt_transformers_v2.numerics.packer import pack_output
 
 # Adds the products of K from..to to Dst, float32 bits [batches, M, N].
@@ -66,9 +67,11 @@ def run_blocks(
     total: torch.Tensor | None = None
     for i in range(added):
         accumulate(_cells(dst), i * block, min(depth, (i + 1) * block))
-        packed = pack_output(dst, partials, wide)
-        total = packed.clone() if total is None else l1_add(total, packed, partials)
-        dst.zero_()
+        if total is None:
+            total = pack_output(dst, partials, wide).clone()
+            dst.zero_()
+        else:
+            pack_onto(total, dst, wide=wide)
     if total is not None:
         dst = total
     for i in range(added, blocks):

@@ -17,6 +17,7 @@ from ..common.units import TILE
 from ..hardware.enums import Arch
 from ..hardware.op_table import DECODE, LM_HEAD, NORM
 from ..hardware.schema import DeviceConfig
+from ..planning import plans
 from .calibration import ArchCalibration
 from .collective_times import all_gather_us, all_reduce_us
 from .ops import Op
@@ -83,6 +84,11 @@ class ChipFigures(NamedTuple):
         )
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """Columns x rows of the cores that a program may use."""
+        return self.columns, self.grid_rows
+
+    @property
     def cores(self) -> int:
         """Cores that a program may use."""
         return self.columns * self.grid_rows
@@ -106,7 +112,7 @@ class Timer:
     @property
     def readers(self) -> int:
         """Cores that read weights in a decode matmul."""
-        return max(1, min(self.chip.banks * self.constants.readers_per_bank, self.chip.cores))
+        return plans.reader_cores(self.chip.banks, self.constants.readers_per_bank, self.chip.grid)
 
     def dram_us(self, nbytes: float, sharded: bool) -> float:
         """Microseconds to read `nbytes` at the calibrated share of the bandwidth, of sharded or interleaved tensors."""
@@ -171,7 +177,8 @@ class Timer:
 
     def _prefill_matmul(self, op: Op) -> OpTime:
         c, chip = self.constants, self.chip
-        cores = chip.columns * min(chip.grid_rows, math.ceil(op.rows / TILE))
+        columns, grid_rows = plans.prefill_grid(op.rows, chip.grid)
+        cores = columns * grid_rows
         efficiency = c.matmul_efficiency * op.rows / (op.rows + c.matmul_half_rows)
         flops, dram = self.peak_us(op, cores) / efficiency, self.dram_us(op.bytes, False)
         if flops > dram:

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from ..common.errors import ConfigError
 from ..common.units import TILE
 from .attention_chunks import decode_chunk
 from .dst import dst_tiles
+
+_Multicast = TypeVar("_Multicast", "MulticastPlan", "Multicast1DPlan")
 
 LARGEST_BLOCK = 8  # tt_transformers' find_largest_divisor stops at 8
 
@@ -53,14 +56,25 @@ class MulticastPlan:
 
     def smaller(self) -> MulticastPlan | None:
         """The next smaller plan: first a shorter block of the inner dimension, then a smaller subblock, or None."""
-        block = _next_divisor(self.in0_block_w)
-        if block is not None:
-            return dataclasses.replace(self, in0_block_w=block)
-        if self.out_subblock_h > 1:
-            return dataclasses.replace(self, out_subblock_h=_next_divisor(self.out_subblock_h) or 1)
-        if self.out_subblock_w > 1:
-            return dataclasses.replace(self, out_subblock_w=_next_divisor(self.out_subblock_w) or 1)
-        return None
+        return _smaller(self)
+
+
+@dataclass(frozen=True)
+class Multicast1DPlan:
+    """A matmul whose `columns` x `rows` cores each compute all rows and per_core_n tiles of the width: of one tile of
+    rows by weights that are not sharded."""
+
+    columns: int
+    rows: int
+    in0_block_w: int
+    out_subblock_h: int
+    out_subblock_w: int
+    per_core_m: int
+    per_core_n: int
+
+    def smaller(self) -> Multicast1DPlan | None:
+        """As MulticastPlan's."""
+        return _smaller(self)
 
 
 @dataclass(frozen=True)
@@ -88,7 +102,21 @@ class SdpaPlan:
         return dataclasses.replace(self, q_chunk_size=half[0], k_chunk_size=half[1])
 
 
-Plan = DramShardedPlan | MulticastPlan | SdpaPlan
+MatmulPlan = DramShardedPlan | MulticastPlan | Multicast1DPlan
+Plan = MatmulPlan | SdpaPlan
+_KINDS: dict[str, type[Plan]] = {
+    kind.__name__: kind for kind in (DramShardedPlan, MulticastPlan, Multicast1DPlan, SdpaPlan)
+}
+
+
+def to_fields(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON types: its `kind` and its fields."""
+    return {"kind": type(plan).__name__, **dataclasses.asdict(plan)}
+
+
+def from_fields(fields: Mapping[str, Any]) -> Plan:
+    """The plan that `to_fields` wrote. Raises KeyError, TypeError for anything else."""
+    return _KINDS[fields["kind"]](**{name: value for name, value in fields.items() if name != "kind"})
 
 
 def smaller_plans(plan: Plan) -> Iterator[Plan]:
@@ -100,18 +128,18 @@ def smaller_plans(plan: Plan) -> Iterator[Plan]:
 
 
 def decode_matmul(
-    inputs: int, outputs: int, *, rows: int, grid: tuple[int, int], readers_per_bank: int = 1
+    inputs: int, outputs: int, *, rows: int, grid: tuple[int, int], readers_per_bank: int = 1, cores: int | None = None
 ) -> DramShardedPlan:
     """The plan of a decode matmul [rows, inputs] x [inputs, outputs], sizes in elements, on a grid of columns x rows.
 
-    The cores divide the tiles of the inner width (tt_transformers' dram_shard_core_grid_for_k). Raises ConfigError for
-    widths that are no whole tiles.
+    The cores divide the tiles of the inner width (tt_transformers' dram_shard_core_grid_for_k), unless `cores` says
+    how many there are. Raises ConfigError for widths that are no whole tiles.
     """
     deep, wide = _tiles(inputs, "inputs"), _tiles(outputs, "outputs")
-    cores = storage_cores(deep, grid)
+    cores = cores or storage_cores(deep, grid)
     return DramShardedPlan(
         cores=cores,
-        in0_block_w=largest_divisor(deep // cores),
+        in0_block_w=largest_divisor(max(1, deep // cores)),
         per_core_m=math.ceil(rows / TILE),
         per_core_n=math.ceil(wide / cores),
         readers_per_bank=readers_per_bank,
@@ -126,19 +154,38 @@ def prefill_matmul(
     Subblocks fill Dst: 8 tiles, 4 with fp32_dest_acc_en. Raises ConfigError for widths that are no whole tiles.
     """
     deep, wide, tall = _tiles(inputs, "inputs"), _tiles(outputs, "outputs"), math.ceil(rows / TILE)
-    columns, grid_rows = grid[0], min(grid[1], tall)
-    per_core_m, per_core_n = math.ceil(tall / grid_rows), math.ceil(wide / columns)
-    height, width = _subblock(per_core_m, per_core_n, dst_tiles(fp32_dest_acc_en))
-    return MulticastPlan(
-        columns=columns,
-        rows=grid_rows,
-        in0_block_w=largest_divisor(deep, 4),
-        out_subblock_h=height,
-        out_subblock_w=width,
-        per_core_m=per_core_m,
-        per_core_n=per_core_n,
-        fuse_batch=rows <= 2048,
-    )
+    return _multicast(wide, tall, largest_divisor(deep, 4), grid, fp32_dest_acc_en, fuse_batch=rows <= 2048)
+
+
+def interleaved_matmul(
+    inputs: int, outputs: int, *, rows: int, grid: tuple[int, int], fp32_dest_acc_en: bool
+) -> MulticastPlan | Multicast1DPlan:
+    """The plan of a decode matmul whose weights are not sharded (memory.use_width_sharding=false, or weights in L1).
+
+    One tile of rows is sent to all cores, K two tiles at a time where it has an even number of them; more rows take a
+    two-dimensional multicast with the K tiles that a column of cores holds, one where columns do not divide them. Both
+    are ttnn 0.81.1's own choice without a program config, known from the L1 that it asks for on described systems
+    (tests/backends/ttnn) and from arrays computed on Tenstorrent's simulator in November 2026, not on a card. For small
+    outputs of operands in L1 ttnn takes a program without multicasts, which is left out here. Raises ConfigError for
+    widths that are no whole tiles.
+    """
+    deep, wide, tall = _tiles(inputs, "inputs"), _tiles(outputs, "outputs"), math.ceil(rows / TILE)
+    if tall > 1:
+        block = deep // grid[0] if deep % grid[0] == 0 else 1
+        return _multicast(wide, tall, block, grid, fp32_dest_acc_en, fuse_batch=True)
+    per_core_n = math.ceil(wide / (grid[0] * grid[1]))
+    height, width = _subblock(tall, per_core_n, dst_tiles(fp32_dest_acc_en))
+    return Multicast1DPlan(grid[0], grid[1], largest_divisor(deep, 2), height, width, tall, per_core_n)
+
+
+def prefill_grid(rows: int, grid: tuple[int, int]) -> tuple[int, int]:
+    """Columns x rows of the cores that a prefill matmul of `rows` tokens keeps busy."""
+    return grid[0], min(grid[1], math.ceil(rows / TILE))
+
+
+def reader_cores(banks: int, readers_per_bank: int, grid: tuple[int, int]) -> int:
+    """Cores that read the weights of a decode matmul from `banks` DRAM banks."""
+    return max(1, min(banks * readers_per_bank, grid[0] * grid[1]))
 
 
 def rows_at_once(rows: int, limit: int) -> int:
@@ -198,6 +245,27 @@ def _subblock(height: int, width: int, most: int) -> tuple[int, int]:
         (h, w) for h in range(1, most + 1) for w in range(1, most // h + 1) if height % h == 0 and width % w == 0
     ]
     return max(choices, key=lambda pair: (pair[0] * pair[1], pair[1]))
+
+
+def _multicast(
+    wide: int, tall: int, block: int, grid: tuple[int, int], fp32_dest_acc_en: bool, *, fuse_batch: bool
+) -> MulticastPlan:
+    """The two-dimensional multicast of an output of tall x wide tiles."""
+    columns, grid_rows = prefill_grid(tall * TILE, grid)
+    per_core_m, per_core_n = math.ceil(tall / grid_rows), math.ceil(wide / columns)
+    height, width = _subblock(per_core_m, per_core_n, dst_tiles(fp32_dest_acc_en))
+    return MulticastPlan(columns, grid_rows, block, height, width, per_core_m, per_core_n, fuse_batch)
+
+
+def _smaller(plan: _Multicast) -> _Multicast | None:
+    block = _next_divisor(plan.in0_block_w)
+    if block is not None:
+        return dataclasses.replace(plan, in0_block_w=block)
+    if plan.out_subblock_h > 1:
+        return dataclasses.replace(plan, out_subblock_h=_next_divisor(plan.out_subblock_h) or 1)
+    if plan.out_subblock_w > 1:
+        return dataclasses.replace(plan, out_subblock_w=_next_divisor(plan.out_subblock_w) or 1)
+    return None
 
 
 def _next_divisor(number: int) -> int | None:

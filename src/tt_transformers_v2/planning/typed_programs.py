@@ -10,19 +10,21 @@ from typing import Any
 from ..common.errors import ConfigError, did_you_mean
 from ..common.units import TILE
 from ..hardware.op_table import DECODE, MATRICES, PHASES, PREFILL, SDPA
-from .plans import DramShardedPlan, MulticastPlan, Plan, SdpaPlan
+from .plans import DramShardedPlan, MatmulPlan, Multicast1DPlan, MulticastPlan, Plan, SdpaPlan
 
 Programs = Mapping[str, Mapping[str, Any]]
 
 # Op groups whose matmuls have a plan of their own in each phase, and those that see one tile of rows in both.
 _MATMULS = dict.fromkeys(op.op_group for op in MATRICES.values() if not op.one_tile)
 _OF_ONE_TILE = dict.fromkeys(op.op_group for op in MATRICES.values() if op.one_tile)
-# What may be typed -> the plans it reaches.
+# A decode matmul's plan depends on where the weights lie (op_plans).
+_DECODE_PLANS: tuple[type[Plan], ...] = (DramShardedPlan, Multicast1DPlan)
+# What may be typed -> the plans it may reach.
 PROGRAMS: dict[str, tuple[type[Plan], ...]] = {
-    **dict.fromkeys(_MATMULS, (DramShardedPlan, MulticastPlan)),
-    **dict.fromkeys(_OF_ONE_TILE, (DramShardedPlan,)),
+    **dict.fromkeys(_MATMULS, (*_DECODE_PLANS, MulticastPlan)),
+    **dict.fromkeys(_OF_ONE_TILE, _DECODE_PLANS),
     SDPA.op_group: (SdpaPlan,),
-    **{f"{group}_{DECODE}": (DramShardedPlan,) for group in _MATMULS},
+    **{f"{group}_{DECODE}": _DECODE_PLANS for group in _MATMULS},
     **{f"{group}_{PREFILL}": (MulticastPlan,) for group in _MATMULS},
     **{f"{SDPA.op_group}_{phase}": (SdpaPlan,) for phase in PHASES},
 }
@@ -68,22 +70,42 @@ def typed_keys(programs: Mapping[str, Any], group: str, phase: str) -> list[str]
     return [key for key in (group, f"{group}_{phase}") if key in programs]
 
 
-def check_blocks(group: str, plan: DramShardedPlan, inputs: int) -> None:
-    """Raises ConfigError unless cores and block of a decode matmul divide its inner width, `inputs` elements.
+def check_blocks(group: str, plan: MatmulPlan, inputs: int) -> None:
+    """Raises ConfigError unless cores and block of a matmul divide its inner width, `inputs` elements.
 
-    ttnn does not check it; its kernel sends shard width / in0_block_w whole blocks from each core (tt-metal
-    reader_bmm_tile_layout_in0_sender_dram_sharded.cpp) and would miss the rest.
+    Of a decode matmul ttnn does not check it; its kernel sends shard width / in0_block_w whole blocks from each core
+    (tt-metal reader_bmm_tile_layout_in0_sender_dram_sharded.cpp) and would miss the rest.
     """
-    tiles = inputs // TILE
+    tiles, block = inputs // TILE, plan.in0_block_w
+    if not isinstance(plan, DramShardedPlan):
+        if tiles % block:
+            raise ConfigError(
+                f"in0_block_w={block} of {group} does not divide the {tiles} tiles of its inner width.",
+                f"Use {_or(_divisors(tiles))}.",
+            )
+        return
     if tiles % plan.cores:
-        raise ConfigError(f"{plan.cores} cores cannot share the {tiles} tiles of {group}'s inner width evenly.")
-    held = tiles // plan.cores
-    if held % plan.in0_block_w:
         raise ConfigError(
-            f"in0_block_w={plan.in0_block_w} of {group}: each of {plan.cores} cores holds {held} "
+            f"{plan.cores} cores cannot share the {tiles} tiles of {group}'s inner width evenly.",
+            f"Use {_or(_divisors(tiles))} cores.",
+        )
+    held = tiles // plan.cores
+    if held % block:
+        raise ConfigError(
+            f"in0_block_w={block} of {group}: each of {plan.cores} cores holds {held} "
             f"tile{'s' * (held > 1)} of the inner width, not a whole number of such blocks (ttnn does not "
             "check this).",
+            f"Use {_or(_divisors(held))}.",
         )
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def _or(numbers: list[int]) -> str:
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _fields(group: str) -> list[str]:

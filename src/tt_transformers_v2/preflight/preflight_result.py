@@ -15,6 +15,7 @@ from ..backends.ttnn.process.failures import TtnnFailure
 from ..backends.ttnn.process.isolated import run_isolated
 from ..common.errors import ConfigError
 from ..config.experiment_json import to_sections
+from ..config.fitted_plans import keep_fitted
 from ..config.resolve import Experiment
 from ..hardware.op_table import DECODE, PREFILL
 
@@ -109,12 +110,22 @@ def _begun(experiment: Experiment) -> Section:
 
 def _ended(section: Section, experiment: Experiment, answer: dict[str, Any], seconds: float) -> Section:
     section = section | _answered(answer, experiment)
-    return section | {"notes": section["notes"] + _notes(section), "seconds": seconds}
+    kept = [] if answer is _NOTHING else _kept(experiment, section["ops"])
+    return section | {"notes": section["notes"] + kept + _notes(section), "seconds": seconds}
 
 
 def _failed(section: Section, experiment: Experiment, failure: TtnnFailure, seconds: float) -> Section:
     section = section | {"error": str(failure), "said": failure.said}
     return _ended(section, experiment, _NOTHING, seconds)
+
+
+def _kept(experiment: Experiment, rows: list[dict[str, Any]]) -> list[str]:
+    """Keeps what was fitted for later runs; a folder that cannot be written costs a note, not the preflight."""
+    try:
+        keep_fitted(experiment, rows)
+    except ConfigError as error:
+        return [f"later runs will not know what was fitted: {error}"]
+    return []
 
 
 def failure_of(section: Section) -> str | None:

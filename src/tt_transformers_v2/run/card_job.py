@@ -17,11 +17,12 @@ from torch import Tensor
 from ..accuracy import walk as accuracy
 from ..accuracy.accuracy_result import Bars, metrics
 from ..accuracy.evaluation_text import EvaluationTokens
+from ..accuracy.used_programs import programs_section
 from ..backends.reference import ReferenceOps
 from ..backends.ttnn.advice import advised
 from ..backends.ttnn.measure_speed import measure_speed, median
 from ..backends.ttnn.mesh_model import TtnnModel
-from ..backends.ttnn.preflight_walk import group_mesh, lm_head_columns, question_of
+from ..backends.ttnn.preflight_walk import group_mesh, question_of
 from ..backends.ttnn.process.availability import look_around
 from ..backends.ttnn.process.child import Job
 from ..backends.ttnn.process.failures import own_words
@@ -30,11 +31,13 @@ from ..backends.ttnn.recording.autofit import Fitting, memory_named
 from ..backends.ttnn.recording.recorder import Recorder
 from ..backends.ttnn.weights.host_weights import CacheShape, HostWeights, open_cache
 from ..common.errors import ConfigError
+from ..common.units import TILE
 from ..config.device_presets import DevicePresets
 from ..config.experiment_json import from_sections
 from ..config.experiment_schema import Task
-from ..config.model_rules import knobs
+from ..config.planned import lm_head_columns, op_plans, row_limit
 from ..config.resolve import Experiment
+from ..hardware.op_table import MATRICES, PREFILL
 from ..hardware.schema import DeviceSpec
 from ..models.decoder import decoder_layer, each_layer, final_hidden
 from ..models.open_model import open_weights
@@ -42,6 +45,7 @@ from ..models.rope import rope_tables
 from ..models.weights import WeightSource
 from ..perf.ops import padded_prompt
 from ..planning.attention_chunks import cache_tokens
+from ..planning.op_plans import ordered_kinds
 from ..planning.split import Split
 from .measure_task import evaluation_tokens
 from .this_machine import device_of
@@ -83,6 +87,7 @@ class Measurement:
         with self._model(source, tokens, recorder) as model:
             if tokens is not None and expected is not None:
                 found["accuracy"] = self._accuracy(model, source, tokens, expected)
+                found["accuracy"]["programs"] = self._programs(tokens, recorder)
             if task is not Task.accuracy:
                 found["measured"] = self._speed(model, recorder)
         return found
@@ -130,6 +135,21 @@ class Measurement:
             "tensor_parallel": "as on the card",
             **metrics(walk, source, tokens, self._where(), bars=Bars.of(self.experiment)),
         }
+
+    def _programs(self, tokens: EvaluationTokens, recorder: Recorder) -> list[dict[str, Any]]:
+        """By which plan every matmul of the longest window ran."""
+        hardware, spec = self.experiment.hardware, self.experiment.spec
+        plans = op_plans(self.experiment)
+        longest = max(padded_prompt(len(window)) for window in tokens.windows)
+        rows = min(longest, hardware.max_prefill_chunk_size)
+        fitted = recorder.fitted if isinstance(recorder, Fitting) else {}
+        used = []
+        for op in MATRICES.values():
+            for own, layers in ordered_kinds(hardware, spec.num_layers) if op.in_layer else [(hardware, [None])]:
+                at = plans if layers[0] is None else plans.at_layer(layers[0])
+                planned = at.matmul(op, PREFILL, TILE if op.one_tile else rows, *plans.parts[op.matrix])
+                used.append((op, PREFILL, own, planned.replaced_by(fitted.get((op.op_group, planned.plan)))))
+        return programs_section(used, hardware, spec.num_layers)
 
     def _speed(self, model: TtnnModel, recorder: Recorder) -> dict[str, Any]:
         experiment, workload = self.experiment, self.experiment.config.workload
@@ -220,7 +240,7 @@ def run_settings(experiment: Experiment) -> dict[str, Any]:
     runtime = experiment.config.runtime
     return {
         "readers_per_bank": runtime.dram_readers_per_bank or 1,
-        "row_limit": knobs(experiment.hardware, experiment.spec).get("prefill_len_cutoff", 1024),
+        "row_limit": row_limit(experiment.hardware, experiment.spec),
         "lm_head_columns": lm_head_columns(experiment.hardware, experiment.spec),
         "programs": runtime.programs,
     }

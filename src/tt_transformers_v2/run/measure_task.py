@@ -9,6 +9,8 @@ from ..common.errors import ConfigError
 from ..common.terminal import ProgressLine
 from ..common.units import GIB
 from ..config.experiment_schema import BackendName, Part, Task
+from ..config.fitted_plans import recall_fitted
+from ..config.planned import op_plans
 from ..config.resolve import Experiment
 from .performance import performance_section
 from .tasks import Job, Outcome, runs
@@ -39,6 +41,7 @@ def measure_task(job: Job) -> Outcome:
 def _accuracy(job: Job) -> dict[str, Any]:
     from ..accuracy.accuracy_result import Bars, metrics
     from ..accuracy.numerics_choice import choose_numerics
+    from ..accuracy.used_programs import programs_section
     from ..accuracy.walk import Phases, measure
     from ..backends import open_backend
     from ..backends.emulated.emulated_ops import EmulatedOps
@@ -54,7 +57,7 @@ def _accuracy(job: Job) -> dict[str, Any]:
     tokens = evaluation_tokens(experiment, tokenizer)
     kept = None if job.shared is None else job.shared.of(source, lambda: _reference_store(experiment))
     candidate: Any = reference
-    how = {"numerics": "float32", "tensor_parallel": "one chip"}
+    how: dict[str, Any] = {"numerics": "float32", "tensor_parallel": "one chip", "programs": None}
     phases = Phases(workload.prefill_tokens, experiment.hardware.max_prefill_chunk_size)
     if config.backend.name is BackendName.emulated:
         how["numerics"] = choose_numerics(
@@ -70,6 +73,7 @@ def _accuracy(job: Job) -> dict[str, Any]:
             experiment.hardware,
             how["numerics"],
             None if kept is None else kept.prepared,
+            plans=op_plans(experiment, recall_fitted(experiment), tensor_parallel=config.backend.tensor_parallel),
             tensor_parallel=config.backend.tensor_parallel,
         )
         how["tensor_parallel"] = str(candidate.chips)
@@ -85,6 +89,9 @@ def _accuracy(job: Job) -> dict[str, Any]:
             isolated=config.accuracy.isolated,
             references=None if kept is None else kept.references,
         )
+    if candidate is not reference:
+        used = [(own.op, own.phase, own.hardware, own.planned) for own in candidate.used.values()]
+        how["programs"] = programs_section(used, experiment.hardware, experiment.spec.num_layers)
     bars, prompt = Bars.of(experiment), workload.prefill_tokens
     return how | metrics(walk, source, tokens, candidate.name, bars=bars, prefill_tokens=prompt)
 

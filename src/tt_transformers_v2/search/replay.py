@@ -20,6 +20,7 @@ from ..hardware.schema import DeviceConfig
 from ..models.decoder import LayerWeights, attention_half, each_layer, final_hidden, head_matrix, mlp_half
 from ..models.rope import rope_tables
 from ..models.weights import WeightSource
+from ..planning.op_plans import OpPlans
 from .space import HEAD, SITES, Place
 from .target import Divergence, Target
 
@@ -27,7 +28,8 @@ from .target import Divergence, Target
 class Replay:
     """The base run of `hardware` on the target's text, and variants of it.
 
-    `prepared` keeps weights ready to be multiplied; `source` should then return the same tensors each time.
+    `prepared` keeps weights ready to be multiplied; `source` should then return the same tensors each time. `plans`
+    are those of the base; variants have the same, on their own hardware.
     `layers_run` counts the layers computed so far, the base's included (two halves are one layer).
     """
 
@@ -38,10 +40,12 @@ class Replay:
         hardware: DeviceConfig,
         numerics: str,
         prepared: PreparedWeights | None = None,
+        plans: OpPlans | None = None,
     ) -> None:
         self.source, self.target, self.hardware, self.numerics = source, target, hardware, numerics
         self.layers_run = 0.0
         self._prepared = prepared
+        self._plans = OpPlans(hardware) if plans is None else plans
         self._weights = list(each_layer(source))
         self._ops = self._open(hardware)
         self._tables = rope_tables(source.spec, torch.arange(target.windows.shape[1]))
@@ -75,7 +79,7 @@ class Replay:
         return self._compare(ops, self._through(ops, self._weights, x))
 
     def _open(self, hardware: DeviceConfig) -> EmulatedOps:
-        return EmulatedOps(hardware, self.numerics, prepared=self._prepared)
+        return EmulatedOps(hardware, self.numerics, self._prepared, plans=self._plans.on(hardware))
 
     def _through(self, ops: EmulatedOps, layers: Iterable[LayerWeights], x: Tensor) -> Tensor:
         for weights in layers:

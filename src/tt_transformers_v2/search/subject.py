@@ -16,6 +16,7 @@ from ..common.checkout import outputs_dir
 from ..common.errors import ConfigError
 from ..common.units import GIB
 from ..config.experiment_schema import BackendName
+from ..config.planned import op_plans
 from ..config.resolve import Experiment
 from ..config.search_schema import Objective, SearchConfig
 from ..models.kept_weights import KeptWeights
@@ -56,18 +57,24 @@ class Subject:
         def replay() -> Replay:
             if not made:
                 target = Target(self.source, windows)
-                made.append(Replay(self.source, target, self.base.hardware, numerics, self.prepared))
+                plans = op_plans(self.base)
+                made.append(Replay(self.source, target, self.base.hardware, numerics, self.prepared, plans))
             return made[0]
 
         return replay
 
     def measured(self, windows: Tensor, numerics: str) -> Measured:
         """What is known of this model, base, text and arithmetic, from this search or an earlier one."""
+        tree = self.base.to_dict()
         parts = {
             "code": code_version(),
             "weights": self.source.fingerprint,
-            "base": {key: self.base.to_dict()[key] for key in ("precision", "compute", "layers")},
+            "base": {key: tree[key] for key in ("precision", "compute", "layers", "memory", "parallelism")},
             "arch": str(self.base.hardware.spec.chip.arch),
+            # What plans follow from, and sums over chips.
+            "grid": self.base.hardware.spec.grid,
+            "mesh": [tree["device"]["mesh_shape"], tree["device"]["topology"]],
+            "programs": tree["runtime"]["programs"],
             "tokens": hashlib.sha256(windows.numpy().tobytes()).hexdigest(),
             "window": windows.shape[1],
             "numerics": numerics,

@@ -20,8 +20,11 @@ from tt_transformers_v2.models.kept_weights import KeptWeights
 from tt_transformers_v2.models.rope import rope_tables
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import SyntheticWeights
+from tt_transformers_v2.planning.op_plans import OpPlans
 
 SPEC = ModelSpec.uniform(96, 64, 2, 4, 96, num_kv_heads=2, name="tiny")
+# In both phases K a tile at a time, which decode's plans have by themselves: what else differs would be a mistake.
+ALIKE = {group: {"in0_block_w": 1} for group in ("qkv", "o", "ff1_ff3", "ff2")}
 TOKENS = torch.randint(96, (2, 24), generator=torch.Generator().manual_seed(1))
 
 
@@ -47,7 +50,7 @@ def weights():
 @pytest.mark.parametrize("cache", ["BF16", "BFP8", "BFP4"])
 def test_decode_from_a_cache_equals_teacher_forced_prefill(weights, numerics, cache):
     config = hardware(kv_cache=cache)
-    ops = EmulatedOps(config, numerics)
+    ops = EmulatedOps(config, numerics, plans=OpPlans(config, programs=ALIKE))
     whole = forward(ops, weights, TOKENS)
     decoded = forward_in_phases(ops, weights, TOKENS, segments(24, prefill=7))
     if numerics == "exact":
@@ -55,6 +58,18 @@ def test_decode_from_a_cache_equals_teacher_forced_prefill(weights, numerics, ca
     else:  # float32 sums of another shape may be taken in another order
         assert torch.allclose(decoded, whole, atol=0.06)
         assert pcc(decoded, whole) > 0.9999
+
+
+def test_decode_takes_k_in_the_blocks_of_its_own_plans(weights):
+    """Two of three matmuls of this model have other blocks there: the same tokens decoded have other last bits."""
+    config = AutoHardwareConfig.custom("N150", compute={"mlp": {"fp32_dest_acc_en": False}})
+    ops = EmulatedOps(config, "exact")
+    decoded = forward_in_phases(ops, weights, TOKENS, segments(24, prefill=7))
+    blocks = {key[1:]: used.planned.plan.in0_block_w for key, used in ops.used.items()}
+    assert (blocks["ff2", "prefill"], blocks["ff2", "decode"]) == (3, 1)
+    whole = forward(EmulatedOps(config, "exact"), weights, TOKENS)
+    assert torch.equal(decoded[:, :7], whole[:, :7])
+    assert not torch.equal(decoded[:, 7:], whole[:, 7:])
 
 
 def test_a_block_of_known_tokens_decodes_to_the_bits_of_one_at_a_time(weights):
@@ -87,7 +102,7 @@ def test_decode_uses_its_own_kernels(weights):
 def test_sliding_window_holds_across_the_cache():
     spec = dataclasses.replace(SPEC, sliding_window=6)
     weights = SyntheticWeights(spec, seed=3)
-    ops = EmulatedOps(hardware(), "exact")
+    ops = EmulatedOps(hardware(), "exact", plans=OpPlans(hardware(), programs=ALIKE))
     decoded = forward_in_phases(ops, weights, TOKENS, segments(24, prefill=4))
     assert torch.equal(decoded, forward(ops, weights, TOKENS))
     assert not torch.equal(decoded, forward(ops, SyntheticWeights(SPEC, seed=3), TOKENS))

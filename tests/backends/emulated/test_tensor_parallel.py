@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from tt_transformers_v2.backends.emulated.emulated_ops import EmulatedOps
-from tt_transformers_v2.backends.emulated.matrix_units import block_width
 from tt_transformers_v2.backends.emulated.tensor_parallel import TensorParallel
 from tt_transformers_v2.hardware import AutoHardwareConfig
 from tt_transformers_v2.hardware.op_table import MATRICES
@@ -16,6 +15,7 @@ from tt_transformers_v2.models.rope import rope_tables
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import SyntheticWeights
 from tt_transformers_v2.numerics import matrix_unit, quantize
+from tt_transformers_v2.planning.plans import largest_divisor
 
 SPEC = ModelSpec.uniform(64, 256, 2, 8, 512, num_kv_heads=8, name="tiny")
 W2 = MATRICES["w2"]
@@ -73,7 +73,7 @@ def test_a_split_product_is_the_plain_sum_of_its_chips_in_their_order(weights, c
             math_fidelity=kernel.math_fidelity.value,
             fp32_dest_acc_en=kernel.fp32_dest_acc_en,
             packer_l1_acc=kernel.packer_l1_acc,
-            in0_block_w=block_width(width),
+            in0_block_w=largest_divisor(width // 32, 4),
         )
         for chip in range(chips)
     ]
@@ -148,7 +148,7 @@ def test_chips_without_inputs_add_nothing():
     one = ops.unit
     kernel, packed = ops.hardware.compute_for("ff2"), quantize(weight, "bfp8")
     products = [
-        one.linear(x[..., k : k + 32], one.prepare(packed[k : k + 32], kernel), None, kernel, "bf16")
+        one.linear(x[..., k : k + 32], one.prepare(packed[k : k + 32], kernel), None, kernel, "bf16", 1)
         for k in range(0, 96, 32)
     ]
     products += [torch.zeros_like(products[0])] * 5
@@ -176,7 +176,7 @@ def test_what_comes_before_the_first_split_sum_is_the_same_to_the_last_bit(weigh
     whole = forward(EmulatedOps(hardware(1), "exact"), weights, tokens)
     split = EmulatedOps(hardware(chips), "exact")
     assert not torch.equal(forward(split, weights, tokens), whole)
-    monkeypatch.setattr(TensorParallel, "chips", lambda self, op, outputs: 1)
+    monkeypatch.setattr(TensorParallel, "chips", lambda self, op: 1)
     assert torch.equal(forward(split, weights, tokens), whole)
 
 
@@ -195,24 +195,11 @@ def test_split_sums_stay_near_the_whole_one(weights):
     assert 0 < difference < 0.02
 
 
-def test_eight_chips_gather_the_heads_into_wo_where_the_columns_allow():
+def test_inputs_are_split_as_the_ttnn_backend_splits_them_whatever_the_hidden_size():
+    """tt_transformers gathers the heads into wo over eight chips where the columns allow; backend=ttnn sums."""
     chips = TensorParallel.of(hardware(8))
-    assert chips.chips(MATRICES["wo"], 4096) == 1
-    assert chips.chips(MATRICES["wo"], 3072) == 8
-    assert chips.chips(W2, 4096) == 8
-    assert chips.chips(MATRICES["wqkv"], 4096) == 1
-
-
-@pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_gathered_heads_have_the_bits_of_one_chip(phase):
-    spec = ModelSpec.uniform(64, 2048, 1, 8, 64, num_kv_heads=8, name="wide")
-    layer, (cos, sin) = LayerWeights(SyntheticWeights(spec, seed=5), 0), rope_tables(spec, torch.arange(3))
-    x = quantize(torch.randn(1, 3, 2048, generator=torch.Generator().manual_seed(2)), "bf16")
-    one, eight = (
-        attention_block(EmulatedOps(hardware(chips), "exact").in_phase(phase), spec, layer, x, cos, sin)
-        for chips in (1, 8)
-    )
-    assert torch.equal(one, eight)
+    assert [chips.chips(MATRICES[name]) for name in ("wo", "w2", "wqkv", "lm_head")] == [8, 8, 1, 1]
+    assert [chips.own_columns(MATRICES[name], 4096) for name in ("wo", "w2", "wqkv")] == [4096, 4096, 512]
 
 
 def test_a_layer_may_carry_its_own_format():

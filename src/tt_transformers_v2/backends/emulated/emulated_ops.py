@@ -11,17 +11,21 @@ computed chip by chip and added as `tensor_parallel` says.
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from ...common.units import TILE
 from ...hardware.enums import DataFormat
 from ...hardware.op_table import DECODE, PREFILL, RESIDUAL_ADD, SDPA, SILU_MUL, ModelOp
 from ...hardware.schema import DeviceConfig
 from ...models.rope import apply_rope
 from ...numerics import quantize
+from ...perf.ops import padded_prompt
+from ...planning.op_plans import OpPlans, Planned
 from ..reference import HostLayout, causal_mask, repeat_kv_heads, rms_norm
 from .matrix_units import ExactUnit, FastUnit, MatrixUnit
 from .prepared_weights import PreparedWeights
@@ -31,7 +35,9 @@ from .tensor_parallel import ONE_CHIP, TensorParallel
 class EmulatedOps(HostLayout):
     """models.decoding.PhasedOps under a hardware configuration, in prefill unless `in_phase` says otherwise.
 
-    `prepared` keeps weights for further runs; without `tensor_parallel` everything is computed as on one chip.
+    `prepared` keeps weights for further runs; without `tensor_parallel` everything is computed as on one chip. `plans`
+    decide how many tiles of K a matmul takes at a time; without any they are the configuration's own. `used` is what
+    they decided, by configuration, op and phase.
     """
 
     name = "emulated"
@@ -42,21 +48,25 @@ class EmulatedOps(HostLayout):
         numerics: str = "fast",
         prepared: PreparedWeights | None = None,
         *,
+        plans: OpPlans | None = None,
         tensor_parallel: bool = True,
     ) -> None:
         self.hardware = hardware
         self.numerics = numerics
         self.prepared = prepared
         self.phase = PREFILL
+        self.plans = OpPlans(hardware) if plans is None else plans
+        self.used: dict[tuple[int, str, str], UsedProgram] = {}
         self.chips = TensorParallel.of(hardware) if tensor_parallel else ONE_CHIP
         self._residual = format_name(hardware.activations(RESIDUAL_ADD))
         self.unit: MatrixUnit = ExactUnit(hardware.spec.chip.arch) if numerics == "exact" else FastUnit()
 
     def at_layer(self, layer: int) -> EmulatedOps:
         own = self.hardware.for_layer(layer)
-        if own is self.hardware:
+        if own is self.hardware and not self.plans.fitted:
             return self
         changed = self._changed(own, self.phase)
+        changed.plans = self.plans.at_layer(layer)
         changed.chips = ONE_CHIP if self.chips is ONE_CHIP else TensorParallel.of(own)  # a layer may have its own `ccl`
         return changed
 
@@ -72,13 +82,14 @@ class EmulatedOps(HostLayout):
     def matrix(self, weight: Tensor, op: ModelOp) -> Any:
         stored = format_name(self.hardware.precision.of(op.tensor_group))
         kernel = self.hardware.kernel(op, self.phase)
-        chips = self.chips.chips(op, weight.shape[1])
+        chips = self.chips.chips(op)
 
         def make() -> Any:
             packed = quantize(weight, stored)
             if chips == 1:
                 return self.unit.prepare(packed, kernel)
-            return [self.unit.prepare(packed[part], kernel) for part in self.chips.parts(op, len(packed), chips)]
+            parts = [packed[part] for part in self.chips.parts(op, len(packed), chips)]
+            return [self.unit.prepare(_deeper(part, len(parts[0])), kernel) for part in parts]
 
         if self.prepared is None:
             return make()
@@ -98,17 +109,33 @@ class EmulatedOps(HostLayout):
         if op.matrix != "w2" and out != self._residual:
             x = quantize(x, out)
         kernel = self.hardware.kernel(op, self.phase)
+        depth, columns = (weight[0] if isinstance(weight, list) else weight).shape[-2:]
+        block = self._block(op, x.shape[-2], depth, columns)
         if not isinstance(weight, list):
-            return self.unit.linear(x, weight, bias, kernel, out)
-        chips = self.chips.chips(op, weight[0].shape[-1])
-        parts = self.chips.parts(op, x.shape[-1], chips)
+            return self.unit.linear(x, weight, bias, kernel, out, block)
+        chips = self.chips.chips(op)
+        parts = [x[..., part] for part in self.chips.parts(op, x.shape[-1], chips)]
         products = [
-            self.unit.linear(x[..., part], own, None, kernel, out) for part, own in zip(parts, weight, strict=True)
+            self.unit.linear(_wider(part, depth), own, None, kernel, out, block)
+            for part, own in zip(parts, weight, strict=True)
         ]
         if op.inputs_over == "heads":
             return torch.stack(products)  # for `reduce`
         summed = self._total(products, chips, out)
         return summed if bias is None else self.unit.add(summed, bias, out)
+
+    def _block(self, op: ModelOp, tokens: int, depth: int, columns: int) -> int:
+        """in0_block_w of the plan of a chip's product [tokens, depth] x [depth, columns of all chips]."""
+        key = (id(self.hardware), op.name, self.phase)
+        if (known := self.used.get(key)) is not None and known.shape == (tokens, depth):
+            return known.planned.plan.in0_block_w
+        # What is padded on the device: a prompt, of which the LM head sees the last tile.
+        rows = min(padded_prompt(tokens), self.hardware.max_prefill_chunk_size)
+        rows = self.plans.users if self.phase == DECODE else TILE if op.one_tile else rows
+        _, outputs = self.plans.parts.get(op.matrix, (depth, self.chips.own_columns(op, columns)))
+        planned = self.plans.matmul(op, self.phase, rows, depth, outputs)
+        self.used[key] = UsedProgram(op, self.phase, self.hardware, planned, (tokens, depth))
+        return planned.plan.in0_block_w
 
     def reduce(self, x: Tensor, op: ModelOp) -> Tensor:
         if x.ndim == 3:  # whole on one chip
@@ -144,6 +171,27 @@ class EmulatedOps(HostLayout):
     def rounded(self, x: Tensor) -> Tensor:
         """x in the format of the residual stream and of what feeds attention: the attention path's activations."""
         return quantize(x, self._residual)
+
+
+@dataclass(frozen=True)
+class UsedProgram:
+    """The plan that a matmul was computed by; `shape` is the (tokens, depth) it was asked for."""
+
+    op: ModelOp
+    phase: str
+    hardware: DeviceConfig
+    planned: Planned
+    shape: tuple[int, int] = (0, 0)
+
+
+def _deeper(weight: Tensor, depth: int) -> Tensor:
+    """A chip's part of a matrix with rows of zeros up to `depth`: on the device the parts of all chips are alike."""
+    return weight if len(weight) == depth else functional.pad(weight, (0, 0, 0, depth - len(weight)))
+
+
+def _wider(x: Tensor, depth: int) -> Tensor:
+    """The same for the activations that meet it."""
+    return x if x.shape[-1] == depth else functional.pad(x, (0, depth - x.shape[-1]))
 
 
 def format_name(data_format: DataFormat) -> str:

@@ -7,16 +7,11 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ...common.units import TILE
 from ...hardware.enums import Arch
 from ...hardware.schema import ComputeConfig
 from ...numerics import fast_matmul as fast
 from ...numerics import matrix_unit as exact
 from ...numerics import quantize
-
-# K tiles that a matmul takes at a time where no program config was chosen: the largest divisor of K's tiles up to
-# this, as tt_transformers' automatic program configs do.
-LARGEST_BLOCK = 8
 
 
 class MatrixUnit(Protocol):
@@ -26,8 +21,10 @@ class MatrixUnit(Protocol):
         """A weight [K, N], made ready once for many products."""
         ...
 
-    def linear(self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str) -> Tensor:
-        """x [..., M, K] @ weight + bias [N]."""
+    def linear(
+        self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str, in0_block_w: int
+    ) -> Tensor:
+        """x [..., M, K] @ weight + bias [N], `in0_block_w` tiles of K at a time."""
         ...
 
     def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
@@ -45,8 +42,10 @@ class FastUnit:
     def prepare(self, weight: Tensor, kernel: ComputeConfig) -> Any:
         return fast.prepare_in1(weight, kernel.math_fidelity.value)
 
-    def linear(self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str) -> Tensor:
-        y = fast.matmul(x, weight, out=out, **_how(kernel))
+    def linear(
+        self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str, in0_block_w: int
+    ) -> Tensor:
+        y = fast.matmul(x, weight, in0_block_w=in0_block_w, packer_l1_acc=kernel.packer_l1_acc, out=out, **_how(kernel))
         return y if bias is None else quantize(y + bias, out)
 
     def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
@@ -66,12 +65,14 @@ class ExactUnit:
         # Values of bfp8 and bfp4 are bf16 numbers; the arithmetic depends on values alone.
         return exact.prepare_in1(weight, kernel.math_fidelity.value)
 
-    def linear(self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str) -> Tensor:
+    def linear(
+        self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str, in0_block_w: int
+    ) -> Tensor:
         return exact.matmul(
             x,
             weight,
             arch=self.arch,
-            in0_block_w=block_width(x.shape[-1]),
+            in0_block_w=in0_block_w,
             packer_l1_acc=kernel.packer_l1_acc,
             out=out,
             bias=bias,
@@ -92,12 +93,6 @@ class ExactUnit:
             out=out,
             initial_dst=None if onto is None else onto.contiguous(),
         )
-
-
-def block_width(depth: int) -> int:
-    """in0_block_w in tiles for a matmul of `depth` elements of K."""
-    tiles = -(-depth // TILE)
-    return max(width for width in range(1, LARGEST_BLOCK + 1) if tiles % width == 0)
 
 
 def _how(kernel: ComputeConfig) -> dict[str, Any]:

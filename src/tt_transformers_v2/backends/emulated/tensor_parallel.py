@@ -29,7 +29,6 @@ from ...hardware.enums import DataFormat
 from ...hardware.op_table import ModelOp
 from ...hardware.schema import DeviceConfig
 from ...numerics.packer import pack_output
-from ...perf.ops import gathers_heads
 from ...planning.split import Split
 from .matrix_units import MatrixUnit
 
@@ -45,7 +44,6 @@ class TensorParallel:
     hidden: int
     ring: bool
     carried: DataFormat | None
-    config: DeviceConfig | None = None
 
     @classmethod
     def of(cls, config: DeviceConfig) -> TensorParallel:
@@ -58,18 +56,16 @@ class TensorParallel:
         ring = even and system.topology == "ring" and split.heads == system.chips
         # On 1-D meshes what the matmul wrote is carried as it is; `ccl` serves 2-D meshes (perf.ops.all_reduce_op).
         carried = None if split.hidden == 1 else config.precision.ccl
-        return cls(split.heads, split.hidden, ring, carried, config)
+        return cls(split.heads, split.hidden, ring, carried)
 
-    def chips(self, op: ModelOp, outputs: int) -> int:
-        """Over how many chips the inputs of a matrix with `outputs` columns are split; 1 where its products are whole.
+    def chips(self, op: ModelOp) -> int:
+        """Over how many chips the inputs of a matrix are split; 1 where its products are whole."""
+        return {"heads": self.heads, "hidden": self.hidden}.get(op.inputs_over, 1)
 
-        Where tt_transformers gathers the heads into wo (perf.ops.gathers_heads), prefill gathers them before the
-        product and decode while multiplying: neither sums.
-        """
-        if op.inputs_over != "heads":
-            return self.hidden if op.inputs_over == "hidden" else 1
-        gathered = op.matrix == "wo" and self.config is not None and gathers_heads(self.config, outputs)
-        return 1 if gathered else self.heads
+    def own_columns(self, op: ModelOp, columns: int) -> int:
+        """A chip's part of the columns of a matrix, which are split over the other axis than its inputs."""
+        chips = self.heads * self.hidden // self.chips(op)
+        return -(-columns // (chips * TILE)) * TILE
 
     def parts(self, op: ModelOp, inputs: int, chips: int) -> Iterator[slice]:
         """The inputs of each chip: for wo those of its heads, otherwise equal numbers of whole tiles, but for the last

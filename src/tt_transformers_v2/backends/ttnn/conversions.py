@@ -13,7 +13,7 @@ from ...common.errors import ConfigError
 from ...common.units import TILE
 from ...hardware.enums import DataFormat, DispatchCoreType, MathFidelity, Placement, Topology
 from ...hardware.schema import ComputeConfig, DeviceConfig, DeviceSpec, MemoryConfig
-from ...planning.plans import DramShardedPlan, MulticastPlan, Plan, SdpaPlan, core_rectangle
+from ...planning.plans import DramShardedPlan, Multicast1DPlan, MulticastPlan, Plan, SdpaPlan, core_rectangle
 
 THROTTLE_LEVELS = ("NO_THROTTLE", "LEVEL_1", "LEVEL_2", "LEVEL_3", "LEVEL_4", "LEVEL_5")  # ttnn.ThrottleLevel
 # ttnn.FabricConfig
@@ -118,6 +118,8 @@ def program_config(plan: Plan) -> Any:
     """ttnn's program configuration of a plan."""
     if isinstance(plan, DramShardedPlan):
         return _dram_sharded_program(plan)
+    if isinstance(plan, Multicast1DPlan):
+        return _multicast_1d_program(plan)
     return _multicast_program(plan) if isinstance(plan, MulticastPlan) else _sdpa_program(plan)
 
 
@@ -159,6 +161,22 @@ def _multicast_program(plan: MulticastPlan) -> Any:
         transpose_mcast=False,
         fused_activation=None,
         fuse_batch=plan.fuse_batch,
+    )
+
+
+def _multicast_1d_program(plan: Multicast1DPlan) -> Any:
+    import ttnn
+
+    return ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig(
+        compute_with_storage_grid_size=ttnn.CoreCoord(plan.columns, plan.rows),
+        in0_block_w=plan.in0_block_w,
+        out_subblock_h=plan.out_subblock_h,
+        out_subblock_w=plan.out_subblock_w,
+        per_core_M=plan.per_core_m,
+        per_core_N=plan.per_core_n,
+        fuse_batch=True,
+        fused_activation=None,
+        mcast_in0=True,
     )
 
 

@@ -10,15 +10,15 @@ from typing import Any
 
 from ...common.units import TILE
 from ...config.layers import write_select
-from ...config.model_rules import knobs
+from ...config.planned import lm_head_columns, row_limit
 from ...config.resolve import Experiment
-from ...config.ttnn_checks import lm_head_columns
 from ...hardware.op_table import DECODE, LM_HEAD, PREFILL
 from ...hardware.schema import DeviceConfig
 from ...models.decoder import decoder_layer, final_hidden, head_matrix
 from ...models.spec import ModelSpec
 from ...perf.ops import padded_prompt
 from ...planning.attention_chunks import cache_tokens
+from ...planning.op_plans import ordered_kinds
 from ...planning.split import Split
 from .ops.decoder_run import Run, over_users
 from .ops.ttnn_ops import TtnnOps
@@ -103,8 +103,7 @@ def group_mesh(whole: Any, config: DeviceConfig, spec: ModelSpec) -> Any:
 
 def kinds(config: DeviceConfig, num_layers: int) -> list[tuple[DeviceConfig, str]]:
     """The layers' configurations in the order of their first layers, and which layers have each."""
-    by_first_layer = sorted(config.layer_kinds(num_layers), key=lambda kind: kind[1][0])
-    return [(own, write_select(layers)) for own, layers in by_first_layer]
+    return [(own, write_select(layers)) for own, layers in ordered_kinds(config, num_layers)]
 
 
 def _walk(question: Question, asking: Asking, progress: Progress, chunk_start: int = 0) -> None:
@@ -187,7 +186,7 @@ def _run(question: Question, asking: Asking, chunk_start: int) -> tuple[Run, Sha
         fill_table=chunk_pages,
         chunk_start=chunk_start,
         readers_per_bank=question.readers_per_bank,
-        row_limit=knobs(config, spec).get("prefill_len_cutoff", 1024),
+        row_limit=row_limit(config, spec),
         lm_head_columns=columns,
         programs=question.programs,
     )

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matrix products with weights, laid over the cores as `plans` says."""
+"""Matrix products with weights, laid over the cores as planning.op_plans says."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from ....hardware.op_table import DECODE, ModelOp
-from ....planning import plans
-from ....planning.typed_programs import check_blocks
+from ....planning.op_plans import Planned
+from ....planning.plans import DramShardedPlan
 from .. import conversions as to_ttnn
 from .mesh_collectives import Collectives
 
@@ -39,72 +38,48 @@ class Matmuls(Collectives):
         )
 
     def _matmul(self, x: Any, weight: Any, op: ModelOp) -> Any:
-        inputs, outputs = weight.shape[-2], weight.shape[-1]
-        decode = self.run.phase == DECODE or op.one_tile
-        kernel, out = self._kernel(op), self._activations(op)
-        return (self._decode_matmul if decode else self._prefill_matmul)(op, x, weight, inputs, outputs, kernel, out)
+        rows = self._rows(x)
+        planned = self.plans.matmul(op, self.run.phase, rows, weight.shape[-2], weight.shape[-1])
+        plan = planned.plan
+        if isinstance(plan, DramShardedPlan):
+            return self._by_shards(op, x, weight, planned, plan.cores)
+        if self.run.phase == DECODE or op.one_tile:
+            return self._linear(op, self._interleaved(op.op_group, x), weight, planned, self._place())
+        return self._prompt(op, x, weight, planned)
 
-    def _decode_matmul(self, op: ModelOp, x: Any, weight: Any, inputs: int, outputs: int, kernel: Any, out: Any) -> Any:
+    def _by_shards(self, op: ModelOp, x: Any, weight: Any, planned: Planned, cores: int) -> Any:
+        """A decode matmul: activations spread over `cores`, the weight over the DRAM banks."""
         import ttnn
 
-        rows, grid = self._rows(x), self.run.grid
-        if not weight.is_sharded():
-            flat = self._interleaved(op.op_group, x)
-            return self.do(
-                op.op_group,
-                lambda _: ttnn.linear(
-                    flat, weight, memory_config=self._place(), compute_kernel_config=kernel, dtype=out
-                ),
-            )
-        plan = plans.decode_matmul(
-            inputs,
-            outputs,
-            rows=rows,
-            grid=grid,
-            readers_per_bank=self.run.readers_per_bank,
-        )
-        plan, fixed = self._chosen(op, plan)
-        spread = to_ttnn.width_sharded(rows, inputs, plan.cores, grid)
+        spread = to_ttnn.width_sharded(planned.rows, planned.inputs, cores, self.plans.grid)
         sharded = self.do(f"{op.op_group} shard", lambda _: ttnn.to_memory_config(x, spread))
-
-        def multiplied(tried: Any) -> Any:
-            check_blocks(op.op_group, tried, inputs)
-            return ttnn.linear(
-                sharded,
-                weight,
-                program_config=to_ttnn.program_config(tried),
-                memory_config=ttnn.L1_WIDTH_SHARDED_MEMORY_CONFIG,
-                compute_kernel_config=kernel,
-                dtype=out,
-            )
-
-        product = self.do(op.op_group, multiplied, plan, fixed=fixed)
+        product = self._linear(op, sharded, weight, planned, ttnn.L1_WIDTH_SHARDED_MEMORY_CONFIG)
         return self._interleaved(op.op_group, product)
 
-    def _prefill_matmul(
-        self, op: ModelOp, x: Any, weight: Any, inputs: int, outputs: int, kernel: Any, out: Any
-    ) -> Any:
+    def _prompt(self, op: ModelOp, x: Any, weight: Any, planned: Planned) -> Any:
+        """A prefill matmul, as many rows at a time as its plan is for."""
         import ttnn
 
-        rows = self._rows(x)
-        at_once = plans.rows_at_once(rows, self.run.row_limit)
-        shaped = ttnn.reshape(x, [1, rows // at_once, at_once, inputs]) if at_once < rows else x
-        plan = plans.prefill_matmul(
-            inputs, outputs, rows=at_once, grid=self.run.grid, fp32_dest_acc_en=kernel.fp32_dest_acc_en
-        )
-        plan = dataclasses.replace(plan, fuse_batch=at_once == rows)
-        plan, fixed = self._chosen(op, plan)
-        product = self.do(
+        rows, at_once = planned.rows, planned.rows_at_once
+        parts = at_once < rows
+        shaped = ttnn.reshape(x, [1, rows // at_once, at_once, x.shape[-1]]) if parts else x
+        product = self._linear(op, shaped, weight, planned, ttnn.DRAM_MEMORY_CONFIG)
+        return ttnn.reshape(product, [1, 1, rows, weight.shape[-1]]) if parts else product
+
+    def _linear(self, op: ModelOp, x: Any, weight: Any, planned: Planned, place: Any) -> Any:
+        import ttnn
+
+        kernel, out = self._kernel(op), self._activations(op)
+        return self.do(
             op.op_group,
             lambda tried: ttnn.linear(
-                shaped,
+                x,
                 weight,
                 program_config=to_ttnn.program_config(tried),
-                memory_config=ttnn.DRAM_MEMORY_CONFIG,
+                memory_config=place,
                 compute_kernel_config=kernel,
                 dtype=out,
             ),
-            plan,
-            fixed=fixed,
+            planned.plan,
+            fixed=planned.typed,
         )
-        return ttnn.reshape(product, [1, 1, rows, outputs]) if at_once < rows else product

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -13,8 +12,8 @@ from ....hardware.op_table import PREFILL, ModelOp
 from ....hardware.schema import DeviceConfig
 from ....planning import plans
 from ....planning.fixed_kernels import FIXED_KERNELS
+from ....planning.op_plans import OpPlans
 from ....planning.plans import Plan
-from ....planning.typed_programs import fixes_sizes, typed_fields
 from .. import conversions as to_ttnn
 from ..recording.recorder import OpRefused
 from .decoder_run import Run
@@ -25,6 +24,9 @@ class Settings:
 
     def __init__(self, run: Run, config: DeviceConfig, layer: int = 0) -> None:
         self.run, self.config, self.layer = run, config, layer
+        self.plans = OpPlans(
+            config, programs=run.programs, readers_per_bank=run.readers_per_bank, row_limit=run.row_limit
+        )
 
     def do(self, name: str, call: Any, plan: Plan | None = None, *, fixed: bool = False) -> Any:
         """What the run's recorder makes of `call`. `fixed`: the user chose the plan, so no other may be tried."""
@@ -77,8 +79,3 @@ class Settings:
 
         whole = self.run.split.chips == self.config.spec.chips
         return ttnn.Topology.Ring if self.config.spec.topology == "ring" and whole else ttnn.Topology.Linear
-
-    def _chosen(self, op: ModelOp, plan: Any) -> tuple[Any, bool]:
-        """The plan with the fields the user chose, of those it has in this phase, and whether any of them is a size."""
-        fields = typed_fields(self.run.programs, op.op_group, self.run.phase, plan)
-        return dataclasses.replace(plan, **fields), fixes_sizes(fields)

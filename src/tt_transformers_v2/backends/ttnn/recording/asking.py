@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ....planning.plans import MulticastPlan, Plan, smaller_plans
+from ....planning.plans import Multicast1DPlan, MulticastPlan, Plan, smaller_plans, to_fields
 from ..process.failures import own_words
 from ..process.session import Usage, captured
 from .recorder import overflows_l1
@@ -150,10 +150,10 @@ class Asking:
 def near_plans(plan: Plan) -> Iterator[Plan]:
     """Plans like a user's that ttnn may rather accept, in the order of preference.
 
-    Of a prefill matmul first shorter blocks of the inner dimension, of any length, then smaller subblocks, then both;
-    of any other op the smaller plans.
+    Of a matmul with a multicast first shorter blocks of the inner dimension, of any length, then smaller subblocks,
+    then both; of any other op the smaller plans.
     """
-    if not isinstance(plan, MulticastPlan):
+    if not isinstance(plan, (MulticastPlan, Multicast1DPlan)):
         yield from list(smaller_plans(plan))[1:]
         return
     yield from (dataclasses.replace(plan, in0_block_w=block) for block in range(plan.in0_block_w - 1, 0, -1))
@@ -185,7 +185,7 @@ def _l1(mesh: Any) -> Any:
 
 
 def _fields(plan: Plan | None) -> dict[str, Any] | None:
-    return None if plan is None else {"kind": type(plan).__name__, **dataclasses.asdict(plan)}
+    return None if plan is None else to_fields(plan)
 
 
 def _shapes(value: Any) -> list[list[int]]:

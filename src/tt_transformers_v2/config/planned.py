@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plans of an experiment's ops, and what is wrong with programs that were typed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..common.errors import ConfigError
+from ..common.units import TILE
+from ..hardware.op_table import DECODE, MATRICES, PHASES, PREFILL, SDPA, ModelOp
+from ..hardware.schema import DeviceConfig
+from ..models.spec import ModelSpec
+from ..perf.ops import padded_prompt
+from ..planning.op_plans import Fitted, OpPlans, parts_of, unused_programs
+from ..planning.plans import Plan
+from ..planning.typed_programs import typed_keys
+from .findings import Finding, Severity, declare, found
+from .model_rules import knobs
+
+if TYPE_CHECKING:
+    from .resolve import Experiment
+
+BLOCK, UNUSED = "program-block", "program-unused"
+declare(BLOCK, Severity.error, "a typed program whose blocks do not divide the inner width of its matmul")
+declare(UNUSED, Severity.error, "a typed field that no program of this configuration has")
+
+
+def lm_head_columns(config: DeviceConfig, spec: ModelSpec) -> int:
+    """The most columns of the LM head in one matmul, as tt_transformers cuts it (conf/rules/knobs.yaml)."""
+    known = knobs(config, spec)
+    if "lm_head_max_columns_per_device" in known:
+        return known["lm_head_max_columns_per_device"]
+    return known["lm_head_max_columns_per_core"] * TILE
+
+
+def row_limit(config: DeviceConfig, spec: ModelSpec) -> int:
+    """The most rows that a prefill matmul takes at once (tt_transformers' prefill_len_cutoff)."""
+    return knobs(config, spec).get("prefill_len_cutoff", 1024)
+
+
+def op_plans(experiment: Experiment, fitted: Fitted | None = None, *, tensor_parallel: bool = True) -> OpPlans:
+    """The plans of the experiment's ops. Without `tensor_parallel` nothing is known of the chips' parts.
+
+    Raises ConfigError where the mesh forbids the split.
+    """
+    config, hardware, spec = experiment.config, experiment.hardware, experiment.spec
+    return OpPlans(
+        hardware,
+        programs=config.runtime.programs,
+        readers_per_bank=config.runtime.dram_readers_per_bank or 1,
+        row_limit=row_limit(hardware, spec),
+        users=math.ceil(config.workload.batch / hardware.parallelism.data_parallel_size),
+        parts=parts_of(hardware, spec, lm_head_columns(hardware, spec)) if tensor_parallel else {},
+        fitted=fitted or {},
+    )
+
+
+def program_findings(experiment: Experiment) -> list[Finding]:
+    """What is wrong with runtime.programs: blocks that divide nothing, and fields that no op would see."""
+    programs = experiment.config.runtime.programs
+    if not programs:
+        return []
+    try:
+        plans = op_plans(experiment)
+    except ConfigError:  # the mesh has findings of its own
+        return []
+    owns = [plans, *(plans.on(hardware) for hardware, _ in experiment.hardware.own_layers())]
+    asked = list(_matmuls(experiment, plans.users))
+    findings: dict[str, Finding] = {}
+    reached: list[tuple[ModelOp, str, Plan]] = []
+    for own in owns:
+        for op, phase, rows in asked:
+            refused, plan = _asked(own, op, phase, rows)
+            if plan is not None:
+                reached.append((op, phase, plan))
+            elif refused not in findings:
+                alike = [each for each in asked if each[0].op_group == op.op_group]
+                findings[refused] = found(BLOCK, refused, f"This is {op.name} in {phase}.", _advice(owns, alike, phase))
+        window = experiment.spec.sliding_window
+        reached += [(SDPA, phase, own.attention(phase, plans.users, window=window)[0]) for phase in PHASES]
+    unused = [] if findings else unused_programs(programs, reached)
+    if unused:
+        typed = " and ".join(f"runtime.programs.{name}" for name in unused)
+        findings[UNUSED] = found(
+            UNUSED,
+            f"no program of this configuration has {typed}.",
+            "A program's fields depend on the phase, and in decode on where the weights lie.",
+            f"Type fields that it has, without {typed}.",
+        )
+    return list(findings.values())
+
+
+def _asked(plans: OpPlans, op: ModelOp, phase: str, rows: int) -> tuple[str, Plan | None]:
+    """The plan of an op, or why there is none."""
+    try:
+        return "", plans.matmul(op, phase, rows, *plans.parts[op.matrix]).plan
+    except ConfigError as error:
+        return error.message, None
+
+
+def _advice(owns: list[OpPlans], alike: list[tuple[ModelOp, str, int]], phase: str) -> str:
+    """The largest smaller block that all matmuls of an op group take, or else fewer cores, or none of what was typed.
+
+    `owns` are the plans of every kind of layers, `alike` the matmuls of the group.
+    """
+    programs, group = owns[0].programs, alike[0][0].op_group
+    keys = typed_keys(programs, group, phase)
+    for name in ("in0_block_w", "cores"):
+        for key in reversed(keys):
+            for value in range(programs[key].get(name, 1) - 1, 0, -1):
+                changed = {**programs, key: {**programs[key], name: value}}
+                tried = [dataclasses.replace(own, programs=changed) for own in owns]
+                if all(_asked(own, *each)[1] is not None for own in tried for each in alike):
+                    return f"Set runtime.programs.{key}.{name}={value}."
+    fields = " and ".join(f"runtime.programs.{key}.{name}" for key in keys for name in programs[key])
+    return f"Run what is planned, without {fields}."
+
+
+def _matmuls(experiment: Experiment, users: int) -> Iterator[tuple[ModelOp, str, int]]:
+    """Op, phase and rows of every matmul."""
+    tokens = min(padded_prompt(experiment.config.workload.prompt_length), experiment.hardware.max_prefill_chunk_size)
+    for op in MATRICES.values():
+        yield op, PREFILL, TILE if op.one_tile else tokens
+        yield op, DECODE, users

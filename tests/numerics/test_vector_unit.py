@@ -1,41 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Norm, gated product and rotary embedding, against ttnn 0.81.1 on Tenstorrent's simulator and against float64."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from device_values import error, golden, normal
 
 from tt_transformers_v2.models.rope import apply_rope
 from tt_transformers_v2.numerics import quantize
 from tt_transformers_v2.numerics.vector_unit import rms_norm, rope, silu_product
 
-GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "vector_unit"
 NORM = {"math_fidelity": "HiFi4", "fp32_dest_acc_en": True}
-
-
-def golden(name):
-    """Arrays of bf16 bits, as float32 tensors without their leading dimensions of 1."""
-    with np.load(GOLDEN / f"wormhole_{name}.npz") as arrays:
-        return {
-            key: torch.from_numpy(arrays[key].view(np.int16)).view(torch.bfloat16).to(torch.float32).squeeze()
-            for key in arrays
-        }
-
-
-def error(x, exact):
-    """Root of the mean square, relative to that of the exact."""
-    return float((x.double() - exact).norm() / exact.norm())
 
 
 def exact_norm(x, weight, eps):
     x = x.double()
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight.double()
-
-
-def normal(*shape, seed=1, scale=1.0):
-    return quantize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale, "bf16")
 
 
 def test_norm_on_one_core_has_the_values_of_the_device():

@@ -46,7 +46,6 @@ def rms_norm(
     *,
     math_fidelity: str,
     fp32_dest_acc_en: bool,
-    arch: str = "wormhole",
     out: str = "bf16",
 ) -> torch.Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension, in the steps of ttnn's kernel.
@@ -55,7 +54,7 @@ def rms_norm(
         x: float32 CPU tensor [..., width] of bf16 values. weight: float32 tensor [width] of bf16 values.
         eps: added to the mean of squares.
         math_fidelity, fp32_dest_acc_en: of the norm's compute config.
-        arch: "wormhole" or "blackhole". out: what the result is packed to, as in `matmul`.
+        out: what the result is packed to, as in `matmul`.
 
     Returns:
         float32 tensor of the shape of x.
@@ -68,7 +67,8 @@ def rms_norm(
     width = x.shape[-1]
     squares = multiply(x, x, out=between, **how)
     column = quantize(torch.full((width, 1), 1.0 / width), between)
-    mean = matmul(cut(squares, SRC_B), cut(column, SRC_B), arch=arch, out=between, weight_format="fp32", **how)
+    # Nothing is negative, so Wormhole's own sum of -1 cannot occur.
+    mean = matmul(cut(squares, SRC_B), cut(column, SRC_B), out=between, weight_format="fp32", **how)
     shifted = add(mean, torch.full_like(mean, eps), fp32_dest_acc_en=fp32_dest_acc_en, out=between)
     scale = shifted.rsqrt()
     if not fp32_dest_acc_en:

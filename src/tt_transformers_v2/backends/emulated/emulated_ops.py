@@ -3,9 +3,9 @@
 
 Tensors are rounded to their formats exactly as the host packs them. With numerics "exact", every linear, both products
 of attention and the residual additions have the matrix unit's own bits; with "fast", operands are cut to the bits their
-fidelity uses and sums are float32. The vector unit (norm, rotary embedding, softmax, silu) is float32 rounded to the
-activation format: not bit exact. Products of matrices that are split by their inputs over tensor-parallel chips are
-computed chip by chip and added as `tensor_parallel` says.
+fidelity uses and sums are float32. With either, attention, norms, the rotary embedding, silu and what the device
+converts take the steps of ttnn's kernels (`numerics.flash_attention`, `vector_unit`, `typecast`). Products of matrices
+that are split by their inputs over tensor-parallel chips are computed chip by chip and added as `tensor_parallel` says.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ...hardware.enums import DataFormat
-from ...hardware.op_table import DECODE, PREFILL, RESIDUAL_ADD, SDPA, SILU_MUL, ModelOp
+from ...hardware.op_table import DECODE, NORM, PREFILL, RESIDUAL_ADD, SDPA, SILU_MUL, ModelOp
 from ...hardware.schema import DeviceConfig
-from ...models.rope import apply_rope
 from ...numerics import quantize
-from ..reference import HostLayout, causal_mask, repeat_kv_heads, rms_norm
+from ...numerics.flash_attention import AUTOMATIC_CHUNK, flash_attention
+from ...numerics.typecast import typecast
+from ...numerics.vector_unit import rms_norm, rope, silu_product
+from ...planning import plans
+from ..reference import HostLayout
 from .matrix_units import ExactUnit, FastUnit, MatrixUnit
 from .prepared_weights import PreparedWeights
 from .tensor_parallel import ONE_CHIP, TensorParallel
@@ -88,8 +91,9 @@ class EmulatedOps(HostLayout):
         return quantize(weight, "bf16")
 
     def embed(self, tokens: Tensor, table: Tensor) -> Tensor:
-        rows = functional.embedding(tokens, table)
-        return self.rounded(quantize(rows, format_name(self.hardware.precision.embedding)))
+        # Assumed: a table in a block format was bf16 before, and converted as the device does.
+        rows = quantize(functional.embedding(tokens, table), "bf16")
+        return self.rounded(typecast(rows, format_name(self.hardware.precision.embedding)))
 
     def linear(self, x: Tensor, weight: Any, bias: Tensor | None, op: ModelOp) -> Tensor:
         out = self._out(op)
@@ -119,21 +123,42 @@ class EmulatedOps(HostLayout):
         return self.chips.total(products, chips, out, self.unit, decode=self.phase == DECODE)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return self.rounded(rms_norm(x, weight, eps))
+        kernel = self.hardware.kernel(NORM, self.phase)
+        return rms_norm(
+            x,
+            weight,
+            eps,
+            math_fidelity=kernel.math_fidelity.value,
+            fp32_dest_acc_en=kernel.fp32_dest_acc_en,
+            out="bf16" if x.ndim == 4 else self._residual,  # heads are bf16 whatever the activations are
+        )
 
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        return self.rounded(apply_rope(x, cos, sin))
+        return rope(x, cos, sin)
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
         kernel = self.hardware.kernel(SDPA, self.phase)
         stored = format_name(self.hardware.precision.kv_cache)
-        k, v = (repeat_kv_heads(x, q) for x in self._attended_to(quantize(k, stored), quantize(v, stored)))
-        scores = self.unit.matmul(q, k.transpose(-1, -2), kernel, "bf16") * q.shape[-1] ** -0.5
-        shares = torch.softmax(scores + causal_mask(q.shape[-2], window, k.shape[-2]), dim=-1)
-        return self.unit.matmul(quantize(shares, "bf16"), v, kernel, self._out(SDPA))
+        k, v = self._attended_to(typecast(k, stored), typecast(v, stored))
+        return flash_attention(
+            q,
+            k,
+            v,
+            lambda x, y, out: self.unit.matmul(x, y, kernel, out),
+            math_fidelity=kernel.math_fidelity.value,
+            fp32_dest_acc_en=kernel.fp32_dest_acc_en,
+            k_chunk=self._k_chunk(q.shape[-2], kernel.fp32_dest_acc_en),
+            window=window,
+            exp_approx=True,
+        )
+
+    def _k_chunk(self, rows: int, fp32_dest_acc_en: bool) -> int:
+        """Keys of a chunk of attention, which depend on no grid."""
+        plan = plans.decode_attention((1, 1)) if self.phase == DECODE else plans.prefill_attention(rows, (1, 1))
+        return plan.k_chunk_size or AUTOMATIC_CHUNK[fp32_dest_acc_en]
 
     def gated(self, gate: Tensor, up: Tensor) -> Tensor:
-        return quantize(functional.silu(gate) * up, self._out(SILU_MUL))
+        return silu_product(gate, up, self._out(SILU_MUL))
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         return self.unit.add(x, y, self._residual)

@@ -3,9 +3,9 @@
 
 Tensors are rounded to their formats exactly as the host packs them. With numerics "exact", every linear, both products
 of attention and the residual additions have the matrix unit's own bits; with "fast", operands are cut to the bits their
-fidelity uses and sums are float32. The vector unit (norm, rotary embedding, softmax, silu) is float32 rounded to the
-activation format: not bit exact. Products of matrices that are split by their inputs over tensor-parallel chips are
-computed chip by chip and added as `tensor_parallel` says.
+fidelity uses and sums are float32. With either, attention, norms, the rotary embedding, silu and what the device
+converts take the steps of ttnn's kernels (`numerics.flash_attention`, `vector_unit`, `typecast`). Products of matrices
+that are split by their inputs over tensor-parallel chips are computed chip by chip and added as `tensor_parallel` says.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from torch import Tensor
 
 from ...common.units import TILE
 from ...hardware.enums import DataFormat
-from ...hardware.op_table import DECODE, PREFILL, RESIDUAL_ADD, SDPA, SILU_MUL, ModelOp
+from ...hardware.op_table import DECODE, NORM, PREFILL, RESIDUAL_ADD, SDPA, SILU_MUL, ModelOp
 from ...hardware.schema import DeviceConfig
-from ...models.rope import apply_rope
 from ...numerics import quantize
+from ...numerics.flash_attention import AUTOMATIC_CHUNK, flash_attention
+from ...numerics.typecast import typecast
+from ...numerics.vector_unit import rms_norm, rope, silu_product
 from ...perf.ops import padded_prompt
 from ...planning.op_plans import OpPlans, Planned
-from ..reference import HostLayout, causal_mask, repeat_kv_heads, rms_norm
+from ...planning.plans import SdpaPlan
+from ..reference import HostLayout
 from .matrix_units import ExactUnit, FastUnit, MatrixUnit
 from .prepared_weights import PreparedWeights
 from .tensor_parallel import ONE_CHIP, TensorParallel
@@ -99,8 +102,9 @@ class EmulatedOps(HostLayout):
         return quantize(weight, "bf16")
 
     def embed(self, tokens: Tensor, table: Tensor) -> Tensor:
-        rows = functional.embedding(tokens, table)
-        return self.rounded(quantize(rows, format_name(self.hardware.precision.embedding)))
+        # Assumed: a table in a block format was bf16 before, and converted as the device does.
+        rows = quantize(functional.embedding(tokens, table), "bf16")
+        return self.rounded(typecast(rows, format_name(self.hardware.precision.embedding)))
 
     def linear(self, x: Tensor, weight: Any, bias: Tensor | None, op: ModelOp) -> Tensor:
         out = self._out(op)
@@ -129,9 +133,8 @@ class EmulatedOps(HostLayout):
         key = (id(self.hardware), op.name, self.phase)
         if (known := self.used.get(key)) is not None and known.shape == (tokens, depth):
             return known.planned.plan.in0_block_w
-        # What is padded on the device: a prompt, of which the LM head sees the last tile.
-        rows = min(padded_prompt(tokens), self.hardware.max_prefill_chunk_size)
-        rows = self.plans.users if self.phase == DECODE else TILE if op.one_tile else rows
+        # Of a prompt the LM head sees the last tile.
+        rows = self.plans.users if self.phase == DECODE else TILE if op.one_tile else self._padded(tokens)
         _, outputs = self.plans.parts.get(op.matrix, (depth, self.chips.own_columns(op, columns)))
         planned = self.plans.matmul(op, self.phase, rows, depth, outputs)
         self.used[key] = UsedProgram(op, self.phase, self.hardware, planned, (tokens, depth))
@@ -146,21 +149,47 @@ class EmulatedOps(HostLayout):
         return self.chips.total(products, chips, out, self.unit, decode=self.phase == DECODE)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return self.rounded(rms_norm(x, weight, eps))
+        kernel = self.hardware.kernel(NORM, self.phase)
+        return rms_norm(
+            x,
+            weight,
+            eps,
+            math_fidelity=kernel.math_fidelity.value,
+            fp32_dest_acc_en=kernel.fp32_dest_acc_en,
+            out="bf16" if x.ndim == 4 else self._residual,  # heads are bf16 whatever the activations are
+        )
 
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        return self.rounded(apply_rope(x, cos, sin))
+        return rope(x, cos, sin)
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
         kernel = self.hardware.kernel(SDPA, self.phase)
         stored = format_name(self.hardware.precision.kv_cache)
-        k, v = (repeat_kv_heads(x, q) for x in self._attended_to(quantize(k, stored), quantize(v, stored)))
-        scores = self.unit.matmul(q, k.transpose(-1, -2), kernel, "bf16") * q.shape[-1] ** -0.5
-        shares = torch.softmax(scores + causal_mask(q.shape[-2], window, k.shape[-2]), dim=-1)
-        return self.unit.matmul(quantize(shares, "bf16"), v, kernel, self._out(SDPA))
+        k, v = self._attended_to(typecast(k, stored), typecast(v, stored))
+        plan = self._attention_plan(q.shape[-2], window)
+        return flash_attention(
+            q,
+            k,
+            v,
+            lambda x, y, out: self.unit.matmul(x, y, kernel, out),
+            math_fidelity=kernel.math_fidelity.value,
+            fp32_dest_acc_en=kernel.fp32_dest_acc_en,
+            k_chunk=plan.k_chunk_size or AUTOMATIC_CHUNK[kernel.fp32_dest_acc_en],
+            window=window,
+            # In decode the simulator showed no difference, and the error of the approximate one.
+            exp_approx=self.phase == DECODE or plan.exp_approx_mode,
+        )
+
+    def _attention_plan(self, tokens: int, window: int | None) -> SdpaPlan:
+        rows = self.plans.users if self.phase == DECODE else self._padded(tokens)
+        return self.plans.attention(self.phase, rows, window=window)[0]
+
+    def _padded(self, tokens: int) -> int:
+        """Rows of a prompt, or of a chunk of it, as the device has them."""
+        return min(padded_prompt(tokens), self.hardware.max_prefill_chunk_size)
 
     def gated(self, gate: Tensor, up: Tensor) -> Tensor:
-        return quantize(functional.silu(gate) * up, self._out(SILU_MUL))
+        return silu_product(gate, up, self._out(SILU_MUL))
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         return self.unit.add(x, y, self._residual)

@@ -28,7 +28,7 @@ class MatrixUnit(Protocol):
         ...
 
     def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
-        """x [..., M, K] @ y [..., K, N]."""
+        """x [..., M, K] @ y [..., K, N], of values of any format, with K in one block."""
         ...
 
     def add(self, x: Tensor, y: Tensor, out: str, onto: Tensor | None = None) -> Tensor:
@@ -80,7 +80,8 @@ class ExactUnit:
         )
 
     def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
-        return exact.matmul(x, y, arch=self.arch, packer_l1_acc=kernel.packer_l1_acc, out=out, **_how(kernel))
+        # "fp32" stands for any values: attention's weights between its two products have more bits than bf16.
+        return exact.matmul(x, y, arch=self.arch, out=out, weight_format="fp32", **_how(kernel))
 
     def add(self, x: Tensor, y: Tensor, out: str, onto: Tensor | None = None) -> Tensor:
         return exact.eltwise(

@@ -3,7 +3,10 @@
 
 import pytest
 
+from tt_transformers_v2.config.composition import compose
 from tt_transformers_v2.config.conf_folders import conf_dir
+from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.resolve import resolve
 from tt_transformers_v2.hardware import DevicePresets, DeviceType, PrecisionMode
 
 ACCURACY = dict.fromkeys(("mlp_weights", "attention_weights", "kv_cache"), "BF16")
@@ -71,6 +74,21 @@ def test_preset_equals_the_seed_field_by_field(device, mode):
         assert {name: getattr(config.compute[group], name) for name in settings} == settings
     assert {name: getattr(config, name) for name in wanted["limits"]} == wanted["limits"]
     assert config.custom_configs is None
+
+
+@pytest.mark.parametrize("device", ["n150", "t3k"])
+def test_an_experiment_differs_from_the_accuracy_preset_in_the_place_of_the_cache_and_says_so(device):
+    """docs/preflight.md states it: ttnn's decode attention reads the KV cache from DRAM only."""
+    checked = check_overrides([f"device={device}", "precision=accuracy", "model=llama8b"])
+    experiment = resolve(compose(checked), checked.typed)
+    differs = {
+        name: (value, getattr(experiment.hardware.memory, name))
+        for name, value in vars(DevicePresets.get_config(device, "accuracy").memory).items()
+        if value != getattr(experiment.hardware.memory, name)
+    }
+    assert differs == {"kv_cache_placement": ("L1", "DRAM")}
+    (said,) = [effect for effect in experiment.effects if effect.path == "memory.kv_cache_placement"]
+    assert (said.rule, said.previous, said.value) == ("kv-cache-in-dram", "L1", "DRAM")
 
 
 @pytest.mark.parametrize(("device", "chips"), [("N150", 1), ("T3K", 8)])

@@ -91,6 +91,13 @@ def test_what_cannot_be_is_refused(overrides, message):
         resolve_or_refuse(compose(checked.texts), checked.typed)
 
 
+@pytest.mark.parametrize("more", [(), ("runtime.dram_readers_per_bank=2",), ("precision.embedding=BFP8",)])
+def test_a_split_that_ttnn_has_no_mesh_for_can_still_be_resolved(more):
+    split = ("parallelism.tensor_parallel_size=16", "parallelism.data_parallel_size=2")
+    found = experiment("device=tg", "model=llama8b", *split, *more)
+    assert not found.errors
+
+
 REASONS_A_HUMAN_ACCEPTS = {"dram-overflow"}
 
 

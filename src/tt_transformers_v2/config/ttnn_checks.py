@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..common.errors import ConfigError
 from ..hardware.enums import DataFormat, Placement
 from ..hardware.op_table import DECODE, LM_HEAD, MATRICES, PREFILL, SDPA
 from ..hardware.schema import DeviceConfig
@@ -89,6 +90,9 @@ def _cache_place(hardware: DeviceConfig) -> Iterator[Finding]:
 
 def _readers(hardware: DeviceConfig, spec: ModelSpec, runtime: RuntimeConfig) -> Refusal | None:
     """The first op group whose readers fail speaks for those that have the same setting."""
+    asked_for = [runtime.dram_readers_per_bank, *(own.get("readers_per_bank") for own in runtime.programs.values())]
+    if max(readers or 1 for readers in asked_for) == 1:
+        return None
     by_setting: dict[tuple[int, str], dict[str, tuple[int, int]]] = {}
     for name, shape in _matrices(hardware, spec).items():
         op = MATRICES[name.split()[0]]
@@ -99,8 +103,11 @@ def _readers(hardware: DeviceConfig, spec: ModelSpec, runtime: RuntimeConfig) ->
 
 
 def _matrices(hardware: DeviceConfig, spec: ModelSpec) -> dict[str, tuple[int, int]]:
-    """A chip's part of every matrix as matmuls take it: the LM head in parts."""
-    own = dict(Split.over(hardware).matrices(spec))
+    """A chip's part of every matrix as matmuls take it, the LM head in parts; nothing for a split that is refused."""
+    try:
+        own = dict(Split.over(hardware).matrices(spec))
+    except ConfigError:
+        return {}
     inputs, outputs = own.pop(LM_HEAD.matrix)
     widths = lm_head_parts(outputs, lm_head_columns(hardware, spec))
     return own | {f"{LM_HEAD.matrix} part {i}": (inputs, width) for i, width in enumerate(widths, start=1)}
@@ -143,7 +150,7 @@ def _embedding(hardware: DeviceConfig, spec: ModelSpec) -> Iterator[Finding]:
             "Use precision.embedding=BF16 or precision.embedding=BFP8.",
         )
     elif stored is DataFormat.BFP8:
-        columns = -(-spec.hidden_dim // Split.over(hardware).chips)
+        columns = -(-spec.hidden_dim // hardware.parallelism.tensor_parallel_size)
         megabytes = 2 * spec.vocab_size * columns / 1e6
         yield found(
             "embedding-unpacked",

@@ -24,6 +24,7 @@ from tt_transformers_v2.hardware import AutoHardwareConfig
 from tt_transformers_v2.models.kept_weights import KeptWeights
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import SyntheticWeights
+from tt_transformers_v2.planning.op_plans import OpPlans
 from tt_transformers_v2.run.runner import run
 
 SPEC = ModelSpec.uniform(96, 64, 3, 4, 96, num_kv_heads=2, name="tiny")
@@ -58,8 +59,11 @@ def test_positions_are_reported_in_octaves_that_cover_every_window():
     assert mean == pytest.approx(found["kl_divergence"])
 
 
-def test_a_decoded_tail_equals_prefill_where_the_kernels_agree():
-    whole, decoded = section(), section(phases=Phases(prefill_tokens=30), prefill_tokens=30)
+def test_a_decoded_tail_equals_prefill_where_kernels_and_blocks_of_k_agree():
+    config = AutoHardwareConfig.custom("N150")
+    blocks = {group: {"in0_block_w": 1} for group in ("qkv", "o", "ff1_ff3", "ff2")}
+    ops = EmulatedOps(config, "exact", plans=OpPlans(config, programs=blocks))
+    whole, decoded = section(ops=ops), section(ops=ops, phases=Phases(prefill_tokens=30), prefill_tokens=30)
     assert decoded["kl_divergence"] == whole["kl_divergence"]
     assert decoded["by_phase"]["prefill"]["positions"] == 60
     assert decoded["by_phase"]["decode"]["positions"] == 100

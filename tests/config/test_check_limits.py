@@ -212,6 +212,23 @@ PAIRS = {
             [*LLAMA_1B, "precision.lm_head=BFP4", "workload.context=65536"],
         ),
     ],
+    "program-block": [
+        ("18 tiles", ["runtime.programs.qkv_prefill.in0_block_w=3"], ["runtime.programs.qkv_prefill.in0_block_w=4"]),
+        ("a core's tile", ["runtime.programs.qkv_decode.in0_block_w=1"], ["runtime.programs.qkv_decode.in0_block_w=2"]),
+        ("cores", ["runtime.programs.qkv_decode.cores=9"], ["runtime.programs.qkv_decode.cores=8"]),
+    ],
+    "program-unused": [
+        (
+            "decode's fields",
+            ["runtime.programs.qkv_decode.cores=9"],
+            ["runtime.programs.qkv_decode.cores=9", "memory.use_width_sharding=false"],
+        ),
+        (
+            "an interleaved matmul's",
+            ["runtime.programs.qkv_decode.columns=8", "memory.use_width_sharding=false"],
+            ["runtime.programs.qkv_decode.columns=8"],
+        ),
+    ],
     "throttle-level": [
         ("5 and 6", ["compute.mlp.throttle_level=5"], ["compute.mlp.throttle_level=6"]),
         ("0 and -1", ["compute.norm.throttle_level=0"], ["compute.norm.throttle_level=-1"]),

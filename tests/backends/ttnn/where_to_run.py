@@ -19,8 +19,9 @@ from tt_transformers_v2.config.device_presets import DevicePresets
 from tt_transformers_v2.config.groups import device_types
 from tt_transformers_v2.hardware.enums import DispatchCoreType
 from tt_transformers_v2.hardware.schema import DeviceSpec
-from tt_transformers_v2.run.this_machine import IDENTIFY, device_of
+from tt_transformers_v2.run.this_machine import device_of
 
+IDENTIFY = "tt_transformers_v2.run.card_job:identify"
 LONGEST = 3600.0  # seconds of a job on a simulator, which computes a layer in minutes
 NOTHING = f"no Tenstorrent device and {SIMULATOR} is not set"
 SIMULATED = {"wormhole_b0": "N150", "blackhole": "P150"}  # the device files nearest to one simulated chip

@@ -65,8 +65,6 @@ WHY = {
     "banks: their partial results leave no room for the shortest block; `compute.ff1_ff3.fp32_dest_acc_en=false` or "
     "`memory.use_width_sharding=false` passes",
     "dram-overflow": "the weights are more than the chips' DRAM holds; the message says which device is large enough",
-    "decode sdpa: Input tensor # buffer type must be DRAM but got BufferType::L#": OURS
-    + "`precision=accuracy` places the KV cache in L1, and ttnn's decode attention reads it from DRAM only",
 }
 
 Refusals = dict[str, dict[str, str]]  # model -> precision -> reason

@@ -38,9 +38,6 @@ def test_the_page_has_the_table() -> None:
     assert matrix.PAGE.read_text() == matrix.page_with_table(), "python tests/preflight/preflight_matrix.py --table"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="precision=accuracy places the KV cache in L1; without this mark once a rule moves it to DRAM"
-)
 def test_no_refusal_is_this_packages_mistake() -> None:
     assert [why for why in matrix.counted() if matrix.WHY[why].startswith(matrix.OURS)] == []
 

@@ -33,7 +33,9 @@ def refused(asked: Experiment, phase: str, op: str, said: str, plan: plans.Plan 
     def call(tried: Any) -> None:
         raise RuntimeError(f"TT_FATAL @ a.cpp:1: x\ninfo:\n{said}\nbacktrace:\n")
 
-    run: Any = SimpleNamespace(recorder=Fitting(autofit=False), phase=phase)
+    run: Any = SimpleNamespace(
+        recorder=Fitting(autofit=False), phase=phase, programs={}, readers_per_bank=1, row_limit=1024
+    )
     with memory_named("N150"), advised(question_of(asked)):
         Settings(run, asked.hardware).do(op, call, plan)
 

@@ -66,10 +66,19 @@ def test_a_typed_block_changes_the_figures(tmp_path: Path, numerics: str) -> Non
     assert figures[0] != figures[1]
 
 
+def test_the_accurate_exponential_can_be_typed_and_is_named(tmp_path: Path) -> None:
+    planned = accuracy(tmp_path, "workload.prefill_tokens=8")
+    typed = accuracy(tmp_path, "workload.prefill_tokens=8", "runtime.programs.sdpa.exp_approx_mode=false")
+    modes = [{row["exp_approx_mode"] for row in each["programs"] if row["op"] == "sdpa"} for each in (planned, typed)]
+    assert modes == [{True}, {False}]
+    assert [row["attention"] for row in planned["modules"]] != [row["attention"] for row in typed["modules"]]
+
+
 def test_a_result_names_the_program_of_every_matmul(tmp_path: Path) -> None:
     found = accuracy(tmp_path, "workload.prefill_tokens=8", "runtime.programs.o_decode.in0_block_w=1")
     ops = {(row["op"], row["phase"]) for row in found["programs"]}
-    assert ops == {(op.name, phase) for op in MATRICES.values() if op.in_layer for phase in ("prefill", "decode")}
+    named = [*(op.name for op in MATRICES.values() if op.in_layer), "sdpa"]
+    assert ops == {(name, phase) for name in named for phase in ("prefill", "decode")}
     row = program(found, "ff2", "1", "decode")
     assert row == {
         "op": "ff2",

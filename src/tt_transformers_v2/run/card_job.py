@@ -137,7 +137,7 @@ class Measurement:
         }
 
     def _programs(self, tokens: EvaluationTokens, recorder: Recorder) -> list[dict[str, Any]]:
-        """By which plan every matmul of the longest window ran."""
+        """By which plan every matmul and the attention of the longest window ran."""
         hardware, spec = self.experiment.hardware, self.experiment.spec
         plans = op_plans(self.experiment)
         longest = max(padded_prompt(len(window)) for window in tokens.windows)
@@ -149,7 +149,11 @@ class Measurement:
                 at = plans if layers[0] is None else plans.at_layer(layers[0])
                 planned = at.matmul(op, PREFILL, TILE if op.one_tile else rows, *plans.parts[op.matrix])
                 used.append((op, PREFILL, own, planned.replaced_by(fitted.get((op.op_group, planned.plan)))))
-        return programs_section(used, hardware, spec.num_layers)
+        attended = [
+            (PREFILL, own, *plans.at_layer(layers[0]).attention(PREFILL, rows))
+            for own, layers in ordered_kinds(hardware, spec.num_layers)
+        ]
+        return programs_section(used, attended, hardware, spec.num_layers)
 
     def _speed(self, model: TtnnModel, recorder: Recorder) -> dict[str, Any]:
         experiment, workload = self.experiment, self.experiment.config.workload

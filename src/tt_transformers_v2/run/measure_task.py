@@ -91,7 +91,8 @@ def _accuracy(job: Job) -> dict[str, Any]:
         )
     if candidate is not reference:
         used = [(own.op, own.phase, own.hardware, own.planned) for own in candidate.used.values()]
-        how["programs"] = programs_section(used, experiment.hardware, experiment.spec.num_layers)
+        attended = candidate.attended.values()
+        how["programs"] = programs_section(used, attended, experiment.hardware, experiment.spec.num_layers)
     bars, prompt = Bars.of(experiment), workload.prefill_tokens
     return how | metrics(walk, source, tokens, candidate.name, bars=bars, prefill_tokens=prompt)
 

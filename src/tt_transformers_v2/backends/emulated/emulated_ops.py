@@ -39,8 +39,8 @@ class EmulatedOps(HostLayout):
     """models.decoding.PhasedOps under a hardware configuration, in prefill unless `in_phase` says otherwise.
 
     `prepared` keeps weights for further runs; without `tensor_parallel` everything is computed as on one chip. `plans`
-    decide how many tiles of K a matmul takes at a time; without any they are the configuration's own. `used` is what
-    they decided, by configuration, op and phase.
+    decide how many tiles of K a matmul takes at a time; without any they are the configuration's own. `used` and
+    `attended` are what they decided, by configuration, op and phase.
     """
 
     name = "emulated"
@@ -60,6 +60,7 @@ class EmulatedOps(HostLayout):
         self.phase = PREFILL
         self.plans = OpPlans(hardware) if plans is None else plans
         self.used: dict[tuple[int, str, str], UsedProgram] = {}
+        self.attended: dict[tuple[int, str], tuple[str, DeviceConfig, SdpaPlan, str]] = {}
         self.chips = TensorParallel.of(hardware) if tensor_parallel else ONE_CHIP
         self._residual = format_name(hardware.activations(RESIDUAL_ADD))
         self.unit: MatrixUnit = ExactUnit(hardware.spec.chip.arch) if numerics == "exact" else FastUnit()
@@ -182,7 +183,9 @@ class EmulatedOps(HostLayout):
 
     def _attention_plan(self, tokens: int, window: int | None) -> SdpaPlan:
         rows = self.plans.users if self.phase == DECODE else self._padded(tokens)
-        return self.plans.attention(self.phase, rows, window=window)[0]
+        plan, origin = self.plans.attention(self.phase, rows, window=window)
+        self.attended[id(self.hardware), self.phase] = (self.phase, self.hardware, plan, origin)
+        return plan
 
     def _padded(self, tokens: int) -> int:
         """Rows of a prompt, or of a chunk of it, as the device has them."""

@@ -6,6 +6,7 @@ import functools
 import pytest
 import torch
 from device_values import error, golden, normal
+
 from tt_transformers_v2.numerics import matmul, quantize
 from tt_transformers_v2.numerics.flash_attention import flash_attention
 

@@ -27,6 +27,7 @@ sums P in the matrix unit, and chunks on several cores meet in a tree.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ def flash_attention(
         raise ValueError(f"q {list(q.shape)} does not fit k {list(k.shape)}")
     wide = bool(fp32_dest_acc_en)
     between = "fp32" if wide else "bf16"
-    how = {"math_fidelity": math_fidelity, "fp32_dest_acc_en": wide}
+    how: dict[str, Any] = {"math_fidelity": math_fidelity, "fp32_dest_acc_en": wide}
     grouped = (batch, kv_heads, heads // kv_heads, tokens)
     queries, keys, values = q.reshape(*grouped, depth), k.unsqueeze(2), v.unsqueeze(2)
     largest = torch.full((*grouped, 1), -torch.inf)

@@ -10,9 +10,10 @@ from torch import Tensor
 from ...common.units import TILE
 from ...hardware.enums import Arch
 from ...hardware.schema import ComputeConfig
+from ...numerics import elementwise, quantize
 from ...numerics import fast_matmul as fast
 from ...numerics import matrix_unit as exact
-from ...numerics import quantize
+from ...numerics.packer import pack_output
 
 # K tiles that a matmul takes at a time where no program config was chosen: the largest divisor of K's tiles up to
 # this, as tt_transformers' automatic program configs do.
@@ -27,7 +28,7 @@ class MatrixUnit(Protocol):
         ...
 
     def linear(self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str) -> Tensor:
-        """x [..., M, K] @ weight + bias [N]."""
+        """x [..., M, K] @ weight + bias [N], which the ttnn backend adds to the packed product in an op of its own."""
         ...
 
     def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
@@ -47,7 +48,7 @@ class FastUnit:
 
     def linear(self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str) -> Tensor:
         y = fast.matmul(x, weight, out=out, **_how(kernel))
-        return y if bias is None else quantize(y + bias, out)
+        return y if bias is None else self.add(y, bias.expand_as(y), out)
 
     def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
         return fast.matmul(x, y, out=out, **_how(kernel))
@@ -67,22 +68,24 @@ class ExactUnit:
         return exact.prepare_in1(weight, kernel.math_fidelity.value)
 
     def linear(self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str) -> Tensor:
-        return exact.matmul(
+        y = exact.matmul(
             x,
             weight,
             arch=self.arch,
             in0_block_w=block_width(x.shape[-1]),
             packer_l1_acc=kernel.packer_l1_acc,
             out=out,
-            bias=bias,
             **_how(kernel),
         )
+        return y if bias is None else self.add(y, bias.expand_as(y), out)
 
     def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
         # "fp32" stands for any values: attention's weights between its two products have more bits than bf16.
         return exact.matmul(x, y, arch=self.arch, out=out, weight_format="fp32", **_how(kernel))
 
     def add(self, x: Tensor, y: Tensor, out: str, onto: Tensor | None = None) -> Tensor:
+        if onto is None:
+            return pack_output(elementwise.add(x, y, fp32_dest_acc_en=False), out, False)
         return exact.eltwise(
             "add",
             x,
@@ -91,7 +94,7 @@ class ExactUnit:
             fp32_dest_acc_en=False,
             arch=self.arch,
             out=out,
-            initial_dst=None if onto is None else onto.contiguous(),
+            initial_dst=onto.contiguous(),
         )
 
 

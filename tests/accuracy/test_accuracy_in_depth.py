@@ -59,10 +59,13 @@ def test_positions_are_reported_in_octaves_that_cover_every_window():
 
 
 def test_a_decoded_tail_equals_prefill_where_the_kernels_agree():
-    whole, decoded = section(), section(phases=Phases(prefill_tokens=30), prefill_tokens=30)
+    """Up to 64 positions, which are one chunk of keys in both phases."""
+    lengths = (64, 64)
+    whole = section(lengths=lengths)
+    decoded = section(lengths=lengths, phases=Phases(prefill_tokens=30), prefill_tokens=30)
     assert decoded["kl_divergence"] == whole["kl_divergence"]
     assert decoded["by_phase"]["prefill"]["positions"] == 60
-    assert decoded["by_phase"]["decode"]["positions"] == 100
+    assert decoded["by_phase"]["decode"]["positions"] == 68
     assert whole["by_phase"] is None
 
 
@@ -81,13 +84,13 @@ def test_the_first_module_below_its_bar_is_named():
     config = AutoHardwareConfig.custom("N150", precision={"mlp_weights": "BF16", "attention_weights": "BF16"})
     for group in ("mlp", "attention", "sdpa"):
         config.compute[group] = dataclasses.replace(config.compute[group], math_fidelity="HiFi4")
-    bars = Bars(0.999, 0.998, 0.9)
+    bars = Bars(0.998, 0.997, 0.9)
     assert section(config, bars=bars)["below_bar"] is None
     entry = layer_entry({"select": 1, "precision": {"mlp_weights": "BFP4"}})
     config.layers = apply_layers(config, [entry], SPEC.num_layers)
     below = section(config, bars=bars)["below_bar"]
     assert (below["layer"], below["module"], below["basis"]) == (1, "mlp", "cumulative")
-    assert below["pcc"] < below["bar"] == 0.999
+    assert below["pcc"] < below["bar"] == 0.998
 
 
 def test_alone_a_good_module_after_a_bad_one_is_good():

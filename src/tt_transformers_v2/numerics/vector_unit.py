@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ops whose kernels use the vector unit, in the steps of the kernels: RMS norm, silu(gate) * up, rotary embedding.
 
-- RMS norm: x * x; the mean as a product with a column of 1 / width in the matrix unit; plus epsilon; 1 / sqrt; x times
-  it; times the weight. Between the steps, tiles are fp32 with an fp32 Dst, else bf16. The matrix unit reads fp32 as
-  tf32. The kernel that spreads a row over cores adds partial means in another order: its scale then is a last place
-  of tf32 off in some rows, and the rest is the same.
+- RMS norm: x * x; the sum as a product with a column of ones in the matrix unit, times 1 / width; plus epsilon;
+  1 / sqrt; x times it; times the weight. Between the steps, tiles are fp32 with an fp32 Dst, else bf16. The matrix
+  unit reads fp32 as tf32. The kernel that spreads a row over cores adds partial means in another order: its scale
+  then is a last place of tf32 off in some rows, and the rest is the same.
 - silu(x) is x * 1 / (1 + exp(-x)) in a bf16 Dst, with `exp_21f` and one Newton step of the reciprocal, rounded to bf16.
 - `ttnn.mul` in bf16 is the product rounded to nearest even: the vector unit's, not the matrix unit's.
 - Rotary embedding: x cos and rotated x sin in the matrix unit, each packed to bf16, then their sum. ttnn's defaults
@@ -26,7 +26,6 @@ import torch
 from tt_transformers_v2.numerics.compiled import bits_of, float_of, helper, kernel, run_split, shr32
 from tt_transformers_v2.numerics.elementwise import add, multiply
 from tt_transformers_v2.numerics.exact_float import fma, from_int, sub32, to_int
-from tt_transformers_v2.numerics.fidelity import SRC_B, cut
 from tt_transformers_v2.numerics.formats import as_float32, quantize
 from tt_transformers_v2.numerics.matrix_unit import matmul
 from tt_transformers_v2.numerics.packer import pack_output
@@ -68,9 +67,9 @@ def rms_norm(
     between = "fp32" if fp32_dest_acc_en else "bf16"
     width = x.shape[-1]
     squares = multiply(x, x, out=between, **how)
-    column = quantize(torch.full((width, 1), 1.0 / width), between)
     # Nothing is negative, so Wormhole's own sum of -1 cannot occur.
-    mean = matmul(cut(squares, SRC_B), cut(column, SRC_B), out=between, weight_format="fp32", **how)
+    total = matmul(squares, torch.ones(width, 1), out=between, weight_format="fp32", **how)
+    mean = quantize(total * float(np.float32(1 / width)), between)
     shifted = add(mean, torch.full_like(mean, eps), fp32_dest_acc_en=fp32_dest_acc_en, out=between)
     scale = shifted.rsqrt()
     if not fp32_dest_acc_en:

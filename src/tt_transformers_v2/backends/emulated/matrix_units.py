@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ...hardware.enums import Arch
 from ...hardware.schema import ComputeConfig
+from ...numerics import elementwise, quantize
 from ...numerics import fast_matmul as fast
 from ...numerics import matrix_unit as exact
-from ...numerics import quantize
+from ...numerics.packer import pack_output
 
 
 class MatrixUnit(Protocol):
@@ -24,7 +25,10 @@ class MatrixUnit(Protocol):
     def linear(
         self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str, in0_block_w: int
     ) -> Tensor:
-        """x [..., M, K] @ weight + bias [N], `in0_block_w` tiles of K at a time."""
+        """x [..., M, K] @ weight + bias [N], `in0_block_w` tiles of K at a time.
+
+        The ttnn backend adds the bias to the packed product in an op of its own.
+        """
         ...
 
     def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
@@ -46,7 +50,7 @@ class FastUnit:
         self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str, in0_block_w: int
     ) -> Tensor:
         y = fast.matmul(x, weight, in0_block_w=in0_block_w, packer_l1_acc=kernel.packer_l1_acc, out=out, **_how(kernel))
-        return y if bias is None else quantize(y + bias, out)
+        return y if bias is None else self.add(y, bias.expand_as(y), out)
 
     def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
         return fast.matmul(x, y, out=out, **_how(kernel))
@@ -68,22 +72,24 @@ class ExactUnit:
     def linear(
         self, x: Tensor, weight: Any, bias: Tensor | None, kernel: ComputeConfig, out: str, in0_block_w: int
     ) -> Tensor:
-        return exact.matmul(
+        y = exact.matmul(
             x,
             weight,
             arch=self.arch,
             in0_block_w=in0_block_w,
             packer_l1_acc=kernel.packer_l1_acc,
             out=out,
-            bias=bias,
             **_how(kernel),
         )
+        return y if bias is None else self.add(y, bias.expand_as(y), out)
 
     def matmul(self, x: Tensor, y: Tensor, kernel: ComputeConfig, out: str) -> Tensor:
         # "fp32" stands for any values: attention's weights between its two products have more bits than bf16.
         return exact.matmul(x, y, arch=self.arch, out=out, weight_format="fp32", **_how(kernel))
 
     def add(self, x: Tensor, y: Tensor, out: str, onto: Tensor | None = None) -> Tensor:
+        if onto is None:
+            return pack_output(elementwise.add(x, y, fp32_dest_acc_en=False), out, False)
         return exact.eltwise(
             "add",
             x,
@@ -92,7 +98,7 @@ class ExactUnit:
             fp32_dest_acc_en=False,
             arch=self.arch,
             out=out,
-            initial_dst=None if onto is None else onto.contiguous(),
+            initial_dst=onto.contiguous(),
         )
 
 

@@ -26,7 +26,7 @@ sums P in the matrix unit, and chunks on several cores meet in a tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ from tt_transformers_v2.numerics.packer import pack_output
 Product = Callable[[torch.Tensor, torch.Tensor, str], torch.Tensor]
 
 TILE = 32
+AT_ONCE = 256  # keys whose scores are computed in one product
 # Keys of a chunk in decode where ttnn chooses (k_chunk_size 0), by whether Dst is fp32: as many tiles as Dst holds. It
 # takes fewer where fewer tiles of keys are there, which is one chunk all the same.
 AUTOMATIC_CHUNK = {True: 4 * TILE, False: 8 * TILE}
@@ -105,13 +106,8 @@ def flash_attention(
     scale = float(np.float32(depth**-0.5))
     short_scale = float(_cut(torch.tensor([scale])))
     first = positions - tokens
-    for start in range(0, positions, k_chunk):
-        stop = min(positions, start + k_chunk)
-        last = tokens if window is None else min(tokens, stop - 1 + window - first)
-        rows = slice(max(0, start - first), last)
-        if rows.start >= rows.stop:
-            continue
-        weights = product(queries[..., rows, :], keys[..., start:stop, :].transpose(-1, -2), between)
+    for start, rows, weights in _scores(queries, keys, product, between, k_chunk, window):
+        stop = start + weights.shape[-1]
         before = largest[..., rows, :].clone()
         own = _weigh(weights, largest, sums.shape, rows, first - start, window, scale, exp_approx, wide)
         part = product(weights, values[..., start:stop, :], "bf16")
@@ -125,6 +121,34 @@ def flash_attention(
     total = product(sums, torch.ones(TILE, 1), between)
     shares = 1 / _cut(total, _TF32) if wide else quantize(1 / total, "bf16")
     return pack_output(multiply(result, shares, out=between, **how), out, wide).reshape(batch, heads, tokens, -1)
+
+
+def _scores(
+    queries: torch.Tensor, keys: torch.Tensor, product: Product, between: str, k_chunk: int, window: int | None
+) -> Iterator[tuple[int, slice, torch.Tensor]]:
+    """For each chunk of keys its start, the rows of queries that see any of it, and their scores [..., rows, keys].
+
+    Scores of small chunks are computed several at a time: the same bits, and the unit is faster on wide products.
+    """
+    tokens, positions = queries.shape[-2], keys.shape[-2]
+    first = positions - tokens
+
+    def seeing(start: int, stop: int) -> slice:
+        return slice(max(0, start - first), tokens if window is None else min(tokens, stop - 1 + window - first))
+
+    at_once = k_chunk * max(1, AT_ONCE // k_chunk)
+    for begin in range(0, positions, at_once):
+        end = min(positions, begin + at_once)
+        all_rows = seeing(begin, end)
+        if all_rows.start >= all_rows.stop:
+            continue
+        scores = product(queries[..., all_rows, :], keys[..., begin:end, :].transpose(-1, -2), between)
+        for start in range(begin, end, k_chunk):
+            stop = min(end, start + k_chunk)
+            rows = seeing(start, stop)
+            if rows.start < rows.stop:
+                own = slice(rows.start - all_rows.start, rows.stop - all_rows.start)
+                yield start, rows, scores[..., own, start - begin : stop - begin].contiguous()
 
 
 def _cut(x: torch.Tensor, keep: np.uint32 = _UPPER) -> torch.Tensor:
@@ -191,38 +215,58 @@ def _difference(x, m, wide):  # type: ignore[no-untyped-def]
 @helper
 def _approximate(d, slope, wide):  # type: ignore[no-untyped-def]
     """Schraudolph's exponential of d; what comes out negative is cut off by the packer."""
-    i = min(max(floor32(fma(d, slope, _OFFSET) + _ONE_HALF), _ZERO_F), _LARGEST)
+    i = floor32(fma(d, slope, _OFFSET) + _ONE_HALF)
+    i = i if i > _ZERO_F else _ZERO_F  # not min and max, which mind NaN and do not vectorise
+    i = i if i < _LARGEST else _LARGEST
     bits = np.uint32(to_int(i) << np.uint32(15))
     return float_of(bits if wide else np.uint32(bits & _UPPER))
+
+
+@helper
+def _maximum(x, lanes):  # type: ignore[no-untyped-def]
+    """Largest of x and lanes, which are overwritten: a plain maximum does not vectorise, minding NaN."""
+    for c in range(0, x.size, 32):
+        for j in range(min(32, x.size - c)):
+            v = x[c + j]
+            lanes[j] = v if v > lanes[j] else lanes[j]
+    m = lanes[0]
+    for j in range(1, 32):
+        m = lanes[j] if lanes[j] > m else m
+    return m
+
+
+@helper
+def _exponentials(x, m, slope, scale, approx, wide):  # type: ignore[no-untyped-def]
+    if approx:
+        for c in range(x.size):
+            x[c] = _approximate(_difference(x[c], m, wide), slope, wide)
+    else:
+        for c in range(x.size):
+            p = np.float32(np.exp(np.float32(_difference(x[c], m, wide) * scale)))
+            x[c] = p if wide else _nearest_bf16(p)
+
+
+@helper
+def _sum_tiles(x, total, wide):  # type: ignore[no-untyped-def]
+    for tile in range(0, x.size, 32):
+        for c in range(min(32, x.size - tile)):
+            p = total[c] + x[tile + c]
+            total[c] = p if wide else _nearest_bf16(p)
 
 
 @kernel
 def _weights(scores, largest, sums, row_0, ahead, window, slope, scale, approx, wide, lo, hi):  # type: ignore[no-untyped-def] # fmt: skip
     """Rows lo..hi, counted through all heads, of scores [heads, rows, keys]; see `_weigh`."""
     height, width = scores.shape[1], scores.shape[2]
+    lanes = np.empty(32, np.float32)
     for n in range(lo, hi):
         head, r = n // height, n % height
-        s, total = scores[head, r], sums[head, r]
         seen = row_0 + r + ahead + 1  # keys of the chunk up to this position
         begin, end = max(seen - window, 0), min(seen, width)
-        most = np.uint32(_SIGN | _EXPONENT)
-        m = float_of(most)
-        for c in range(begin, end):
-            m = max(m, float_of(np.uint32(bits_of(s[c]) & _TF32)))
-        m = max(largest[head, row_0 + r], float_of(np.uint32(bits_of(m) & _UPPER)))
+        lanes[:] = largest[head, row_0 + r]
+        m = float_of(np.uint32(bits_of(_maximum(scores[head, r, begin:end], lanes)) & _UPPER))
         largest[head, row_0 + r] = m
-        for c in range(begin):
-            s[c] = _ZERO_F
-        for c in range(end, width):
-            s[c] = _ZERO_F
-        if approx:
-            for c in range(begin, end):
-                s[c] = _approximate(_difference(s[c], m, wide), slope, wide)
-        else:
-            for c in range(begin, end):
-                p = np.float32(np.exp(np.float32(_difference(s[c], m, wide) * scale)))
-                s[c] = p if wide else _nearest_bf16(p)
-        for tile in range(0, width, 32):
-            for c in range(min(32, width - tile)):
-                p = total[c] + s[tile + c]
-                total[c] = p if wide else _nearest_bf16(p)
+        scores[head, r, :begin] = _ZERO_F
+        scores[head, r, end:] = _ZERO_F
+        _exponentials(scores[head, r, begin:end], m, slope, scale, approx, wide)
+        _sum_tiles(scores[head, r], sums[head, r], wide)

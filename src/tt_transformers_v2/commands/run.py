@@ -78,7 +78,8 @@ def _answer(given: list[str]) -> int:
         return _run_alone(checked)
     others = {*options.overrides, *(("--config-dir", "-cd", options.config_dir) if options.config_dir else ())}
     flags = [argument for argument in given if argument not in others and not argument.startswith("--config-dir=")]
-    return _run_hydra([*flags, *checked.hydra_texts], checked)
+    code = _run_hydra([*flags, *checked.hydra_texts], checked)
+    return 2 if code == 1 and options.cfg else code  # Hydra's 1 for a --package that does not exist, which it has said
 
 
 def _versions() -> str:
@@ -141,8 +142,7 @@ def _run_hydra(arguments: list[str], checked: Overrides) -> int:
             hydra.main(config_path=str(conf_dir()), config_name="config", **hydra_base())(experiments)()
         return 0
     except SystemExit as ended:  # how our sweeper passes its exit code through Hydra
-        code = ended.code if isinstance(ended.code, int) else 1
-        return code if "--multirun" in arguments or "-m" in arguments else 2 * code  # a package that does not exist
+        return ended.code if isinstance(ended.code, int) else 1
     finally:
         sys.argv = program
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How this package builds and runs its compiled kernels: one decorator, four bit tools, one way to use all cores.
+"""How this package builds and runs its compiled kernels: one decorator, one way to use all cores.
 
 Kernels are plain loops, compiled by numba to run without the interpreter lock; several cores work on them as
 ordinary threads, each on its own range. numba's own `parallel=True` is not used, on purpose: its OpenMP layer
@@ -8,7 +8,7 @@ the process when two threads call it. Nothing is compiled at import. Compiled co
 folder can be written, and is built anew in each process where none can.
 
 numba decides by a kernel's own source file whether its cached code is stale. A kernel should therefore call only
-helpers of its own file and the bit tools below, which have no reason to change.
+helpers of its own file and `instructions`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from typing import Any
 
 import numba
 import torch
-from numba import types
-from numba.extending import intrinsic
 
 # Below this many numbers a second thread costs more (some 70 us) than it saves.
 SMALL = 1 << 16
@@ -48,36 +46,6 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` as a part of the kernels of the same file that call it."""
     return numba.njit(**_OPTIONS)(function)
-
-
-_tool: Any = intrinsic  # its own type would have callers pass the typing context as well
-
-# numba widens integer arithmetic to 64 bits, which halves the number of lanes a vector holds; these four are single
-# 32-bit instructions.
-
-
-@_tool
-def bits_of(typing_context: Any, value: Any) -> Any:
-    """float32 -> uint32 with the same bits."""
-    return types.uint32(types.float32), lambda c, b, _s, args: b.bitcast(args[0], c.get_value_type(types.uint32))
-
-
-@_tool
-def float_of(typing_context: Any, bits: Any) -> Any:
-    """uint32 -> float32 with the same bits."""
-    return types.float32(types.uint32), lambda c, b, _s, args: b.bitcast(args[0], c.get_value_type(types.float32))
-
-
-@_tool
-def add32(typing_context: Any, left: Any, right: Any) -> Any:
-    """Sum of two uint32 modulo 2**32."""
-    return types.uint32(types.uint32, types.uint32), lambda _c, b, _s, args: b.add(args[0], args[1])
-
-
-@_tool
-def shr32(typing_context: Any, value: Any, places: Any) -> Any:
-    """uint32 shifted right by 0..31 places (more is undefined)."""
-    return types.uint32(types.uint32, types.uint32), lambda _c, b, _s, args: b.lshr(args[0], args[1])
 
 
 def _forget_pool() -> None:

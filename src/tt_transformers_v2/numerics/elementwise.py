@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from tt_transformers_v2.numerics.compiled import add32, bits_of, float_of, helper, kernel, run_split, shr32
-from tt_transformers_v2.numerics.exact_float import floor32, fma, sub32, trunc32
+from tt_transformers_v2.numerics.compiled import helper, kernel, run_split
 from tt_transformers_v2.numerics.fidelity import SRC_A, SRC_A_HIGH, SRC_B, SRC_B_HIGH, phases_of
 from tt_transformers_v2.numerics.formats import as_float32
+from tt_transformers_v2.numerics.instructions import add32, bits_of, float_of, floor32, fma, shr32, sub32, trunc32
 
 _A, _A_HIGH, _B, _B_HIGH = np.uint32(SRC_A), np.uint32(SRC_A_HIGH), np.uint32(SRC_B), np.uint32(SRC_B_HIGH)
 _EXPONENT, _SIGN, _UPPER = np.uint32(0x7F800000), np.uint32(0x80000000), np.uint32(0xFFFF0000)

@@ -31,15 +31,24 @@ exponents take another 20, once for all phases.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.extending import intrinsic
 
-from tt_transformers_v2.numerics.compiled import add32, bits_of, float_of, helper, kernel, shr32
+from tt_transformers_v2.numerics.compiled import helper, kernel
 from tt_transformers_v2.numerics.fidelity import SRC_A, SRC_A_HIGH, SRC_B, SRC_B_HIGH
+from tt_transformers_v2.numerics.instructions import (
+    add16,
+    add32,
+    bits_of,
+    exponent_field,
+    float_of,
+    floor32,
+    fma,
+    from_int,
+    shr32,
+    sub32,
+    to_int,
+    trunc32,
+)
 
 # One task is ROWS x PANEL numbers of Dst. The parts of in1 of one K tile (32 x 256, high, low, exponents: 80 KiB) stay
 # in the second-level cache and serve ROWS rows; half as many columns would fit the first level, but each row then
@@ -74,66 +83,6 @@ _LOW_SIX, _HIGH_REST = np.uint32(63), np.uint32(0xFFFFFFC0)
 _TINY = np.float32(2.0**-30)
 _MINUS_ONE = np.uint32(0xFFFFFFFF)
 _ZERO, _ZERO_F, _ONE_HALF = np.uint32(0), np.float32(0), np.float32(0.5)
-
-_tool: Any = intrinsic  # its own type would have callers pass the typing context as well
-
-# Single instructions that numba would widen to 64 bits or, for the fused one, not promise.
-
-
-@_tool
-def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """a * b + c in float32 with one rounding."""
-    return types.float32(types.float32, types.float32, types.float32), lambda _c, b, _s, args: b.fma(*args)
-
-
-def _rounding(builder: Any, name: str, value: Any) -> Any:
-    return builder.call(builder.module.declare_intrinsic(name, [ir.FloatType()]), [value])
-
-
-@_tool
-def floor32(typing_context: Any, value: Any) -> Any:
-    """float32 rounded down to a whole number."""
-    return types.float32(types.float32), lambda _c, b, _s, args: _rounding(b, "llvm.floor", args[0])
-
-
-@_tool
-def trunc32(typing_context: Any, value: Any) -> Any:
-    """float32 rounded towards zero to a whole number."""
-    return types.float32(types.float32), lambda _c, b, _s, args: _rounding(b, "llvm.trunc", args[0])
-
-
-@_tool
-def to_int(typing_context: Any, value: Any) -> Any:
-    """float32 -> int32 (as uint32), towards zero."""
-    return types.uint32(types.float32), lambda _c, b, _s, args: b.fptosi(args[0], ir.IntType(32))
-
-
-@_tool
-def from_int(typing_context: Any, value: Any) -> Any:
-    """int32 (as uint32) -> float32, to nearest."""
-    return types.float32(types.uint32), lambda _c, b, _s, args: b.sitofp(args[0], ir.FloatType())
-
-
-@_tool
-def sub32(typing_context: Any, left: Any, right: Any) -> Any:
-    """Difference of two uint32 modulo 2**32."""
-    return types.uint32(types.uint32, types.uint32), lambda _c, b, _s, args: b.sub(args[0], args[1])
-
-
-@_tool
-def add16(typing_context: Any, left: Any, right: Any) -> Any:
-    """Sum of two int16 modulo 2**16."""
-    return types.int16(types.int16, types.int16), lambda _c, b, _s, args: b.add(args[0], args[1])
-
-
-@_tool
-def exponent_field(typing_context: Any, value: Any) -> Any:
-    """int16 -> uint32 shifted left to where float32 has its exponent."""
-
-    def code(_c: Any, b: Any, _s: Any, args: Any) -> Any:
-        return b.shl(b.sext(args[0], ir.IntType(32)), ir.Constant(ir.IntType(32), 23))
-
-    return types.uint32(types.int16), code
 
 
 # ---- operands ----

@@ -38,9 +38,10 @@ import numpy as np
 import torch
 
 from tt_transformers_v2.common.units import TILE
-from tt_transformers_v2.numerics.compiled import add32, bits_of, float_of, helper, kernel, run_split, shr32
+from tt_transformers_v2.numerics.compiled import helper, kernel, run_split
 from tt_transformers_v2.numerics.fidelity import SRC_A, SRC_A_HIGH, SRC_B, SRC_B_HIGH, cut, phases_of
 from tt_transformers_v2.numerics.formats import as_float32
+from tt_transformers_v2.numerics.instructions import add32, bits_of, float_of, shr32
 from tt_transformers_v2.numerics.packer import check_output, pack_output
 
 # One task of the bf16 Dst kernel is ROWS x COLUMNS of the result: the cut weights of a K tile (32 x 128 float32,

@@ -32,20 +32,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from tt_transformers_v2.numerics.compiled import add32, bits_of, float_of, helper, kernel, run_split
+from tt_transformers_v2.common.units import TILE
+from tt_transformers_v2.numerics.compiled import helper, kernel, run_split
 from tt_transformers_v2.numerics.elementwise import add, multiply
-from tt_transformers_v2.numerics.exact_float import floor32, fma, sub32, to_int, trunc32
 from tt_transformers_v2.numerics.formats import quantize
+from tt_transformers_v2.numerics.instructions import add32, bits_of, float_of, floor32, fma, sub32, to_int, trunc32
 from tt_transformers_v2.numerics.packer import pack_output
 
 # A product of the matrix unit: x [..., M, K], y [..., K, N] and the format it is packed to -> [..., M, N].
 Product = Callable[[torch.Tensor, torch.Tensor, str], torch.Tensor]
 
-TILE = 32
 AT_ONCE = 256  # keys whose scores are computed in one product
-# Keys of a chunk in decode where ttnn chooses (k_chunk_size 0), by whether Dst is fp32: as many tiles as Dst holds. It
-# takes fewer where fewer tiles of keys are there, which is one chunk all the same.
-AUTOMATIC_CHUNK = {True: 4 * TILE, False: 8 * TILE}
 
 # Schraudolph's constants on a grid of 2^8, as ttnn has them: 256 / ln 2, and 127 * 256 less what balances the error.
 _SLOPE, _OFFSET = np.float32(256) * np.float32(1.4426950408889634), np.float32(32500.818359375)

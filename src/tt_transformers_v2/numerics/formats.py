@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from tt_transformers_v2.common.units import TILE
-from tt_transformers_v2.numerics.compiled import add32, bits_of, float_of, helper, kernel, run_split, shr32
+from tt_transformers_v2.numerics.compiled import helper, kernel, run_split
+from tt_transformers_v2.numerics.instructions import add32, bits_of, float_of, shr32
 
 FORMATS = ("fp32", "bf16", "bfp8", "bfp4", "bfp2")
 MAGNITUDE_BITS = {"bfp8": 7, "bfp4": 3, "bfp2": 1}

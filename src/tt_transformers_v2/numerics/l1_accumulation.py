@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tt_transformers_v2.numerics.compiled import add32, bits_of, float_of, kernel, run_split, shr32
+from tt_transformers_v2.numerics.compiled import kernel, run_split
 from tt_transformers_v2.numerics.formats import bits_array
+from tt_transformers_v2.numerics.instructions import add32, bits_of, float_of, shr32
 
 _EXPONENT, _SIGN, _MAGNITUDE = np.uint32(0x7F800000), np.uint32(0x80000000), np.uint32(0x7FFFFFFF)
 _UPPER, _SIGN_AND_EXPONENT, _NAN = np.uint32(0xFFFF0000), np.uint32(0xFF800000), np.uint32(0x7FC00000)

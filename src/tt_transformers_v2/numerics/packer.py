@@ -15,11 +15,14 @@ and Blackhole, with 0 differences.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
-from tt_transformers_v2.numerics.compiled import add32, kernel, run_split, shr32
+from tt_transformers_v2.numerics.compiled import kernel, run_split
 from tt_transformers_v2.numerics.formats import BLOCK, as_float32, bits_array, decode_blocks
+from tt_transformers_v2.numerics.instructions import add32, shr32
 
 OUTPUTS = ("bf16", "fp32", "bfp8", "bfp4")
 
@@ -57,15 +60,24 @@ def pack_output(dst: torch.Tensor, out: str, fp32_dest_acc_en: bool) -> torch.Te
         add = np.uint32(0x8000 if fp32_dest_acc_en else 0)
         run_split(lambda lo, hi: _to_bf16(bits, written, add, lo, hi), bits.size, bits.size)
         return result
+    less = np.uint32(0 if out == "bfp8" else 4)
+    return through_blocks(source, out, lambda *arrays: _to_blocks(*arrays[:3], less, *arrays[3:]))
+
+
+def through_blocks(source: torch.Tensor, fmt: str, encode: Callable[..., object]) -> torch.Tensor:
+    """The values of `source`, float32 [..., n], after a compiled kernel has put them into blocks of 16.
+
+    `encode` is called as encode(bits, codes, exponents, lo, hi): uint32 float bits -> uint8 codes and shared exponents
+    of the blocks lo..hi.
+    """
     n = source.shape[-1]
     if n % BLOCK:
         source = torch.nn.functional.pad(source, (0, -n % BLOCK))
     codes = torch.empty(source.shape, dtype=torch.uint8)
     exponents = torch.empty(source.numel() // BLOCK, dtype=torch.uint8)
     bits, c, e = bits_array(source).reshape(-1), codes.numpy().reshape(-1), exponents.numpy()
-    less = np.uint32(0 if out == "bfp8" else 4)
-    run_split(lambda lo, hi: _to_blocks(bits, c, e, less, lo, hi), e.size, c.size)
-    values = decode_blocks(codes, exponents, out)
+    run_split(lambda lo, hi: encode(bits, c, e, lo, hi), e.size, c.size)
+    values = decode_blocks(codes, exponents, fmt)
     return values if n % BLOCK == 0 else values[..., :n].contiguous()
 
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tt_transformers_v2.numerics.compiled import add32, kernel, run_split, shr32
-from tt_transformers_v2.numerics.formats import BLOCK, as_float32, bits_array, decode_blocks, quantize
-from tt_transformers_v2.numerics.packer import pack_output
+from tt_transformers_v2.numerics.compiled import kernel
+from tt_transformers_v2.numerics.formats import as_float32, quantize
+from tt_transformers_v2.numerics.instructions import add32, shr32
+from tt_transformers_v2.numerics.packer import pack_output, through_blocks
 
 FORMATS = ("fp32", "bf16", "bfp8", "bfp4")
 
@@ -45,15 +46,7 @@ def typecast(x: torch.Tensor, fmt: str) -> torch.Tensor:
     source = as_float32(x, "x")
     if source.dim() == 0:
         raise ValueError("x must have at least one dimension: blocks run along the last one")
-    n = source.shape[-1]
-    if n % BLOCK:
-        source = torch.nn.functional.pad(source, (0, -n % BLOCK))
-    codes = torch.empty(source.shape, dtype=torch.uint8)
-    exponents = torch.empty(source.numel() // BLOCK, dtype=torch.uint8)
-    bits, c, e = bits_array(source).reshape(-1), codes.numpy().reshape(-1), exponents.numpy()
-    run_split(lambda lo, hi: _to_bfp8(bits, c, e, lo, hi), e.size, c.size)
-    values = decode_blocks(codes, exponents, fmt)
-    return values if n % BLOCK == 0 else values[..., :n].contiguous()
+    return through_blocks(source, fmt, _to_bfp8)
 
 
 @kernel

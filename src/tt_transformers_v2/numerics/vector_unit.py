@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from tt_transformers_v2.numerics.compiled import bits_of, float_of, helper, kernel, run_split, shr32
+from tt_transformers_v2.numerics.compiled import helper, kernel, run_split
 from tt_transformers_v2.numerics.elementwise import add, multiply
-from tt_transformers_v2.numerics.exact_float import fma, from_int, sub32, to_int
 from tt_transformers_v2.numerics.formats import as_float32, quantize
+from tt_transformers_v2.numerics.instructions import bits_of, float_of, fma, from_int, shr32, sub32, to_int
 from tt_transformers_v2.numerics.matrix_unit import matmul
 from tt_transformers_v2.numerics.packer import pack_output
 

@@ -20,7 +20,7 @@ from ..common.units import TILE
 from .attention_chunks import decode_chunk
 from .dst import dst_tiles
 
-_Multicast = TypeVar("_Multicast", "MulticastPlan", "Multicast1DPlan")
+_AnyMulticast = TypeVar("_AnyMulticast", bound="_Multicast")
 
 LARGEST_BLOCK = 8  # tt_transformers' find_largest_divisor stops at 8
 
@@ -42,8 +42,9 @@ class DramShardedPlan:
 
 
 @dataclass(frozen=True)
-class MulticastPlan:
-    """A prefill matmul on `columns` x `rows` cores: each computes per_core_m x per_core_n tiles of the output."""
+class _Multicast:
+    """What both kinds of multicast matmuls have: `columns` x `rows` cores with per_core_m x per_core_n tiles of the
+    output each."""
 
     columns: int
     rows: int
@@ -52,29 +53,30 @@ class MulticastPlan:
     out_subblock_w: int
     per_core_m: int
     per_core_n: int
-    fuse_batch: bool
 
-    def smaller(self) -> MulticastPlan | None:
+    def smaller(self: _AnyMulticast) -> _AnyMulticast | None:
         """The next smaller plan: first a shorter block of the inner dimension, then a smaller subblock, or None."""
-        return _smaller(self)
+        block = _next_divisor(self.in0_block_w)
+        if block is not None:
+            return dataclasses.replace(self, in0_block_w=block)
+        if self.out_subblock_h > 1:
+            return dataclasses.replace(self, out_subblock_h=_next_divisor(self.out_subblock_h) or 1)
+        if self.out_subblock_w > 1:
+            return dataclasses.replace(self, out_subblock_w=_next_divisor(self.out_subblock_w) or 1)
+        return None
 
 
 @dataclass(frozen=True)
-class Multicast1DPlan:
-    """A matmul whose `columns` x `rows` cores each compute all rows and per_core_n tiles of the width: of one tile of
-    rows by weights that are not sharded."""
+class MulticastPlan(_Multicast):
+    """A prefill matmul: rows and columns of the output are shared out over both axes of the cores."""
 
-    columns: int
-    rows: int
-    in0_block_w: int
-    out_subblock_h: int
-    out_subblock_w: int
-    per_core_m: int
-    per_core_n: int
+    fuse_batch: bool
 
-    def smaller(self) -> Multicast1DPlan | None:
-        """As MulticastPlan's."""
-        return _smaller(self)
+
+@dataclass(frozen=True)
+class Multicast1DPlan(_Multicast):
+    """A matmul whose cores each compute all rows and a part of the width: of one tile of rows by weights that are not
+    sharded."""
 
 
 @dataclass(frozen=True)
@@ -255,17 +257,6 @@ def _multicast(
     per_core_m, per_core_n = math.ceil(tall / grid_rows), math.ceil(wide / columns)
     height, width = _subblock(per_core_m, per_core_n, dst_tiles(fp32_dest_acc_en))
     return MulticastPlan(columns, grid_rows, block, height, width, per_core_m, per_core_n, fuse_batch)
-
-
-def _smaller(plan: _Multicast) -> _Multicast | None:
-    block = _next_divisor(plan.in0_block_w)
-    if block is not None:
-        return dataclasses.replace(plan, in0_block_w=block)
-    if plan.out_subblock_h > 1:
-        return dataclasses.replace(plan, out_subblock_h=_next_divisor(plan.out_subblock_h) or 1)
-    if plan.out_subblock_w > 1:
-        return dataclasses.replace(plan, out_subblock_w=_next_divisor(plan.out_subblock_w) or 1)
-    return None
 
 
 def _next_divisor(number: int) -> int | None:

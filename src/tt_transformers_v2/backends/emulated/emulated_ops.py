@@ -23,10 +23,11 @@ from ...hardware.enums import DataFormat
 from ...hardware.op_table import DECODE, NORM, PREFILL, RESIDUAL_ADD, SDPA, SILU_MUL, ModelOp
 from ...hardware.schema import DeviceConfig
 from ...numerics import quantize
-from ...numerics.flash_attention import AUTOMATIC_CHUNK, flash_attention
+from ...numerics.flash_attention import flash_attention
 from ...numerics.typecast import typecast
 from ...numerics.vector_unit import rms_norm, rope, silu_product
 from ...perf.ops import padded_prompt
+from ...planning.dst import dst_tiles
 from ...planning.op_plans import OpPlans, Planned
 from ...planning.plans import SdpaPlan
 from ..reference import HostLayout
@@ -175,7 +176,8 @@ class EmulatedOps(HostLayout):
             lambda x, y, out: self.unit.matmul(x, y, kernel, out),
             math_fidelity=kernel.math_fidelity.value,
             fp32_dest_acc_en=kernel.fp32_dest_acc_en,
-            k_chunk=plan.k_chunk_size or AUTOMATIC_CHUNK[kernel.fp32_dest_acc_en],
+            # Where ttnn chooses, as many tiles as Dst holds; of fewer keys it takes fewer, in one chunk all the same.
+            k_chunk=plan.k_chunk_size or TILE * dst_tiles(kernel.fp32_dest_acc_en),
             window=window,
             # In decode the simulator showed no difference, and the error of the approximate one.
             exp_approx=self.phase == DECODE or plan.exp_approx_mode,

@@ -152,15 +152,7 @@ def _multicast_program(plan: MulticastPlan) -> Any:
     import ttnn
 
     return ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
-        compute_with_storage_grid_size=ttnn.CoreCoord(plan.columns, plan.rows),
-        in0_block_w=plan.in0_block_w,
-        out_subblock_h=plan.out_subblock_h,
-        out_subblock_w=plan.out_subblock_w,
-        per_core_M=plan.per_core_m,
-        per_core_N=plan.per_core_n,
-        transpose_mcast=False,
-        fused_activation=None,
-        fuse_batch=plan.fuse_batch,
+        **_of_both_multicasts(plan), transpose_mcast=False, fuse_batch=plan.fuse_batch
     )
 
 
@@ -168,16 +160,22 @@ def _multicast_1d_program(plan: Multicast1DPlan) -> Any:
     import ttnn
 
     return ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig(
-        compute_with_storage_grid_size=ttnn.CoreCoord(plan.columns, plan.rows),
-        in0_block_w=plan.in0_block_w,
-        out_subblock_h=plan.out_subblock_h,
-        out_subblock_w=plan.out_subblock_w,
-        per_core_M=plan.per_core_m,
-        per_core_N=plan.per_core_n,
-        fuse_batch=True,
-        fused_activation=None,
-        mcast_in0=True,
+        **_of_both_multicasts(plan), fuse_batch=True, mcast_in0=True
     )
+
+
+def _of_both_multicasts(plan: MulticastPlan | Multicast1DPlan) -> dict[str, Any]:
+    import ttnn
+
+    return {
+        "compute_with_storage_grid_size": ttnn.CoreCoord(plan.columns, plan.rows),
+        "in0_block_w": plan.in0_block_w,
+        "out_subblock_h": plan.out_subblock_h,
+        "out_subblock_w": plan.out_subblock_w,
+        "per_core_M": plan.per_core_m,
+        "per_core_N": plan.per_core_n,
+        "fused_activation": None,
+    }
 
 
 def _sdpa_program(plan: SdpaPlan) -> Any:

@@ -49,8 +49,10 @@ def test_smollm2_goes_through_the_whole_job_and_is_found_again(run: Run, tmp_pat
     assert section["basis"].startswith("measured on N150 through ttnn")
     assert (section["tokens"], section["weights"]) == (40, "real")
     assert section["reference_perplexity"] is not None
-    blocks = {row["op"]: row["in0_block_w"] for row in section["programs"]}
+    *matmuls, attention = section["programs"]
+    blocks = {row["op"]: row["in0_block_w"] for row in matmuls}
     assert blocks == {"ff1": 3, "ff3": 3, "ff2": 4, "wqkv": 3, "wo": 3, "lm_head": 1}
+    assert (attention["op"], attention["k_chunk_size"], attention["exp_approx_mode"]) == ("sdpa", 64, True)
     assert (measured["users"], len(measured["prompts_ms"]), len(measured["steps_ms"])) == (1, 1, 1)
     assert "not traced" in measured["basis"]
     stages = list(dict.fromkeys(facts["stage"] for facts in seen))

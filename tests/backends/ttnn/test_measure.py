@@ -100,6 +100,15 @@ def test_a_program_that_overflows_l1_is_made_smaller_once() -> None:
     assert recorder.smaller == 1
 
 
+def test_what_fitted_one_layer_is_made_smaller_still_where_another_needs_it() -> None:
+    recorder, (_, first) = Fitting(autofit=True), fits(4)
+    recorder.run("ff2", first, PLAN)
+    tried, second = fits(2)
+    assert recorder.run("ff2", second, PLAN) == "out"
+    assert tried == [4, 2]
+    assert recorder.smaller == 1
+
+
 def test_what_fits_at_once_is_no_smaller_program() -> None:
     recorder, (_, call) = Fitting(autofit=True), fits(8)
     recorder.run("ff2", call, PLAN)

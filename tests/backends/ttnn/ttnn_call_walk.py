@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,14 +29,17 @@ Implicit = dict[str, dict[str, int]]  # operation -> setting -> calls that left 
 
 def implicit(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     """`calls` by operation; `implicit` by operation and setting; `invalid` kernel configs. All of a model: prefill,
-    its second chunk, decode from a paged and from a plain cache, and what a run does besides."""
+    its second chunk, decode from a paged and from a plain cache and with interleaved weights, and what a run does
+    besides."""
     config = DevicePresets.get_config(job.device.device_type)
     config.system = job.device
     if job.device.mesh_shape == [2, 4]:
         config.parallelism.tensor_parallel_size = 8
+    interleaved = copy.deepcopy(config)
+    interleaved.memory.use_width_sharding = False
     with open_mesh(job.device, job.mock) as mesh, _spied() as found:
-        for page, chunks in ((32, 2), (None, 1)):
-            question = Question(config, SPEC, tokens=128, users=2, context=256, page=page, chunks=chunks)
+        for own, page, chunks in ((config, 32, 2), (config, None, 1), (interleaved, None, 1)):
+            question = Question(own, SPEC, tokens=128, users=2, context=256, page=page, chunks=chunks)
             rows = ask(question, mesh, lambda *_: None)
             found["refused"] += [f"{row['phase']} {row['op']}: {row['said']}" for row in rows if row["said"]]
         if payload.get("run"):

@@ -29,11 +29,9 @@ class Fitting:
         """What `call` returns. Raises OpRefused."""
         if plan is None or fixed or not self.autofit:
             return self._named(name, call, plan)
-        known = self.fitted.get((name, plan))
-        if known is not None:
-            return self._named(name, call, known)
         refusals: list[RuntimeError] = []
-        for tried in smaller_plans(plan):
+        # What fitted one layer may be too large for another, whose formats or Dst need more.
+        for tried in smaller_plans(self.fitted.get((name, plan), plan)):
             try:
                 value = self._named(name, call, tried)
             except RuntimeError as refusal:

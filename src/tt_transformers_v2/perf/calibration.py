@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..common.errors import ConfigError, did_you_mean
-from ..hardware.enums import Arch
+from ..hardware.enums import Arch, Named, Prefill, Sampling, Stack
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,27 @@ class ArchCalibration:
     reader_cycles_per_tile: cycles a reader spends on a weight tile besides the fidelity's math cycles (c0).
     layer_overhead_us: norms, rotary embedding, cache update, reshapes, adds and gaps of a decode layer;
         layer_overhead_2d_us: what a 2-D mesh adds to it.
-    token_overhead_ms: host, and sampling on it, per token; user_overhead_us: for each user beyond the first;
+    token_overhead_ms: per token, wherever it is sampled; user_overhead_us: for each user beyond the first;
         group_overhead_ms: for each data-parallel group beyond the first, which the host serves in turn.
-    sampling_on_device: top-k on the device instead; it costs topk_32k_ms up to 32768 logits per chip (padded to a
-        power of two) and topk_64k_ms up to 65536, beyond which the device cannot.
+    sampling: where the release samples. On the host it costs host_sampling_ms, and host_chip_ms for each further
+        chip whose logits are read (without them token_overhead_ms holds it). Top-k on the device costs topk_16k_ms,
+        topk_32k_ms and topk_64k_ms up to 16384, 32768 and 65536 logits per chip, which are padded to a power of two,
+        and topk_wide_us for each logit where there are more; a release without that constant cannot. Argmax on the
+        device costs device_argmax_ms; a release without it cannot either.
+    stack: what drives the model. A vLLM server adds server_overhead_ms, and server_chip_ms for each further chip, and
+        its decode step has max_num_seqs users, whoever is there. server_sampling: where it samples, where that is
+        another place.
     sdpa_decode_us_per_64k: attention compute per layer and 65536 cached tokens beyond reading them (k_S),
         reached with sdpa_decode_cores_per_head cores per (user, KV head) pair.
     matmul_efficiency: share of the peak of the cores in use that long prefill matmuls reach; matmul_half_rows: rows
         at which they reach half of it.
     softmax_elements_per_cycle: attention scores a core exponentiates per cycle in prefill.
     prefill_layer_overhead_us, prefill_chip_overhead_us: host dispatch of one untraced prefill layer, and its part
-        per chip; it runs beside the device, and the longer of the two counts. prefill_traced: no such dispatch.
-    prefill_user_overhead_ms: time to first token for each user of the batch beyond the first.
+        per chip; it runs beside the device, and the longer of the two counts.
+    prefill: how the release runs prompts. A trace has no dispatch to wait for, and costs prefill_traced_layer_us a
+        layer and prefill_traced_chip_us a layer and further chip. A batched pass over the prompts of all users takes
+        prefill_batched_factor times its ops, and prefill_batched_chip more for each further chip.
+    prefill_user_overhead_ms: time to first token for each user of the batch beyond the first, unless batched.
     all_gather_*, reduce_scatter_*: formulas per topology; all_reduce_* where only that is known.
     """
 
@@ -63,7 +72,7 @@ class ArchCalibration:
     token_overhead_ms: float
     user_overhead_us: float
     group_overhead_ms: float
-    sampling_on_device: bool
+    sampling: Sampling
     topk_32k_ms: float
     topk_64k_ms: float
     sdpa_decode_us_per_64k: float
@@ -73,7 +82,7 @@ class ArchCalibration:
     softmax_elements_per_cycle: float
     prefill_layer_overhead_us: float
     prefill_chip_overhead_us: float
-    prefill_traced: bool
+    prefill: Prefill
     prefill_user_overhead_ms: float
     all_gather_pair: Collective | None = None
     all_gather_line: Collective | None = None
@@ -84,10 +93,31 @@ class ArchCalibration:
     reduce_scatter_ring_small: Collective | None = None
     all_reduce_line: Collective | None = None
     all_reduce_ring: Collective | None = None
+    host_sampling_ms: float | None = None
+    host_chip_ms: float | None = None
+    topk_16k_ms: float | None = None
+    topk_wide_us: float | None = None
+    device_argmax_ms: float | None = None
+    stack: Stack = Stack.tt_transformers
+    max_num_seqs: int = 32
+    server_overhead_ms: float | None = None
+    server_chip_ms: float | None = None
+    server_sampling: Sampling | None = None
+    prefill_traced_layer_us: float | None = None
+    prefill_traced_chip_us: float | None = None
+    prefill_batched_factor: float | None = None
+    prefill_batched_chip: float | None = None
     _hash: int = field(default=0, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
         return self._hash
+
+    @property
+    def samples(self) -> Sampling:
+        """Where the next token is chosen, by the stack that drives the model."""
+        if self.stack is Stack.vllm and self.server_sampling is not None:
+            return self.server_sampling
+        return self.sampling
 
     def __post_init__(self) -> None:
         """Refuses sets of collectives from which no all-reduce can be timed."""
@@ -146,11 +176,12 @@ _PARTS = tuple(f.name for f in dataclasses.fields(Collective))
 _FIELDS = tuple(f for f in dataclasses.fields(ArchCalibration) if f.name != "_hash")
 # What a file may say of a constant besides; for the calibrations of this package conf/provenance says it.
 _PROVENANCE = ("unit", "source", "date")
+_CHOICES: tuple[type[Named], ...] = (Sampling, Prefill, Stack)
 _SHARES = ("dram_efficiency", "dram_efficiency_interleaved", "matmul_efficiency")
 _MAY_BE_ZERO = tuple(
     name
     for name in (f.name for f in _FIELDS)
-    if name.endswith(("_us", "_ms", "_half_rows", "_cycles_per_tile", "_us_per_64k"))
+    if name.endswith(("_us", "_ms", "_half_rows", "_cycles_per_tile", "_us_per_64k", "_batched_chip"))
 )
 
 
@@ -177,8 +208,8 @@ def _number(value: Any, where: str, zero: bool = False) -> float:
 
 
 def _arch(data: Any, where: str) -> ArchCalibration:
-    optional = [f.name for f in _FIELDS if f.default is None]
-    _check_keys(data, [f.name for f in _FIELDS if f.default is not None], optional, where)
+    required = [f.name for f in _FIELDS if f.default is dataclasses.MISSING]
+    _check_keys(data, required, [f.name for f in _FIELDS if f.name not in required], where)
     values: dict[str, Any] = {}
     for f in _FIELDS:
         if f.name not in data:
@@ -191,10 +222,11 @@ def _arch(data: Any, where: str) -> ArchCalibration:
 
 def _value(name: str, wanted: str, value: Any, where: str) -> Any:
     """`value` as the annotation `wanted` of field `name` asks."""
-    if wanted == "bool":
-        if not isinstance(value, bool):
-            raise ConfigError(f"{where} must be true or false, not {value!r}.")
-        return value
+    for choices in _CHOICES:
+        if wanted.startswith(choices.__name__):
+            if value not in list(choices):
+                raise ConfigError(f"{where} must be one of {', '.join(choices)}, not {value!r}.")
+            return choices(value)
     if wanted.startswith("Collective"):
         _check_keys(value, _PARTS, [], where)
         return Collective(**{k: _number(value[k], f"{where}.{k}", zero=k != "gbs") for k in _PARTS})

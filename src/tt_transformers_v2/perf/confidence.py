@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..common.errors import ConfigError
+from ..hardware.enums import Prefill, Sampling
 from ..hardware.op_table import PHASES
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
@@ -22,7 +23,7 @@ from ..planning.refusals import uneven_heads
 from .calibration import ArchCalibration
 from .measurements import MeasuredRow
 from .ops import fused_all_gather_matmul
-from .timing import WIDEST_TOPK
+from .token_costs import unable_to_sample
 
 CALIBRATED, EXTRAPOLATED, UNSUPPORTED = "calibrated", "extrapolated", "unsupported"
 
@@ -131,12 +132,9 @@ def unsupported(asked: Asked) -> tuple[str, ...]:
         )
     if (uneven := uneven_heads(asked.spec.head_dim)) is not None:
         reasons.append(f"{uneven.what} {uneven.why}")
-    width = math.ceil(asked.spec.vocab_size / parallel.tensor_parallel_size)
-    if asked.constants.sampling_on_device and (width > WIDEST_TOPK or _two_d(asked, None)):
-        reasons.append(
-            f"sampling on the device handles at most {WIDEST_TOPK} logits per chip of a 1-D mesh, not {width}: "
-            "use runtime.sampling=host, or more tensor-parallel chips."
-        )
+    two_d = _two_d(asked, None)
+    if unable := unable_to_sample(asked.constants, parallel.tensor_parallel_size, asked.spec.vocab_size, two_d=two_d):
+        reasons.append(unable)
     return tuple(reasons)
 
 
@@ -219,8 +217,8 @@ _TESTS = {
     "long_prompt_over_chips": lambda asked, covered: (
         asked.prompt_length > covered and asked.hw.parallelism.tensor_parallel_size > 2
     ),
-    "traced_prefill": lambda asked, covered: asked.constants.prefill_traced,
-    "sampling_on_device": lambda asked, covered: asked.constants.sampling_on_device,
+    "traced_prefill": lambda asked, covered: asked.constants.prefill is not Prefill.untraced,
+    "sampling_on_device": lambda asked, covered: asked.constants.samples is not Sampling.host,
     "readers_per_bank": lambda asked, covered: asked.constants.readers_per_bank != covered,
 }
 

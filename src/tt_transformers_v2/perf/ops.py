@@ -151,11 +151,15 @@ def decode_attention_op(
     *,
     batch: int,
     context: int,
+    places: int,
     kv_cache: DataFormat,
     fidelity: MathFidelity,
     in_dram: bool,
 ) -> Op:
-    """Attention of one token of `batch` users over `context` cached tokens each (less with a sliding window)."""
+    """Attention of one token of `batch` users over `context` cached tokens each (less with a sliding window).
+
+    `places`: users that the program computes for, at least those there.
+    """
     q_heads, kv_heads = heads_per_chip(spec, tensor_parallel)
     seen = min(context, spec.sliding_window) if spec.sliding_window else context
     cached = padded(seen) * padded(spec.head_dim) * kv_cache.bytes_per_element
@@ -169,18 +173,18 @@ def decode_attention_op(
         kv_bytes=2.0 * batch * kv_heads * cached if in_dram else 0.0,
         flops=4.0 * batch * q_heads * spec.head_dim * seen,
         context=seen,
-        pairs=batch * kv_heads,
+        pairs=places * kv_heads,
     )
 
 
 def prefill_attention_op(
-    spec: ModelSpec, tensor_parallel: int, *, tokens: int, rows: int, chunks: int, fidelity: MathFidelity
+    spec: ModelSpec, tensor_parallel: int, *, tokens: int, rows: int, chunks: int, fidelity: MathFidelity, users: int = 1
 ) -> Op:
-    """Causal attention of a prompt of `tokens`, one of its `chunks`: half of the scores are computed."""
+    """Causal attention of the prompts of `users`, `tokens` each, one of `chunks`: half of the scores are computed."""
     q_heads, _ = heads_per_chip(spec, tensor_parallel)
-    scores = q_heads * tokens * tokens / 2
+    scores = users * q_heads * tokens * tokens / 2
     if spec.sliding_window and spec.sliding_window < tokens:
-        scores = q_heads * tokens * spec.sliding_window
+        scores = users * q_heads * tokens * spec.sliding_window
     return Op(
         name=SDPA.name,
         kind="kv",

@@ -77,6 +77,7 @@ def predict(
     prompt_length: int,
     batch: int = 1,
     context: int | None = None,
+    prefill_users: int | None = None,
 ) -> Prediction:
     """Predicts speed and memory of `batch` users per data-parallel group.
 
@@ -88,8 +89,9 @@ def predict(
     asked = Asked(hw, spec, constants, prompt_length, batch, context)
     decode, prefill = confidences(asked, confidence_rules(calibration))
     speed = None
+    sizes = {"prompt_length": prompt_length, "batch": batch, "context": context, "prefill_users": prefill_users}
     if decode.kind != UNSUPPORTED:
-        speed = predict_performance(hw, spec, calibration, prompt_length=prompt_length, batch=batch, context=context)
+        speed = predict_performance(hw, spec, calibration, **sizes)
     return Prediction(hw, spec, calibration, prompt_length, batch, context, decode, prefill, speed)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 from ..common.units import TILE
-from ..hardware.enums import Placement
+from ..hardware.enums import Placement, Prefill, Stack
 from ..hardware.op_table import DECODE, LM_HEAD, MATRICES, PREFILL, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
@@ -47,21 +47,24 @@ def predict_performance(
     prompt_length: int,
     batch: int = 1,
     context: int | None = None,
+    prefill_users: int | None = None,
 ) -> Performance:
     """Decode speed, time to first token and what bounds them, predicted without hardware.
 
     Args:
         prompt_length: tokens of a prompt. batch: users per data-parallel group.
         context: tokens in every user's cache while decoding; None means prompt_length.
+        prefill_users: users whose prompts are one pass where prefill is batched; None means batch.
     """
     context = prompt_length if context is None else context
-    require_positive(prompt_length=prompt_length, batch=batch, context=context)
+    together = batch if prefill_users is None else prefill_users
+    require_positive(prompt_length=prompt_length, batch=batch, context=context, prefill_users=together)
     walk = _Walk(hw, spec, calibration)
     decode = walk.decode(batch, context)
-    prefill = walk.prefill(prompt_length, batch)
+    prefill = walk.prefill(prompt_length, batch, together)
     return Performance(
         decode_us=sum([time.us * count for time, count in decode]),
-        ttft_ms=sum([time.us * count for time, count in prefill]) / 1e3,
+        ttft_ms=sum([time.us * count for time, count in prefill]) / walk.prompts_at_once(together) / 1e3,
         users=batch * hw.parallelism.data_parallel_size,
         basis=f"predicted (roofline + overheads, calibration {calibration.name})",
         decode_times=decode,
@@ -111,33 +114,51 @@ class _Walk:
 
     def decode(self, batch: int, context: int) -> tuple[Counted, ...]:
         """One token for each of `batch` users, `context` tokens in every user's cache."""
-        rows = padded(batch)
+        c, rows = self.timer.constants, padded(batch)
+        # A server's decode step walks the cache of every place, taken or not; what it reads is that of who is there.
+        places = max(batch, c.max_num_seqs) if c.stack is Stack.vllm else batch
         times: list[Counted] = [(self._embedding(rows), 1)]
         for own, count in self.kinds:
-            attention = self._decode_attention(own, batch, context)
+            attention = self._decode_attention(own, batch, context, places)
             times += [(time, count) for time in self._layer(own, rows, DECODE, attention)]
         times.append((self._lm_head(rows), 1))
         times.append((self._host(batch), 1))
         return tuple(times)
 
-    def prefill(self, prompt_length: int, batch: int) -> tuple[Counted, ...]:
-        """One user's prompt, in chunks; the LM head sees the last tile of tokens only."""
-        c = self.timer.constants
-        tokens = padded_prompt(prompt_length)
+    def prompts_at_once(self, users: int) -> int:
+        """How many of `users` prompts one pass takes."""
+        return users if self.timer.constants.prefill is Prefill.batched else 1
+
+    def prefill(self, prompt_length: int, batch: int, users: int) -> tuple[Counted, ...]:
+        """One user's prompt, or all of `users` where prefill is batched, in chunks; the LM head sees the last tile of
+        tokens only."""
+        c, together = self.timer.constants, self.prompts_at_once(users)
+        one = padded_prompt(prompt_length)
+        tokens = one * together
         rows = min(tokens, self.hw.max_prefill_chunk_size)
         chunks = math.ceil(tokens / rows)
         times: list[Counted] = [(self._embedding(tokens), 1)]
         for own, count in self.kinds:
-            attention = self._prefill_attention(own, tokens, rows, chunks)
+            attention = self._prefill_attention(own, one, rows, chunks, together)
             times += [(time, count * chunks) for time in self._layer(own, rows, PREFILL, attention)]
         times.append((self._lm_head(TILE), 1))
-        if not c.prefill_traced:
+        if together > 1:
+            slower = (c.prefill_batched_factor or 1.0) + (c.prefill_batched_chip or 0.0) * (self.tp - 1)
+            more = sum([time.us * count for time, count in times]) * (slower - 1.0)
+            times.append((self.timer.overhead("batched_prefill", more), 1))
+        if c.prefill is not Prefill.untraced:
+            per_layer = (c.prefill_traced_layer_us or 0.0) + (c.prefill_traced_chip_us or 0.0) * (self.tp - 1)
+            if per_layer:
+                times.append((self.timer.overhead("norms_rope_residual", per_layer), self.spec.num_layers * chunks))
+        else:
             per_layer = c.prefill_layer_overhead_us + c.prefill_chip_overhead_us * self.tp
             dispatch = per_layer * self.spec.num_layers * chunks
             wait = dispatch - sum([time.us * count for time, count in times])
             if wait > 0:
                 times.append((self.timer.overhead("host_dispatch", wait), 1))
-        host = self.timer.host_us(1, 1, self.spec.vocab_size) + c.prefill_user_overhead_ms * 1e3 * (batch - 1)
+        host = self.timer.host_us(1, 1, self.spec.vocab_size)
+        if c.prefill is not Prefill.batched:
+            host += c.prefill_user_overhead_ms * 1e3 * (batch - 1)
         times.append((self.timer.overhead("sampling_and_host", host), 1))
         return tuple(times)
 
@@ -174,25 +195,26 @@ class _Walk:
             in_dram=own.weights_in_dram,
         )
 
-    def _decode_attention(self, own: _Settings, batch: int, context: int) -> OpTime:
+    def _decode_attention(self, own: _Settings, batch: int, context: int, places: int) -> OpTime:
         kv_cache, fidelity = own.formats[SDPA.tensor_group], own.fidelities[SDPA.group_in(DECODE)]
         return self.timer.timed(
-            (SDPA.name, DECODE, kv_cache, fidelity, batch, context, own.kv_in_dram),
+            (SDPA.name, DECODE, kv_cache, fidelity, batch, context, places, own.kv_in_dram),
             DECODE,
             decode_attention_op,
             self.spec,
             self.tp,
             batch=batch,
             context=context,
+            places=places,
             kv_cache=kv_cache,
             fidelity=fidelity,
             in_dram=own.kv_in_dram,
         )
 
-    def _prefill_attention(self, own: _Settings, tokens: int, rows: int, chunks: int) -> OpTime:
+    def _prefill_attention(self, own: _Settings, tokens: int, rows: int, chunks: int, users: int) -> OpTime:
         fidelity = own.fidelities[SDPA.group_in(PREFILL)]
         return self.timer.timed(
-            (SDPA.name, PREFILL, fidelity, tokens, rows),
+            (SDPA.name, PREFILL, fidelity, tokens, rows, users),
             PREFILL,
             prefill_attention_op,
             self.spec,
@@ -200,6 +222,7 @@ class _Walk:
             tokens=tokens,
             rows=rows,
             chunks=chunks,
+            users=users,
             fidelity=fidelity,
         )
 

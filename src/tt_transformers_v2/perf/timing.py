@@ -8,7 +8,6 @@ cores). BOTH: both do. SLOW: neither does; tile rate, collectives, gaps. HOST: s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -21,12 +20,12 @@ from ..planning import plans
 from .calibration import ArchCalibration
 from .collective_times import all_gather_us, all_reduce_us
 from .ops import Op
+from .token_costs import token_us
 
 BOUND_THRESHOLD = 0.65  # share of the nominal rate, as in tt-perf-report
 CYCLES_PER_PHASE = 16  # matrix-unit cycles of a 32x32x32 tile multiply per fidelity phase (matrix_engine.md)
 HOST_OPS = ("sampling_and_host", "host_dispatch")
 KINDS = ("weights", "kv", "collectives", "overhead", "flops")
-NARROW_TOPK, WIDEST_TOPK = 32768, 65536  # logits per chip that on-device top-k was measured at (PR #50597)
 
 
 class OpTime(NamedTuple):
@@ -148,14 +147,8 @@ class Timer:
 
     def host_us(self, users: int, groups: int, vocab_size: int) -> float:
         """Sampling and host per token for `users` of each of `groups` data-parallel groups."""
-        c = self.constants
-        host = c.token_overhead_ms * 1e3 + c.user_overhead_us * (users - 1) + c.group_overhead_ms * 1e3 * (groups - 1)
-        return host + (self._topk_us(vocab_size) if c.sampling_on_device else 0.0)
-
-    def _topk_us(self, vocab_size: int) -> float:
-        """On-device top-k of a chip's logits; confidence.unsupported refuses more than WIDEST_TOPK of them."""
-        c, width = self.constants, math.ceil(vocab_size / self.chip.tensor_parallel)
-        return 1e3 * (c.topk_32k_ms if width <= NARROW_TOPK else c.topk_64k_ms)
+        chips = self.chip.tensor_parallel
+        return token_us(self.constants, users=users, groups=groups, chips=chips, vocab_size=vocab_size)
 
     def _decode_matmul(self, op: Op) -> OpTime:
         c = self.constants

@@ -24,6 +24,7 @@ def predict(experiment: Experiment) -> Prediction:
         prompt_length=workload.prompt_length,
         batch=math.ceil(workload.batch / experiment.hardware.parallelism.data_parallel_size),
         context=workload.context,
+        prefill_users=workload.prefill_users,
     )
 
 

@@ -53,8 +53,8 @@ def _rows(refit: Refit, arch: Arch, constant: str) -> str:
 
 
 def _releases(rules: ConfidenceRules, phase: str, sources: Sequence[str]) -> list[str]:
-    kept = [p for p in rules.releases[phase] if any(_only(rules, phase, p).covers(s, phase) for s in sources)]
-    return [*kept, *(glob.escape(source) for source in sources if not rules.covers(source, phase))]
+    kept = [p for p in rules.releases[phase] if any(_only(rules, phase, p).covers_source(s, phase) for s in sources)]
+    return [*kept, *(glob.escape(source) for source in sources if not rules.covers_source(source, phase))]
 
 
 def _only(rules: ConfidenceRules, phase: str, pattern: str) -> ConfidenceRules:

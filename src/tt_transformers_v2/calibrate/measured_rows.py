@@ -173,7 +173,7 @@ class RowPredictor:
         """The prediction of a row; class unsupported where there is none."""
         row, experiment = resolved.row, resolved.experiment
         rules = confidence_rules(self.calibration)
-        covered = rules.covers(row.source, "decode"), rules.covers(row.source, "prefill")
+        covered = rules.covers(row, "decode"), rules.covers(row, "prefill")
         if experiment is None:
             return _refused(resolved, resolved.refusal, covered)
         try:

@@ -124,9 +124,10 @@ class Validation:
         return next((errors for errors in lines if errors.name == name), None)
 
 
-def fitted_models() -> tuple[str, ...]:
-    """The models whose published rows gave the packaged constants."""
-    return tuple(map(str, read_yaml("measurements/split.yaml")["fit"]))
+def fitted_models(points: str) -> tuple[str, ...] | None:
+    """The models whose rows in the file `points` gave the packaged constants; None where all did, or none is known."""
+    models = read_yaml("measurements/split.yaml")["fit"].get(points)
+    return None if models is None else tuple(map(str, models))
 
 
 def validate(
@@ -137,9 +138,11 @@ def validate(
     `fit_models`: models whose rows gave the constants, by default those of conf/measurements/split.yaml. Raises
     ConfigError naming the rows whose mode cannot be read.
     """
-    models = {name.casefold() for name in (fitted_models() if fit_models is None else fit_models)}
+    rows = list(rows)
+    if fit_models is None:
+        fit_models = fitted_models(confidence_rules(calibration).points)
+    models = {name.casefold() for name in (fit_models or {row.model for row in rows})}
     found = [_validated(predicted, models) for predicted in predict_rows(rows, calibration)]
-    counted = [line for line in found if not line.row.flag]
     return Validation(
         calibration=calibration,
         rows=found,

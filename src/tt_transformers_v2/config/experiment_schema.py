@@ -216,13 +216,15 @@ class RuntimeConfig(Checked):
         """The calibration's switches that differ from its release."""
         asked = {
             "sampling": self.sampling,
-            "server_sampling": self.sampling,
             "prefill": self.prefill,
             "stack": self.stack,
             "max_num_seqs": self.max_num_seqs,
             "readers_per_bank": self.dram_readers_per_bank,
         }
-        return {name: value for name, value in asked.items() if value is not None}
+        found = {name: value for name, value in asked.items() if value is not None}
+        if self.sampling is not None:
+            found["sampling_widest"] = None  # what was asked for is done, however wide
+        return found
 
 
 @dataclass

@@ -41,14 +41,14 @@ class ArchCalibration:
         layer_overhead_2d_us: what a 2-D mesh adds to it.
     token_overhead_ms: per token, wherever it is sampled; user_overhead_us: for each user beyond the first;
         group_overhead_ms: for each data-parallel group beyond the first, which the host serves in turn.
-    sampling: where the release samples. On the host it costs host_sampling_ms, and host_chip_ms for each further
+    sampling: where the release samples; where a chip has more than sampling_widest logits (None: as many as there are),
+        it does so on the host. On the host it costs host_sampling_ms, and host_chip_ms for each further
         chip whose logits are read (without them token_overhead_ms holds it). Top-k on the device costs topk_16k_ms,
         topk_32k_ms and topk_64k_ms up to 16384, 32768 and 65536 logits per chip, which are padded to a power of two,
         and topk_wide_us for each logit where there are more; a release without that constant cannot. Argmax on the
         device costs device_argmax_ms; a release without it cannot either.
     stack: what drives the model. A vLLM server adds server_overhead_ms, and server_chip_ms for each further chip, and
-        its decode step has max_num_seqs users, whoever is there. server_sampling: where it samples, where that is
-        another place.
+        its decode step has max_num_seqs users, whoever is there.
     sdpa_decode_us_per_64k: attention compute per layer and 65536 cached tokens beyond reading them (k_S),
         reached with sdpa_decode_cores_per_head cores per (user, KV head) pair.
     matmul_efficiency: share of the peak of the cores in use that long prefill matmuls reach; matmul_half_rows: rows
@@ -93,6 +93,7 @@ class ArchCalibration:
     reduce_scatter_ring_small: Collective | None = None
     all_reduce_line: Collective | None = None
     all_reduce_ring: Collective | None = None
+    sampling_widest: int | None = None
     host_sampling_ms: float | None = None
     host_chip_ms: float | None = None
     topk_16k_ms: float | None = None
@@ -102,7 +103,6 @@ class ArchCalibration:
     max_num_seqs: int = 32
     server_overhead_ms: float | None = None
     server_chip_ms: float | None = None
-    server_sampling: Sampling | None = None
     prefill_traced_layer_us: float | None = None
     prefill_traced_chip_us: float | None = None
     prefill_batched_factor: float | None = None
@@ -111,13 +111,6 @@ class ArchCalibration:
 
     def __hash__(self) -> int:
         return self._hash
-
-    @property
-    def samples(self) -> Sampling:
-        """Where the next token is chosen, by the stack that drives the model."""
-        if self.stack is Stack.vllm and self.server_sampling is not None:
-            return self.server_sampling
-        return self.sampling
 
     def __post_init__(self) -> None:
         """Refuses sets of collectives from which no all-reduce can be timed."""
@@ -175,7 +168,7 @@ class Calibration:
 _PARTS = tuple(f.name for f in dataclasses.fields(Collective))
 _FIELDS = tuple(f for f in dataclasses.fields(ArchCalibration) if f.name != "_hash")
 # What a file may say of a constant besides; for the calibrations of this package conf/provenance says it.
-_PROVENANCE = ("unit", "source", "date")
+_PROVENANCE = ("unit", "source", "date", "prior")
 _CHOICES: tuple[type[Named], ...] = (Sampling, Prefill, Stack)
 _SHARES = ("dram_efficiency", "dram_efficiency_interleaved", "matmul_efficiency")
 _MAY_BE_ZERO = tuple(
@@ -233,7 +226,7 @@ def _value(name: str, wanted: str, value: Any, where: str) -> Any:
     number = _number(value, where, zero=name in _MAY_BE_ZERO)
     if name in _SHARES and number > 1:
         raise ConfigError(f"{where} is a share of the nominal figure and must be at most 1, not {value!r}.")
-    if wanted == "int":
+    if wanted.startswith("int"):
         if number != int(number):
             raise ConfigError(f"{where} must be a whole number, not {value!r}.")
         return int(number)

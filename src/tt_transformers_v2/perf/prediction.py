@@ -11,7 +11,7 @@ from ..common.errors import ConfigError
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .calibration import Calibration
-from .confidence import UNSUPPORTED, Asked, Confidence, ConfidenceRules, confidences, nearest
+from .confidence import UNSUPPORTED, Asked, Confidence, ConfidenceRules, confidences, nearest, ways_outside
 from .measurements import MeasuredRow
 from .memory import MemoryFit, memory_fit
 from .roofline import predict_performance
@@ -62,6 +62,11 @@ class Prediction:
     def nearest(self, rows: Sequence[MeasuredRow], mode: str = "") -> MeasuredRow | None:
         """The one of measured `rows` most like this; `mode` is the precision mode, where there is one."""
         return nearest(rows, self._asked, mode)
+
+    @property
+    def outside(self) -> frozenset[str]:
+        """The ways in which this is outside what the calibration covers, by their names in its `beyond`."""
+        return ways_outside(self._asked, confidence_rules(self.calibration))
 
     @property
     def _asked(self) -> Asked:

@@ -13,13 +13,14 @@ The bound of the whole is the one whose ops take the largest share of the time.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ..common.units import TILE
 from ..hardware.enums import Placement, Prefill, Stack
 from ..hardware.op_table import DECODE, LM_HEAD, MATRICES, PREFILL, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
-from .calibration import Calibration
+from .calibration import ArchCalibration, Calibration
 from .ops import (
     Shapes,
     all_reduce_op,
@@ -59,18 +60,35 @@ def predict_performance(
     context = prompt_length if context is None else context
     together = batch if prefill_users is None else prefill_users
     require_positive(prompt_length=prompt_length, batch=batch, context=context, prefill_users=together)
-    walk = _Walk(hw, spec, calibration)
+    walk = _Walk(hw, spec, calibration.of(hw.spec.chip.arch))
     decode = walk.decode(batch, context)
     prefill = walk.prefill(prompt_length, batch, together)
     return Performance(
-        decode_us=sum([time.us * count for time, count in decode]),
-        ttft_ms=sum([time.us * count for time, count in prefill]) / walk.prompts_at_once(together) / 1e3,
+        decode_us=_total_us(decode),
+        ttft_ms=_total_us(prefill) / walk.prompts_at_once(together) / 1e3,
         users=batch * hw.parallelism.data_parallel_size,
         basis=f"predicted (roofline + overheads, calibration {calibration.name})",
         decode_times=decode,
         prefill_times=prefill,
         notes=_notes(hw, spec),
     )
+
+
+def decode_us(hw: DeviceConfig, spec: ModelSpec, constants: ArchCalibration, *, batch: int, context: int) -> float:
+    """Microseconds of a decode step alone, as predict_performance has it: a fit asks many times."""
+    return _total_us(_Walk(hw, spec, constants).decode(batch, context))
+
+
+def ttft_ms(
+    hw: DeviceConfig, spec: ModelSpec, constants: ArchCalibration, *, prompt_length: int, batch: int, users: int
+) -> float:
+    """Milliseconds to the first token alone, as predict_performance has it; `users`: its prefill_users."""
+    walk = _Walk(hw, spec, constants)
+    return _total_us(walk.prefill(prompt_length, batch, users)) / walk.prompts_at_once(users) / 1e3
+
+
+def _total_us(times: Sequence[Counted]) -> float:
+    return sum([time.us * count for time, count in times])
 
 
 class _Settings:
@@ -91,7 +109,7 @@ class _Walk:
 
     __slots__ = ("common", "fused", "hw", "kinds", "shapes", "spec", "timer", "tp")
 
-    def __init__(self, hw: DeviceConfig, spec: ModelSpec, calibration: Calibration) -> None:
+    def __init__(self, hw: DeviceConfig, spec: ModelSpec, constants: ArchCalibration) -> None:
         self.hw, self.spec, self.tp = hw, spec, hw.parallelism.tensor_parallel_size
         shape = (
             spec.hidden_dim,
@@ -104,7 +122,7 @@ class _Walk:
         )
         self.fused = fused_all_gather_matmul(hw, spec)
         mesh = (*hw.spec.mesh_shape,)
-        self.timer: Timer = timer(hw, calibration.of(hw.spec.chip.arch), shape, self.fused, mesh)
+        self.timer: Timer = timer(hw, constants, shape, self.fused, mesh)
         self.shapes = _shapes(shape, spec, self.tp)
         self.common = _Settings(hw)
         self.kinds = [

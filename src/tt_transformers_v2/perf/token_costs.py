@@ -21,6 +21,17 @@ def logits_per_chip(vocab_size: int, tensor_parallel: int) -> int:
     return math.ceil(vocab_size / tensor_parallel)
 
 
+def sampling_path(c: ArchCalibration, chips: int, vocab_size: int) -> Sampling:
+    """Where the release samples `vocab_size` logits over `chips` chips.
+
+    tt_transformers (tt/model.py) samples on the device where vocab_size // chips is at most 64 * 1024, counting a
+    single chip as two, and on the host otherwise.
+    """
+    if c.sampling_widest is not None and vocab_size // max(chips, 2) > c.sampling_widest:
+        return Sampling.host
+    return c.sampling
+
+
 def token_us(c: ArchCalibration, *, users: int, groups: int, chips: int, vocab_size: int) -> float:
     """Microseconds of a decode step beside its layers, for `users` of each of `groups` data-parallel groups.
 
@@ -35,9 +46,10 @@ def sampling_ms(c: ArchCalibration, chips: int, vocab_size: int) -> float:
     """Milliseconds of choosing the next token in the way that the constants name."""
     if reason := unable_to_sample(c, chips, vocab_size):
         raise ConfigError(reason)
-    if c.samples is Sampling.host:
+    path = sampling_path(c, chips, vocab_size)
+    if path is Sampling.host:
         return (c.host_sampling_ms or 0.0) + (c.host_chip_ms or 0.0) * (chips - 1)
-    if c.samples is Sampling.device_argmax:
+    if path is Sampling.device_argmax:
         return c.device_argmax_ms or 0.0
     return _topk_ms(c, logits_per_chip(vocab_size, chips))
 
@@ -51,10 +63,11 @@ def server_ms(c: ArchCalibration, chips: int) -> float:
 
 def unable_to_sample(c: ArchCalibration, chips: int, vocab_size: int, *, two_d: bool = False) -> str:
     """Why the release cannot sample in the way that its constants name, in words for a user; "" where it can."""
-    if c.samples is Sampling.device_argmax and c.device_argmax_ms is None:
+    path = sampling_path(c, chips, vocab_size)
+    if path is Sampling.device_argmax and c.device_argmax_ms is None:
         return "the calibration has no cost of argmax on the device: use runtime.sampling=host or device."
     width = logits_per_chip(vocab_size, chips)
-    if c.samples is Sampling.device and c.topk_wide_us is None and (width > WIDEST_TOPK or two_d):
+    if path is Sampling.device and c.topk_wide_us is None and (width > WIDEST_TOPK or two_d):
         return (
             f"sampling on the device handles at most {WIDEST_TOPK} logits per chip of a 1-D mesh, not {width}: "
             "use runtime.sampling=host, or more tensor-parallel chips."

@@ -11,6 +11,7 @@ from ..config.resolve import Experiment
 from ..hardware.enums import Arch, DataFormat, MathFidelity, Named, Prefill, Sampling
 from ..hardware.op_table import MATRICES, OP_GROUPS, SDPA, finest_op_groups, finest_tensor_groups
 from ..hardware.schema import DeviceConfig
+from ..perf.token_costs import sampling_path
 from .questions import Answer, Refused, ask_for_figures, changed
 
 # Percent. Published figures of one configuration repeat to about 5 %; a smaller gain than this is no claim.
@@ -157,7 +158,9 @@ def runtime_knobs(experiment: Experiment) -> list[Knob]:
     """The switches of `runtime` in the position they are not in."""
     constants = experiment.calibration.of(experiment.hardware.spec.chip.arch)
     known = [path for path in Sampling if path is not Sampling.device_argmax or constants.device_argmax_ms is not None]
-    paths = [path for path in known if path is not constants.samples]
+    chips = experiment.hardware.parallelism.tensor_parallel_size
+    own = sampling_path(constants, chips, experiment.spec.vocab_size)
+    paths = [path for path in known if path is not own]
     ways = [Prefill.traced if constants.prefill is Prefill.untraced else Prefill.untraced]
     if experiment.config.workload.batch > 1 and constants.prefill_batched_factor is not None:
         ways = [way for way in Prefill if way is not constants.prefill]

@@ -153,7 +153,7 @@ class Point:
     def residual(self, constants: ArchCalibration) -> float:
         """log(predicted / measured) with `constants`; the switches of the row's own runtime are kept."""
         switches = self.experiment.config.runtime.constants()
-        own = dataclasses.replace(constants, **switches) if switches else constants
+        own = constants.replace(**switches) if switches else constants
         workload = self.experiment.config.workload
         hw, spec, batch = self.experiment.hardware, self.experiment.spec, self.row.batch
         if self.phase == DECODE:

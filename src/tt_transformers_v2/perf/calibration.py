@@ -14,6 +14,7 @@ from typing import Any
 
 from ..common.errors import ConfigError, did_you_mean
 from ..hardware.enums import Arch, Named, Prefill, Sampling, Stack
+from .op_costs import OP_COSTS, OP_SHARES, OpCosts
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class ArchCalibration:
         layer and prefill_traced_chip_us a layer and further chip. A batched pass over the prompts of all users takes
         prefill_batched_factor times its ops, and prefill_batched_chip more for each further chip.
     prefill_user_overhead_ms: time to first token for each user of the batch beyond the first, unless batched.
-    all_gather_*, reduce_scatter_*: formulas per topology; all_reduce_* where only that is known.
+    all_gather_*, reduce_scatter_*: formulas per topology; all_reduce_*: of an all-reduce that is one op.
+    ops: costs of single ops, where profiles gave them; layer_overhead_us is then what a layer takes beyond its ops.
+        In a file they stand beside the other constants, all of them or none.
     """
 
     dram_efficiency: float
@@ -107,6 +110,7 @@ class ArchCalibration:
     prefill_traced_chip_us: float | None = None
     prefill_batched_factor: float | None = None
     prefill_batched_chip: float | None = None
+    ops: OpCosts | None = None
     _hash: int = field(default=0, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
@@ -130,6 +134,15 @@ class ArchCalibration:
         values = tuple(getattr(self, f.name) for f in dataclasses.fields(self) if f.compare)
         object.__setattr__(self, "_hash", hash(values))
 
+    def replace(self, **constants: Any) -> ArchCalibration:
+        """The same with other `constants`, those of single ops among them."""
+        own = {name: constants.pop(name) for name in list(constants) if name in OP_COSTS}
+        if own:
+            if self.ops is None:
+                raise ConfigError(f"{next(iter(own))} needs a calibration with costs of single ops.")
+            constants["ops"] = dataclasses.replace(self.ops, **own)
+        return dataclasses.replace(self, **constants)
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -150,7 +163,7 @@ class Calibration:
         """The same with `constants` in every architecture."""
         if not constants:
             return self
-        archs = {arch: dataclasses.replace(own, **constants) for arch, own in self.archs.items()}
+        archs = {arch: own.replace(**constants) for arch, own in self.archs.items()}
         return dataclasses.replace(self, archs=archs)
 
     @classmethod
@@ -166,7 +179,7 @@ class Calibration:
 
 
 _PARTS = tuple(f.name for f in dataclasses.fields(Collective))
-_FIELDS = tuple(f for f in dataclasses.fields(ArchCalibration) if f.name != "_hash")
+_FIELDS = tuple(f for f in dataclasses.fields(ArchCalibration) if f.name not in ("_hash", "ops"))
 # What a file may say of a constant besides; for the calibrations of this package conf/provenance says it.
 _PROVENANCE = ("unit", "source", "date", "prior")
 _CHOICES: tuple[type[Named], ...] = (Sampling, Prefill, Stack)
@@ -202,7 +215,7 @@ def _number(value: Any, where: str, zero: bool = False) -> float:
 
 def _arch(data: Any, where: str) -> ArchCalibration:
     required = [f.name for f in _FIELDS if f.default is dataclasses.MISSING]
-    _check_keys(data, required, [f.name for f in _FIELDS if f.name not in required], where)
+    _check_keys(data, required, [*(f.name for f in _FIELDS if f.name not in required), *OP_COSTS], where)
     values: dict[str, Any] = {}
     for f in _FIELDS:
         if f.name not in data:
@@ -210,7 +223,24 @@ def _arch(data: Any, where: str) -> ArchCalibration:
         entry, path = data[f.name], f"{where}.{f.name}"
         _check_keys(entry, ["value"], _PROVENANCE, path)
         values[f.name] = _value(f.name, str(f.type), entry["value"], f"{path}.value")
-    return ArchCalibration(**values)
+    return ArchCalibration(**values, ops=_op_costs(data, where))
+
+
+def _op_costs(data: Mapping[str, Any], where: str) -> OpCosts | None:
+    """The costs of single ops; None where a file has none of them."""
+    given = [name for name in OP_COSTS if name in data]
+    if not given:
+        return None
+    if missing := [name for name in OP_COSTS if name not in data]:
+        raise ConfigError(f"{where} has {given[0]} and lacks {', '.join(missing)}.", "Give every op cost or none.")
+    values = {}
+    for name in OP_COSTS:
+        _check_keys(data[name], ["value"], _PROVENANCE, f"{where}.{name}")
+        zero = name not in OP_SHARES
+        values[name] = _number(data[name]["value"], f"{where}.{name}.value", zero=zero)
+        if not zero and values[name] > 1:
+            _refuse_share(f"{where}.{name}.value", data[name]["value"])
+    return OpCosts(**values)
 
 
 def _value(name: str, wanted: str, value: Any, where: str) -> Any:
@@ -225,9 +255,13 @@ def _value(name: str, wanted: str, value: Any, where: str) -> Any:
         return Collective(**{k: _number(value[k], f"{where}.{k}", zero=k != "gbs") for k in _PARTS})
     number = _number(value, where, zero=name in _MAY_BE_ZERO)
     if name in _SHARES and number > 1:
-        raise ConfigError(f"{where} is a share of the nominal figure and must be at most 1, not {value!r}.")
+        _refuse_share(where, value)
     if wanted.startswith("int"):
         if number != int(number):
             raise ConfigError(f"{where} must be a whole number, not {value!r}.")
         return int(number)
     return number
+
+
+def _refuse_share(where: str, value: Any) -> None:
+    raise ConfigError(f"{where} is a share of the nominal figure and must be at most 1, not {value!r}.")

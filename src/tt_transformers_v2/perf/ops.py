@@ -29,7 +29,10 @@ from ..hardware.op_table import (
 )
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec, layer_matrices
+from ..planning.plans import prefill_attention
+from .decode_blocks import in0_block_w
 
+_ANY_GRID = (8, 8)  # a prompt's chunks do not depend on it
 Shapes = dict[str, tuple[int, int]]  # matrix -> (input, output features)
 
 
@@ -44,7 +47,9 @@ class Op(NamedTuple):
     tiles: weight tiles. bank_tiles: tiles on the fullest DRAM bank, 0 where the weights are not sharded over banks.
     flops: matrix flops per execution. scores: attention scores exponentiated. payload: bytes that a chip
         brings to a collective over `chips` chips; gather_only: an all-gather without a reduce-scatter before it.
-    context: cached tokens attended to (decode attention). pairs: (user, KV head) pairs.
+    context: cached tokens attended to (decode attention). pairs: (user, KV head) pairs. head_dim: their width.
+    block: tiles of K per block of a decode matmul (in0_block_w). chunks: of a prompt's attention, a head's chunk of
+        queries each; key_chunks: chunks of keys that one of them sees, on average.
     """
 
     name: str
@@ -64,6 +69,10 @@ class Op(NamedTuple):
     gather_only: bool = False
     context: int = 0
     pairs: int = 0
+    head_dim: int = 0
+    block: int = 0
+    chunks: int = 0
+    key_chunks: float = 0.0
 
     @property
     def bytes(self) -> float:
@@ -142,6 +151,7 @@ def matmul_op(
         tiles=float(deep * wide),
         bank_tiles=float(on_a_bank),
         flops=2.0 * rows * inputs * outputs,
+        block=in0_block_w(op.name, deep, wide) if banks else 0,
     )
 
 
@@ -174,6 +184,7 @@ def decode_attention_op(
         flops=4.0 * batch * q_heads * spec.head_dim * seen,
         context=seen,
         pairs=places * kv_heads,
+        head_dim=spec.head_dim,
     )
 
 
@@ -183,6 +194,7 @@ def prefill_attention_op(
     """Causal attention of the prompts of `users`, `tokens` each, one of `chunks`: half of the scores are computed."""
     q_heads, _ = heads_per_chip(spec, tensor_parallel)
     scores = users * q_heads * tokens * tokens / 2
+    chunk = min(tokens, prefill_attention(tokens, _ANY_GRID).q_chunk_size)
     if spec.sliding_window and spec.sliding_window < tokens:
         scores = users * q_heads * tokens * spec.sliding_window
     return Op(
@@ -194,6 +206,9 @@ def prefill_attention_op(
         rows=rows,
         flops=4.0 * spec.head_dim * scores / chunks,
         scores=scores / chunks,
+        chunks=q_heads * math.ceil(rows / chunk),
+        key_chunks=(scores / (users * q_heads * tokens) + chunk / 2) / chunk,
+        head_dim=spec.head_dim,
     )
 
 

@@ -16,11 +16,12 @@ import math
 from collections.abc import Sequence
 
 from ..common.units import TILE
-from ..hardware.enums import Placement, Prefill, Stack
+from ..hardware.enums import DataFormat, Placement, Prefill, Stack
 from ..hardware.op_table import DECODE, LM_HEAD, MATRICES, PREFILL, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .calibration import ArchCalibration, Calibration
+from .layer_ops import REST, decode_layer_ops, prefill_layer_ops
 from .ops import (
     Shapes,
     all_reduce_op,
@@ -139,6 +140,7 @@ class _Walk:
         for own, count in self.kinds:
             attention = self._decode_attention(own, batch, context, places)
             times += [(time, count) for time in self._layer(own, rows, DECODE, attention)]
+            times += [(time, each * count) for time, each in self._small_ops(own, places, DECODE)]
         times.append((self._lm_head(rows), 1))
         times.append((self._host(batch), 1))
         return tuple(times)
@@ -159,6 +161,7 @@ class _Walk:
         for own, count in self.kinds:
             attention = self._prefill_attention(own, one, rows, chunks, together)
             times += [(time, count * chunks) for time in self._layer(own, rows, PREFILL, attention)]
+            times += [(time, each * count * chunks) for time, each in self._small_ops(own, rows, PREFILL)]
         times.append((self._lm_head(TILE), 1))
         if together > 1:
             slower = (c.prefill_batched_factor or 1.0) + (c.prefill_batched_chip or 0.0) * (self.tp - 1)
@@ -181,7 +184,7 @@ class _Walk:
         return tuple(times)
 
     def _layer(self, own: _Settings, rows: int, phase: str, attention: OpTime) -> list[OpTime]:
-        """One decoder layer in order of execution; the glue op stands for everything small."""
+        """The matmuls, attention and collectives of one decoder layer, in order of execution."""
         matmul = self._matmul
         times = [matmul(_WQKV, own, rows, phase), attention, matmul(_WO, own, rows, phase)]
         if self.tp > 1:
@@ -189,8 +192,31 @@ class _Walk:
         times += [matmul(_W1, own, rows, phase), matmul(_W3, own, rows, phase), matmul(_W2, own, rows, phase)]
         if self.tp > 1:
             times.append(self._all_reduce(_W2, own, rows, phase))
-        times.append(self._glue())
         return times
+
+    def _small_ops(self, own: _Settings, rows: int, phase: str) -> tuple[Counted, ...]:
+        """A layer's small ops, where the calibration knows them, and the one cost that stands for the rest.
+
+        `rows`: users of a decode step, tokens of a prompt.
+        """
+        known, cache = self.timer.layers, own.formats[SDPA.tensor_group]
+        key = (phase, rows, cache, self.spec.qk_norm)
+        found = known.get(key)
+        if found is None:
+            found = known[key] = self._timed_small_ops(cache, rows, phase)
+        return found
+
+    def _timed_small_ops(self, cache: DataFormat, rows: int, phase: str) -> tuple[Counted, ...]:
+        timer, rest = self.timer, self.timer.layer_overhead_us()
+        costs, chip = timer.constants.ops, timer.chip
+        if costs is None:
+            return ((timer.overhead("norms_rope_residual", rest), 1),)
+        if phase == DECODE:
+            ops = decode_layer_ops(costs, self.spec, self.tp, batch=rows, kv_cache=cache)
+        else:
+            ops = prefill_layer_ops(costs, self.spec, self.tp, rows=rows, cores=chip.cores, bandwidth=chip.bandwidth)
+        counted = [(timer.overhead(op.name, op.us, rows), op.executions) for op in ops]
+        return (*counted, (timer.overhead(REST, rest, rows), 1)) if rest else tuple(counted)
 
     def _matmul(self, op: ModelOp, own: _Settings, rows: int, phase: str) -> OpTime:
         weights, fidelity = own.formats[op.tensor_group], own.fidelities[op.group_in(phase)]
@@ -275,13 +301,6 @@ class _Walk:
 
     def _lm_head(self, rows: int) -> OpTime:
         return self._matmul(LM_HEAD, self.common, rows, DECODE)
-
-    def _glue(self) -> OpTime:
-        known = self.timer.known
-        found = known.get("glue")
-        if found is None:
-            found = known["glue"] = self.timer.overhead("norms_rope_residual", self.timer.layer_overhead_us())
-        return found
 
     def _host(self, users: int) -> OpTime:
         known, key = self.timer.known, ("host", users)

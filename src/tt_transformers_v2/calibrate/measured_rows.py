@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from ..common.errors import ConfigError, did_you_mean
 from ..config.building import raise_all
 from ..config.composition import compose
+from ..config.conf_folders import read_yaml
 from ..config.groups import option
 from ..config.overrides import check_each
 from ..config.resolve import Experiment, resolve
@@ -159,14 +160,14 @@ class RowPredictor:
     """Predicts resolved rows under one calibration; the runtime switches of each row are kept."""
 
     calibration: Calibration
-    _switched: dict[tuple[tuple[str, Any], ...], Calibration] = field(default_factory=dict)
+    _switched: dict[Hashable, Calibration] = field(default_factory=dict)
 
-    def calibration_for(self, experiment: Experiment) -> Calibration:
-        """This calibration with the switches that the experiment's `runtime` asks for."""
+    def calibration_for(self, experiment: Experiment, date: str) -> Calibration:
+        """This calibration as of `date`, with the switches that the experiment's `runtime` asks for."""
         switches = experiment.config.runtime.constants()
-        key = tuple(switches.items())
+        key = (date, *switches.items())
         if key not in self._switched:
-            self._switched[key] = self.calibration.replace(**switches)
+            self._switched[key] = self.calibration.at(date).replace(**switches)
         return self._switched[key]
 
     def predict(self, resolved: ResolvedRow) -> PredictedRow:
@@ -177,7 +178,7 @@ class RowPredictor:
         if experiment is None:
             return _refused(resolved, resolved.refusal, covered)
         try:
-            asked = dataclasses.replace(experiment, calibration=self.calibration_for(experiment))
+            asked = dataclasses.replace(experiment, calibration=self.calibration_for(experiment, row.date))
             prediction = predict(asked)
         except ConfigError as error:
             return _refused(resolved, error.message, covered)
@@ -218,6 +219,19 @@ def calibration_data(name: str | None = None) -> dict[str, Any]:
     chosen = [] if name is None else [f"calibration={option('calibration', name)}"]
     data = compose(chosen)["calibration"]
     assert isinstance(data, dict)
+    return _with_priors(data)
+
+
+def _with_priors(data: dict[str, Any]) -> dict[str, Any]:
+    """A packaged calibration with the `prior` of its constants, which conf/provenance has."""
+    try:
+        provenance = read_yaml(f"provenance/{data['name']}.yaml")
+    except ConfigError:
+        return data  # a calibration of the user's own, which has its priors beside the values
+    for arch, entries in provenance.items():
+        for name, entry in entries.items():
+            if "prior" in entry and name in data.get(arch, {}):
+                data[arch][name]["prior"] = entry["prior"]
     return data
 
 

@@ -26,7 +26,7 @@ from ..perf.calibration import ArchCalibration, Calibration
 from ..perf.measurements import MeasuredRow
 from ..perf.prediction import confidence_rules
 from ..perf.roofline import decode_us, ttft_ms
-from .measured_rows import RowPredictor, resolve_rows
+from .measured_rows import PredictedRow, RowPredictor, resolve_rows
 from .validation import fitted_models
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Free:
 # In order of priority: where rows cannot tell two constants apart, the first is fitted and the other kept.
 FREE: dict[str, Free] = {
     "token_overhead_ms": Free("decode", 5.0),
+    "collective_chip_us": Free("decode", 3.0),
     "layer_overhead_us": Free("decode", 100.0),
     "reader_cycles_per_tile": Free("decode", 16.0),
     "user_overhead_us": Free("decode", 200.0),
@@ -69,6 +70,7 @@ FREE: dict[str, Free] = {
     "device_argmax_ms": Free("decode", 1.0),
     "server_overhead_ms": Free("decode", 2.0),
     "server_chip_ms": Free("decode", 0.5),
+    "server_attention_us_per_64k": Free("decode", 200.0),
     "prefill_layer_overhead_us": Free("prefill", 1000.0),
     "softmax_elements_per_cycle": Free("prefill", 1.5, 0.01),
     "matmul_half_rows": Free("prefill", 150.0),
@@ -102,6 +104,8 @@ DEFAULT_CONSTANTS = (
     "host_sampling_ms",
     "host_chip_ms",
     "server_overhead_ms",
+    "server_attention_us_per_64k",
+    "collective_chip_us",
     "prefill_traced_layer_us",
     "prefill_traced_chip_us",
     "prefill_batched_factor",
@@ -149,10 +153,11 @@ class Point:
     experiment: Experiment
     phase: str
     measured: float
+    earlier: Mapping[str, Any] = field(default_factory=dict)
 
     def residual(self, constants: ArchCalibration) -> float:
         """log(predicted / measured) with `constants`; the switches of the row's own runtime are kept."""
-        switches = self.experiment.config.runtime.constants()
+        switches = {**self.earlier, **self.experiment.config.runtime.constants()}
         own = constants.replace(**switches) if switches else constants
         workload = self.experiment.config.workload
         hw, spec, batch = self.experiment.hardware, self.experiment.spec, self.row.batch
@@ -206,22 +211,35 @@ def refit(
     """Fits `constants` (default DEFAULT_CONSTANTS) of a calibration to the measured rows whose flag lets them count.
 
     `calibration_data` is plain data as in conf/calibration; `prior: [value, spread]` of a constant (a share of the value)
-    is what is known of it besides the rows. `fit_models`: models whose rows are fitted, the others
+    is what is known of it besides the rows, and with a spread of 0 all there is to know. `fit_models`: models whose rows are fitted, the others
     check; by default those of conf/measurements/split.yaml that the rows have, or all where they have none of these.
     Rows of the releases that the calibration describes are preferred: others are used only where there are no such
     rows. Raises ConfigError for unknown constants and models, and when nothing can be fitted.
     """
     calibration = Calibration.from_dict(calibration_data)
-    wanted = _wanted(constants)
     points, left_out = measured_points(rows, calibration)
     models = _models(points, fit_models, confidence_rules(calibration).points)
-    found = Refit(models, left_out=left_out)
+    found = refit_points(points, calibration_data, constants, models)
+    found.left_out.update(left_out)
+    if not any(found.values.values()):
+        raise ConfigError(_nothing_fitted(found))
+    return found
+
+
+def refit_points(
+    points: Sequence[Point],
+    calibration_data: Mapping[str, Any],
+    constants: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
+) -> Refit:
+    """As `refit`, of points made already; `models` None fits all. What cannot be fitted is kept, even if it is all."""
+    calibration, wanted = Calibration.from_dict(calibration_data), _wanted(constants)
+    found = Refit(tuple(dict.fromkeys(p.row.model for p in points) if models is None else models))
+    models = found.models
     chosen = {name.casefold() for name in models}
     for arch, own in calibration.archs.items():
         own_points = [p for p in points if p.arch is arch]
         _refit_arch(found, arch, own, own_points, chosen, wanted, priors(calibration_data[arch.value]))
-    if not any(found.values.values()):
-        raise ConfigError(_nothing_fitted(found))
     for phase in PHASES:
         fitted = [a for a, values in found.values.items() if any(FREE[name].phase == phase for name in values)]
         used = (p.row.source for p in points if p.phase == phase and _is_fitted(p, chosen) and p.arch in fitted)
@@ -234,8 +252,8 @@ def priors(data: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     known = {name: entry["prior"] for name, entry in data.items() if name in FREE and "prior" in entry}
     for name, prior in known.items():
         numbers = isinstance(prior, (list, tuple)) and all(isinstance(part, (int, float)) for part in prior)
-        if not numbers or len(prior) != 2 or min(prior) <= 0:
-            raise ConfigError(f"prior of {name} must be [value, spread as a share of it], both above 0, not {prior!r}.")
+        if not numbers or len(prior) != 2 or min(prior) < 0:
+            raise ConfigError(f"prior of {name} must be [value, spread as a share of it], not {prior!r}.")
     return {name: (float(value), float(value) * float(spread)) for name, (value, spread) in known.items()}
 
 
@@ -257,11 +275,21 @@ def measured_points(rows: Iterable[MeasuredRow], calibration: Calibration) -> tu
         for each in predicted:
             measured = each.row.tokens_per_s_per_user if phase == "decode" else each.row.ttft_ms
             if each.prediction and each.experiment and measured is not None and each.row.counts(phase):
-                own.append(Point(each.row, each.experiment, phase, measured))
+                own.append(Point(each.row, each.experiment, phase, measured, _earlier(calibration, each)))
         covered = [point for point in own if rules.covers(point.row, phase)]
         left_out[phase] = len(own) - len(covered) if covered else 0
         points += covered or own
     return points, left_out
+
+
+def _earlier(calibration: Calibration, each: PredictedRow) -> dict[str, Any]:
+    """The constants that a row's date takes from earlier software, which no fit changes."""
+    assert each.experiment is not None
+    arch, date, found = each.experiment.hardware.spec.chip.arch, each.row.date, {}
+    for change in calibration.earlier:
+        if change.arch is arch and date and date < change.until[: len(date)]:
+            found |= change.constants
+    return found
 
 
 def _models(points: Sequence[Point], asked: Sequence[str] | None, file: str) -> tuple[str, ...]:
@@ -294,8 +322,9 @@ def _refit_arch(
     for phase in PHASES:
         names = [name for name in wanted if FREE[name].phase == phase]
         own = [point for point in points if point.phase == phase and _is_fitted(point, models)]
-        has = [name for name in names if getattr(after, name) is not None]
-        kept |= {name: "the calibration does not have it" for name in names if name not in has}
+        kept |= {name: "the calibration does not have it" for name in names if getattr(after, name) is None}
+        kept |= {name: "its prior is exact" for name in names if name in known and not known[name][1]}
+        has = [name for name in names if name not in kept]
         fit = _Fit(after, own, has, known)
         after = fit.run()
         values |= {name: getattr(after, name) for name in fit.fitted}

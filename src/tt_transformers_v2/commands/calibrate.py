@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..calibrate.calibration_file import calibration_text, refitted_data
+from ..calibrate.left_out import left_out, with_bands
 from ..calibrate.measured_rows import calibration_data
 from ..calibrate.refit import FREE, Refit, refit
 from ..common.command_names import command
@@ -34,10 +35,16 @@ def _calibrate(options: argparse.Namespace) -> None:
     if out.exists() and not options.force:
         raise ConfigError(f"{out} already exists.", "Add --force to replace it, or choose another --out.")
     base = calibration_data(options.base)
-    found = refit(read_points(points), base, _names(options.constants), _names(options.fit))
+    rows, constants = read_points(points), _names(options.constants)
+    found = refit(rows, base, constants, _names(options.fit))
     data = refitted_data(base, found, name=out.stem, points=points.name, today=datetime.date.today())
+    if options.left_out:
+        by_model, by_device = (left_out(rows, data, constants, by) for by in ("model", "device"))
+        data = with_bands(data, by_model, by_device)
     write_atomically(out, calibration_text(data), hint="Choose another --out.")
     print("\n".join(_report(base, found)))
+    if options.left_out:
+        print("\n".join(_left_out_lines(data)))
     print(f"\nwrote {out}; compare it row by row with:")
     fitted = f" --fit '{','.join(found.models)}'"
     print(f"  {command('validate_predictions')} --points {points} --calibration {out}{fitted}")
@@ -58,11 +65,29 @@ def _report(base: Mapping[str, Any], found: Refit) -> list[str]:
             entry = base[arch.value][name]
             lines.append(f"  {name:26} {float(entry['value']):8g} -> {value:g}")
         lines += _kept_lines(found.kept[arch])
+        lines += [
+            f"  warning: the rows cannot tell {first} and {second} apart (their effects are alike to {cosine:.3f}); "
+            "what is known of each besides decides"
+            for first, second, cosine in found.alike.get(arch, [])
+        ]
         for errors in (errors for errors in found.errors if errors.arch is arch):
             quantity = "tokens/s/user" if errors.phase == "decode" else "TTFT"
             lines.append(
                 f"  mean error of {quantity} on {errors.rows} {errors.split} rows: "
                 f"{errors.before:.1f} % -> {errors.after:.1f} %"
+            )
+    return lines
+
+
+def _left_out_lines(data: Mapping[str, Any]) -> list[str]:
+    """The errors on rows whose model, or device, was left out of the fit."""
+    lines = [""]
+    for by, phases in data["confidence"]["left_out"].items():
+        for phase, own in phases.items():
+            quantity = "tokens/s/user" if phase == "decode" else "TTFT"
+            lines.append(
+                f"{quantity} with each {by} left out of the fit in turn: mean error {own['mean']:.1f} %, "
+                f"median {own['median']:.1f} % on {own['rows']} rows"
             )
     return lines
 
@@ -91,6 +116,11 @@ def _parser() -> CommandParser:
     )
     parser.add_argument(
         "--fit", metavar="MODEL,...", help="models to fit; the others only check (default: those of split.yaml)"
+    )
+    parser.add_argument(
+        "--left-out",
+        action="store_true",
+        help="also fit without each model and each device in turn, and write the bands that follow (minutes)",
     )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     return parser

@@ -49,7 +49,9 @@ class ArchCalibration:
         and topk_wide_us for each logit where there are more; a release without that constant cannot. Argmax on the
         device costs device_argmax_ms; a release without it cannot either.
     stack: what drives the model. A vLLM server adds server_overhead_ms, and server_chip_ms for each further chip, and
-        its decode step has max_num_seqs users, whoever is there.
+        its decode step has max_num_seqs users, whoever is there; server_attention_us_per_64k: its k_S, None for the same.
+    collective_chip_us: what a decode step's collective takes beyond its own time for each chip beyond the first, as the
+        chips wait for each other.
     sdpa_decode_us_per_64k: attention compute per layer and 65536 cached tokens beyond reading them (k_S),
         reached with sdpa_decode_cores_per_head cores per (user, KV head) pair.
     matmul_efficiency: share of the peak of the cores in use that long prefill matmuls reach; matmul_half_rows: rows
@@ -106,6 +108,8 @@ class ArchCalibration:
     max_num_seqs: int = 32
     server_overhead_ms: float | None = None
     server_chip_ms: float | None = None
+    server_attention_us_per_64k: float | None = None
+    collective_chip_us: float | None = None
     prefill_traced_layer_us: float | None = None
     prefill_traced_chip_us: float | None = None
     prefill_batched_factor: float | None = None
@@ -145,12 +149,25 @@ class ArchCalibration:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What was otherwise in software dated before `until` (YYYY-MM-DD): constants of one architecture."""
+
+    arch: Arch
+    until: str
+    constants: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Calibration:
-    """A named set of constants by architecture, as a file under conf/calibration describes it."""
+    """A named set of constants by architecture, as a file under conf/calibration describes it.
+
+    `earlier`: constants that changed while the rows it was fitted to were measured.
+    """
 
     name: str
     release: str
     archs: Mapping[Arch, ArchCalibration]
+    earlier: tuple[Earlier, ...] = ()
     confidence: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def of(self, arch: Arch) -> ArchCalibration:
@@ -158,6 +175,14 @@ class Calibration:
         if arch not in self.archs:
             raise ConfigError(f"calibration {self.name} has no constants for {arch}.")
         return self.archs[arch]
+
+    def at(self, date: str) -> Calibration:
+        """The constants of software of that date (YYYY, YYYY-MM or YYYY-MM-DD); "" is that of today."""
+        archs = dict(self.archs)
+        for change in self.earlier:
+            if date and date < change.until[: len(date)]:
+                archs[change.arch] = archs[change.arch].replace(**change.constants)
+        return dataclasses.replace(self, archs=archs) if archs != self.archs else self
 
     def replace(self, **constants: Any) -> Calibration:
         """The same with `constants` in every architecture."""
@@ -170,12 +195,13 @@ class Calibration:
     def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
         """A checked calibration from plain data. Raises ConfigError naming the wrong or missing key."""
         architectures = [a.value for a in Arch]
-        _check_keys(data, ["name", "release"], ["confidence", *architectures], "calibration")
+        _check_keys(data, ["name", "release"], ["confidence", "earlier", *architectures], "calibration")
         archs = {Arch(key): _arch(data[key], f"calibration.{key}") for key in architectures if key in data}
         if not archs:
             raise ConfigError(f"calibration {data['name']} has no architecture; choices: {', '.join(architectures)}")
         more = data.get("confidence") or {}
-        return cls(name=str(data["name"]), release=str(data["release"]), archs=archs, confidence=more)
+        earlier = tuple(_earlier(entry, n, archs) for n, entry in enumerate(data.get("earlier") or ()))
+        return cls(str(data["name"]), str(data["release"]), archs, earlier, more)
 
 
 _PARTS = tuple(f.name for f in dataclasses.fields(Collective))
@@ -224,6 +250,17 @@ def _arch(data: Any, where: str) -> ArchCalibration:
         _check_keys(entry, ["value"], _PROVENANCE, path)
         values[f.name] = _value(f.name, str(f.type), entry["value"], f"{path}.value")
     return ArchCalibration(**values, ops=_op_costs(data, where))
+
+
+def _earlier(entry: Any, n: int, archs: Mapping[Arch, ArchCalibration]) -> Earlier:
+    where = f"calibration.earlier.{n}"
+    names = [f.name for f in _FIELDS]
+    _check_keys(entry, ["until", "arch"], ["why", *names], where)
+    if entry["arch"] not in list(archs):
+        raise ConfigError(f"{where}.arch must be one of {', '.join(archs)}, not {entry['arch']!r}.")
+    types = {f.name: str(f.type) for f in _FIELDS}
+    constants = {name: _value(name, types[name], entry[name], f"{where}.{name}") for name in entry if name in types}
+    return Earlier(Arch(entry["arch"]), str(entry["until"]), constants)
 
 
 def _op_costs(data: Mapping[str, Any], where: str) -> OpCosts | None:

@@ -235,6 +235,7 @@ _TESTS = {
     "hidden_dim": lambda asked, covered: not covered[0] <= asked.spec.hidden_dim <= covered[1],
     "eight_chips_without_fusion": _unfused,
     "two_d_mesh": _two_d,
+    "ring": lambda asked, covered: asked.hw.parallelism.tensor_parallel_size == 8,
     "tensor_parallel": lambda asked, covered: asked.hw.parallelism.tensor_parallel_size not in covered,
     "data_parallel": lambda asked, covered: asked.hw.parallelism.data_parallel_size > covered,
     "context": lambda asked, covered: max(asked.context, asked.prompt_length) > covered,
@@ -244,9 +245,6 @@ _TESTS = {
     ),
     "traced_prefill": lambda asked, covered: asked.constants.prefill is not Prefill.untraced,
     "sampling_on_device": lambda asked, covered: _path(asked) is not Sampling.host,
-    "traced_prefill_over_chips": lambda asked, covered: (
-        asked.constants.prefill is not Prefill.untraced and asked.hw.parallelism.tensor_parallel_size > covered
-    ),
     "untraced_prefill": lambda asked, covered: asked.constants.prefill is Prefill.untraced,
     "batched_prefill": lambda asked, covered: asked.constants.prefill is Prefill.batched,
     "server": lambda asked, covered: asked.constants.stack is Stack.vllm,
@@ -258,8 +256,8 @@ _TESTS = {
 
 
 def _beyond(id: str, entry: Any, where: str) -> Beyond:
-    if not isinstance(entry, Mapping) or not {"decode", "prefill", "why"} <= set(entry) <= {*PHASES, "why", "covered"}:
-        raise ConfigError(f"{where} must have decode, prefill, why and optionally covered.")
+    if not isinstance(entry, Mapping) or not {"decode", "prefill", "why"} <= set(entry) <= {*PHASES, "why", "covered", "rows"}:
+        raise ConfigError(f"{where} must have decode, prefill, why and optionally covered and rows.")
     decode, prefill = (_percent(entry[phase], f"{where}.{phase}") for phase in PHASES)
     covered = entry.get("covered")
     return Beyond(id, decode, prefill, str(entry["why"]), tuple(covered) if isinstance(covered, list) else covered)

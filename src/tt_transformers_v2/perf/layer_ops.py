@@ -43,13 +43,14 @@ def decode_layer_ops(
     q_heads, kv_heads = heads_per_chip(spec, tensor_parallel)
     deep, tall = math.ceil(spec.hidden_dim / TILE), math.ceil(batch / TILE)
     width = math.ceil(spec.intermediate_dim / tensor_parallel)
+    mlp_cores = activation_cores("w1", deep, math.ceil(width / TILE))  # the product stays where FF1 and FF3 leave it
     ops = [
         LayerOp(NORM.name, costs.norm(deep * tall, activation_cores("wqkv", deep, deep)), 2),
         LayerOp(CREATE_HEADS, costs.create_heads(q_heads, kv_heads), 1),
         LayerOp(ROPE, costs.rope_us, 2),
         LayerOp(UPDATE_CACHE, costs.cache_update(kv_heads, kv_cache.bytes_per_element), 2),
         LayerOp(CONCAT_HEADS, costs.concat_heads(batch), 1),
-        LayerOp(SILU_MUL.name, costs.gated(width * tall), 1),
+        LayerOp(SILU_MUL.name, costs.gated(width * tall, mlp_cores), 1),
         LayerOp(RESIDUAL_ADD.name, costs.add(spec.hidden_dim * tall), 2),
         LayerOp(MOVE, costs.move_us, DECODE_MOVES),
     ]

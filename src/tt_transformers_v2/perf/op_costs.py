@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from ..common.units import TILE
 
 
+GATED_CORES = 64  # cores of the profiles that gave gated_tile_us (14336 wide on N150)
+
+
 @dataclass(frozen=True)
 class OpCosts:
     """Fixed and variable costs of the ops of a layer, by kind.
@@ -87,9 +90,9 @@ class OpCosts:
         """Writing the keys, or the values, of one token of every user into a cache of that format."""
         return self.cache_update_us + self.cache_update_head_us * kv_heads * bytes_per_element
 
-    def gated(self, width: float) -> float:
-        """The activation function and product over one tile of rows, `width` elements wide."""
-        return self.gated_us + self.gated_tile_us * math.ceil(width / TILE)
+    def gated(self, width: float, cores: int = GATED_CORES) -> float:
+        """The activation function and product over one tile of rows, `width` elements wide, spread over `cores`."""
+        return self.gated_us + self.gated_tile_us * GATED_CORES * math.ceil(math.ceil(width / TILE) / cores)
 
     def add(self, width: float) -> float:
         """An addition over one tile of rows, `width` elements wide."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..common.units import TILE
-from ..hardware.enums import Arch
+from ..hardware.enums import Arch, Stack
 from ..hardware.op_table import DECODE, LM_HEAD, NORM
 from ..hardware.schema import DeviceConfig
 from ..planning import plans
@@ -132,7 +132,10 @@ class Timer:
         """The predicted time of one execution of `op` in `phase`."""
         if op.kind == "collectives":
             reduce = all_gather_us if op.gather_only else all_reduce_us
-            return self._timed(op, {"collectives": reduce(op.payload, op.chips, self.chip.ring, self.constants)}, 0)
+            us = reduce(op.payload, op.chips, self.chip.ring, self.constants)
+            if phase == DECODE:
+                us += (self.constants.collective_chip_us or 0.0) * (op.chips - 1)
+            return self._timed(op, {"collectives": us}, 0)
         if op.kind == "kv":
             return self._decode_attention(op) if phase == DECODE else self._prefill_attention(op)
         if op.kind == "weights" and op.tiles:
@@ -185,7 +188,10 @@ class Timer:
         # k_S holds while every (user, KV head) pair has its cores; beyond that the pairs queue.
         c, cores = self.constants, self.chip.cores
         queue = max(1.0, op.pairs * c.sdpa_decode_cores_per_head / cores)
-        compute = c.sdpa_decode_us_per_64k * op.context / 65536 * queue
+        per_64k = c.sdpa_decode_us_per_64k
+        if c.stack is Stack.vllm and c.server_attention_us_per_64k is not None:
+            per_64k = c.server_attention_us_per_64k
+        compute = per_64k * op.context / 65536 * queue
         if c.ops is None:
             return self._timed(op, {"kv": self.dram_us(op.bytes, True), "flops": compute}, cores)
         fixed = c.ops.sdpa_decode_us + c.ops.sdpa_decode_pair_us * op.pairs * op.head_dim / _PAIR_WIDTH

@@ -22,8 +22,8 @@ from .ops import heads_per_chip
 CREATE_HEADS, ROPE, UPDATE_CACHE, CONCAT_HEADS = "create_heads", "rope", "update_cache", "concat_heads"
 HEAD_NORM, MOVE, GAP, REST = "qk_norm", "move", "gap", "rest_of_layer"
 # Moves of a decode layer in the profile of Llama-3.1-8B under tt_transformers' recipe (tt-metal autoports @3d6a972a):
-# QKV and attention's output between sharded and interleaved, and three reshards around the matmuls.
-DECODE_MOVES = 5
+# QKV and attention's output between sharded and interleaved, and a reshard before and behind the MLP.
+DECODE_MOVES = 4
 _MATMULS_AND_ATTENTION = 6
 _BF16 = DataFormat.BF16.bytes_per_element
 
@@ -43,14 +43,13 @@ def decode_layer_ops(
     q_heads, kv_heads = heads_per_chip(spec, tensor_parallel)
     deep, tall = math.ceil(spec.hidden_dim / TILE), math.ceil(batch / TILE)
     width = math.ceil(spec.intermediate_dim / tensor_parallel)
-    mlp_cores = activation_cores("w1", deep, math.ceil(width / TILE))  # the product stays where FF1 and FF3 leave it
     ops = [
         LayerOp(NORM.name, costs.norm(deep * tall, activation_cores("wqkv", deep, deep)), 2),
         LayerOp(CREATE_HEADS, costs.create_heads(q_heads, kv_heads), 1),
         LayerOp(ROPE, costs.rope_us, 2),
         LayerOp(UPDATE_CACHE, costs.cache_update(kv_heads, kv_cache.bytes_per_element), 2),
         LayerOp(CONCAT_HEADS, costs.concat_heads(batch), 1),
-        LayerOp(SILU_MUL.name, costs.gated(width * tall, mlp_cores), 1),
+        LayerOp(SILU_MUL.name, costs.gated(width * tall), 1),
         LayerOp(RESIDUAL_ADD.name, costs.add(spec.hidden_dim * tall), 2),
         LayerOp(MOVE, costs.move_us, DECODE_MOVES),
     ]

@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from ..common.units import TILE
 
 
-GATED_CORES = 64  # cores of the profiles that gave gated_tile_us (14336 wide on N150)
-
-
 @dataclass(frozen=True)
 class OpCosts:
     """Fixed and variable costs of the ops of a layer, by kind.
@@ -24,7 +21,7 @@ class OpCosts:
     matmul_us: of a DRAM-sharded decode matmul, beside its tiles; block_cycles: cycles per weight tile and reader that
         a block of one tile of K adds, spread over in0_block_w tiles.
     matmul_interleaved_us: of a decode matmul with interleaved weights; page_cycles: cycles per weight tile and DRAM
-        bank that reading it page by page takes at least.
+        bank that reading it page by page takes at least; block_us: that sending a block of K to all cores takes.
     sdpa_decode_us: of decode attention; sdpa_decode_pair_us: for each (user, KV head) pair of 128 elements, spread
         over the chip; sdpa_decode_efficiency: share of the nominal bandwidth at which the cache is read.
     prefill_matmul_us: of a prefill matmul; prefill_tile_cycles: cycles per tile multiply beside the matrix unit's.
@@ -48,6 +45,7 @@ class OpCosts:
     block_cycles: float
     matmul_interleaved_us: float
     page_cycles: float
+    block_us: float
     sdpa_decode_us: float
     sdpa_decode_pair_us: float
     sdpa_decode_efficiency: float
@@ -90,9 +88,9 @@ class OpCosts:
         """Writing the keys, or the values, of one token of every user into a cache of that format."""
         return self.cache_update_us + self.cache_update_head_us * kv_heads * bytes_per_element
 
-    def gated(self, width: float, cores: int = GATED_CORES) -> float:
-        """The activation function and product over one tile of rows, `width` elements wide, spread over `cores`."""
-        return self.gated_us + self.gated_tile_us * GATED_CORES * math.ceil(math.ceil(width / TILE) / cores)
+    def gated(self, width: float) -> float:
+        """The activation function and product over one tile of rows, `width` elements wide."""
+        return self.gated_us + self.gated_tile_us * math.ceil(width / TILE)
 
     def add(self, width: float) -> float:
         """An addition over one tile of rows, `width` elements wide."""

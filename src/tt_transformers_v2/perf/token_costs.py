@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a token costs besides the model's layers: choosing it, the host's loop, and a server around that.
 
-Sampling on the host reads the logits of every tensor-parallel chip. Top-k on the device pads a chip's logits to a power
+Sampling on the host reads the logits of every tensor-parallel chip, and costs in proportion to them. Top-k on the device pads a chip's logits to a power
 of two and is one program up to 65536 of them; wider ones go through one core, in proportion to their number.
 """
 
@@ -13,6 +13,7 @@ from ..common.errors import ConfigError
 from ..hardware.enums import Sampling, Stack
 from .calibration import ArchCalibration
 
+HOST_LOGITS = 131072  # logits that host_sampling_ms and host_chip_ms are given for
 WIDEST_TOPK = 65536  # logits per chip that one program's top-k takes (PR #50597)
 
 
@@ -48,7 +49,9 @@ def sampling_ms(c: ArchCalibration, chips: int, vocab_size: int) -> float:
         raise ConfigError(reason)
     path = sampling_path(c, chips, vocab_size)
     if path is Sampling.host:
-        return (c.host_sampling_ms or 0.0) + (c.host_chip_ms or 0.0) * (chips - 1)
+        # A server reads logits that the chips have gathered.
+        further = (c.host_chip_ms or 0.0) * (chips - 1) if c.stack is not Stack.vllm else 0.0
+        return ((c.host_sampling_ms or 0.0) + further) * vocab_size / HOST_LOGITS
     if path is Sampling.device_argmax:
         return c.device_argmax_ms or 0.0
     return _topk_ms(c, logits_per_chip(vocab_size, chips))

@@ -22,8 +22,8 @@ from .ops import heads_per_chip
 CREATE_HEADS, ROPE, UPDATE_CACHE, CONCAT_HEADS = "create_heads", "rope", "update_cache", "concat_heads"
 HEAD_NORM, MOVE, GAP, REST = "qk_norm", "move", "gap", "rest_of_layer"
 # Moves of a decode layer in the profile of Llama-3.1-8B under tt_transformers' recipe (tt-metal autoports @3d6a972a):
-# QKV and attention's output between sharded and interleaved, and three reshards around the matmuls.
-DECODE_MOVES = 5
+# QKV and attention's output between sharded and interleaved, and a reshard before and behind the MLP.
+DECODE_MOVES = 4
 _MATMULS_AND_ATTENTION = 6
 _BF16 = DataFormat.BF16.bytes_per_element
 

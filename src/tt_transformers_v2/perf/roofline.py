@@ -117,7 +117,7 @@ class _Walk:
         for own, count in self.kinds:
             attention = self._decode_attention(own, batch, context)
             times += [(time, count) for time in self._layer(own, rows, DECODE, attention)]
-            times += [(time, each * count) for time, each in self._small_ops(own, batch, DECODE)]
+            times += self._small_ops(own, batch, DECODE, count)
         times.append((self._lm_head(rows), 1))
         times.append((self._host(batch), 1))
         return tuple(times)
@@ -132,7 +132,7 @@ class _Walk:
         for own, count in self.kinds:
             attention = self._prefill_attention(own, tokens, rows, chunks)
             times += [(time, count * chunks) for time in self._layer(own, rows, PREFILL, attention)]
-            times += [(time, each * count * chunks) for time, each in self._small_ops(own, rows, PREFILL)]
+            times += self._small_ops(own, rows, PREFILL, count * chunks)
         times.append((self._lm_head(TILE), 1))
         if not c.prefill_traced:
             per_layer = c.prefill_layer_overhead_us + c.prefill_chip_overhead_us * self.tp
@@ -155,16 +155,17 @@ class _Walk:
             times.append(self._all_reduce(_W2, own, rows, phase))
         return times
 
-    def _small_ops(self, own: _Settings, rows: int, phase: str) -> tuple[Counted, ...]:
-        """A layer's small ops, where the calibration knows them, and the one cost that stands for the rest.
+    def _small_ops(self, own: _Settings, rows: int, phase: str, count: int) -> tuple[Counted, ...]:
+        """The small ops of `count` layers, where the calibration knows them, and the cost that stands for the rest.
 
         `rows`: users of a decode step, tokens of a prompt.
         """
         known, cache = self.timer.layers, own.formats[SDPA.tensor_group]
-        key = (phase, rows, cache, self.spec.qk_norm)
+        key = (phase, rows, cache, self.spec.qk_norm, count)
         found = known.get(key)
         if found is None:
-            found = known[key] = self._timed_small_ops(cache, rows, phase)
+            timed = self._timed_small_ops(cache, rows, phase)
+            found = known[key] = tuple([(time, each * count) for time, each in timed])
         return found
 
     def _timed_small_ops(self, cache: DataFormat, rows: int, phase: str) -> tuple[Counted, ...]:

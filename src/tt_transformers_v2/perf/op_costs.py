@@ -21,7 +21,7 @@ class OpCosts:
     matmul_us: of a DRAM-sharded decode matmul, beside its tiles; block_cycles: cycles per weight tile and reader that
         a block of one tile of K adds, spread over in0_block_w tiles.
     matmul_interleaved_us: of a decode matmul with interleaved weights; page_cycles: cycles per weight tile and DRAM
-        bank that reading it page by page takes at least.
+        bank that reading it page by page takes at least; block_us: that sending a block of K to all cores takes.
     sdpa_decode_us: of decode attention; sdpa_decode_pair_us: for each (user, KV head) pair of 128 elements, spread
         over the chip; sdpa_decode_efficiency: share of the nominal bandwidth at which the cache is read.
     prefill_matmul_us: of a prefill matmul; prefill_tile_cycles: cycles per tile multiply beside the matrix unit's.
@@ -45,6 +45,7 @@ class OpCosts:
     block_cycles: float
     matmul_interleaved_us: float
     page_cycles: float
+    block_us: float
     sdpa_decode_us: float
     sdpa_decode_pair_us: float
     sdpa_decode_efficiency: float

@@ -199,6 +199,7 @@ class _Walk:
             rows=rows,
             banks=self.timer.chip.banks if sharded else 0,
             in_dram=own.weights_in_dram,
+            fused=op.matrix == "wo" and self.fused,
         )
 
     def _decode_attention(self, own: _Settings, batch: int, context: int) -> OpTime:

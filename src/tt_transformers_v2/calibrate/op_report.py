@@ -174,8 +174,8 @@ column is the median with constants fitted without any row of the model in quest
 _FLAGS = (
     "Flags: `untuned` is a functional prefill without program configs, `whole` a layer or a step, `target` an aim of a "
     "test, `dup` the same op of the same report, `before_change` the older half of a pull request's pair, "
-    "`other_stack` a compiler's program, `shape_assumed` a shape that the report does not state. The reports were typed off by hand. "
-    '"short" contexts are taken as 32 tokens.'
+    "`other_stack` a compiler's program, `shape_assumed` a shape that the report does not state. The reports were "
+    'typed off by hand. "short" contexts are taken as 32 tokens.'
 )
 
 

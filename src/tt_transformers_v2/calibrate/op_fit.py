@@ -8,6 +8,7 @@ that too few rows depend on stays as it was; constants that the rows cannot tell
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from ..perf.calibration import ArchCalibration, Calibration, Collective
 from ..perf.op_row_times import op_row_us
 from ..perf.op_rows import OpRow
 from ..perf.timing import ChipFigures
-from .op_errors import arch_rows, op_class
+from .op_errors import OpComparison, arch_rows, compare_ops, op_class
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,6 +43,7 @@ FREE: dict[str, _Sizes] = {
         "block_cycles": (20.0, 100.0),
         "matmul_interleaved_us": (10.0, 40.0),
         "page_cycles": (20.0, 100.0),
+        "block_us": (1.0, 10.0),
     },
     "decode attention": {
         "sdpa_decode_us": (10.0, 50.0),
@@ -133,7 +135,7 @@ class _ClassFit:
         for name, effect in effects.items():
             touched = int((abs(effect) > 1e-6).sum()) if effect is not None else 0
             if touched < LEAST_ROWS:
-                self.kept[name] = f"{touched} row{'s' * (touched != 1)} depend on it; {LEAST_ROWS} are needed"
+                self.kept[name] = f"rows that depend on it: {touched}; {LEAST_ROWS} are needed"
             else:
                 self.fitted.append(name)
         if not self.fitted:
@@ -182,6 +184,7 @@ class _ClassFit:
                     self.alike.append((first, second))
 
 
+_NOTHING = 1e-6  # what a bound of zero leaves
 _LEAST_SHARE = 0.05  # of shares and rates, which cannot be zero
 
 
@@ -214,4 +217,18 @@ def _with(at: ArchCalibration, names: Sequence[str], values: Sequence[float]) ->
 
 
 def _rounded(value: float) -> float:
-    return float(f"{value:.3g}")
+    return float(f"{value:.3g}") if value > _NOTHING else 0.0
+
+
+def left_out(rows: Iterable[OpRow], calibration: Calibration, path: str = "") -> list[OpComparison]:
+    """Every row predicted by constants that were fitted without the rows of its model, `path` naming the rows' file.
+
+    Rows that name no model are left out together.
+    """
+    rows, found = list(rows), []
+    for model in dict.fromkeys(row.model for row in rows):
+        others = [row for row in rows if row.model != model]
+        fit = fit_ops(others, calibration)
+        own = dataclasses.replace(calibration, archs=fit.constants)
+        found += compare_ops([row for row in rows if row.model == model], own, path)
+    return found

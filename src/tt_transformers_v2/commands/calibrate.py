@@ -15,11 +15,15 @@ from typing import Any
 from ..calibrate.calibration_file import calibration_text, refitted_data
 from ..calibrate.left_out import left_out, with_bands
 from ..calibrate.measured_rows import calibration_data
+from ..calibrate.op_fit import fit_ops
+from ..calibrate.op_fit_file import op_fit_lines, refitted_ops
 from ..calibrate.refit import FREE, Refit, refit
 from ..common.command_names import command
 from ..common.errors import ConfigError
 from ..common.files import write_atomically
+from ..perf.calibration import Calibration
 from ..perf.measurements import read_points
+from ..perf.op_rows import read_op_rows
 from .command_line import CommandParser, run_command
 
 
@@ -29,12 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    out, points = Path(options.out), Path(options.points)
+    if bool(options.points) == bool(options.ops):
+        raise ConfigError("give measured rows: --points for tokens/s/user and TTFT, or --ops for op times.")
+    out = Path(options.out)
     if out.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"--out {out} must end in .yaml.")
     if out.exists() and not options.force:
         raise ConfigError(f"{out} already exists.", "Add --force to replace it, or choose another --out.")
     base = calibration_data(options.base)
+    if options.ops:
+        _calibrate_ops(options, out, base)
+        return
+    points = Path(options.points)
     rows, constants = read_points(points), _names(options.constants)
     found = refit(rows, base, constants, _names(options.fit))
     data = refitted_data(base, found, name=out.stem, points=points.name, today=datetime.date.today())
@@ -48,6 +58,18 @@ def _calibrate(options: argparse.Namespace) -> None:
     print(f"\nwrote {out}; compare it row by row with:")
     fitted = f" --fit '{','.join(found.models)}'"
     print(f"  {command('validate_predictions')} --points {points} --calibration {out}{fitted}")
+
+
+def _calibrate_ops(options: argparse.Namespace, out: Path, base: Mapping[str, Any]) -> None:
+    if options.fit is not None or options.constants is not None:
+        raise ConfigError("--fit and --constants go with --points: op costs are fitted by kind of op, all of them.")
+    ops = Path(options.ops)
+    found = fit_ops(read_op_rows(ops), Calibration.from_dict(base))
+    data = refitted_ops(base, found, name=out.stem, ops=ops.name, today=datetime.date.today())
+    write_atomically(out, calibration_text(data), hint="Choose another --out.")
+    print("\n".join(op_fit_lines(base, found)))
+    print(f"\nwrote {out}; compare it row by row with:")
+    print(f"  {command('validate_predictions')} --ops {ops} --calibration {out}")
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -106,7 +128,10 @@ def _parser() -> CommandParser:
         description="Refits the constants that measured rows can determine, and writes a complete calibration file.",
         epilog=f"Constants that can be fitted: {', '.join(FREE)}.",
     )
-    parser.add_argument("--points", required=True, metavar="FILE.csv", help="measured rows; see conf/measurements")
+    parser.add_argument("--points", metavar="FILE.csv", help="measured rows; see conf/measurements")
+    parser.add_argument(
+        "--ops", metavar="FILE.csv", help="op times instead, in the columns of conf/measurements/op_rows_2026.csv"
+    )
     parser.add_argument("--out", required=True, metavar="FILE.yaml", help="the calibration file to write")
     parser.add_argument(
         "--base", metavar="NAME|FILE.yaml", help="constants to start from (default: those of conf/config.yaml)"

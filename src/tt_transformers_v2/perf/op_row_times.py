@@ -54,6 +54,7 @@ def _matmul(row: OpRow, chip: ChipFigures, constants: ArchCalibration) -> float 
         fidelity=fidelity,
         rows=padded(shape.rows),
         banks=chip.banks if sharded else 0,
+        fused="auto" not in row.op.casefold(),  # whose blocks of K are not known either
     )
     if row.phase == PREFILL and not sharded:
         op = op._replace(name=matrix)

@@ -32,6 +32,7 @@ from ..models.spec import ModelSpec, layer_matrices
 from ..planning.plans import prefill_attention
 from .decode_blocks import in0_block_w
 
+INTERLEAVED_BLOCK = (2, 1)  # tiles of K per block, even and odd K: planning.plans.interleaved_matmul
 _ANY_GRID = (8, 8)  # a prompt's chunks do not depend on it
 Shapes = dict[str, tuple[int, int]]  # matrix -> (input, output features)
 
@@ -48,7 +49,8 @@ class Op(NamedTuple):
     flops: matrix flops per execution. scores: attention scores exponentiated. payload: bytes that a chip
         brings to a collective over `chips` chips; gather_only: an all-gather without a reduce-scatter before it.
     context: cached tokens attended to (decode attention). pairs: (user, KV head) pairs. head_dim: their width.
-    block: tiles of K per block of a decode matmul (in0_block_w). chunks: of a prompt's attention, a head's chunk of
+    deep: tiles of K of a matmul; block: those per block of it in decode (in0_block_w), 0 where that is not known.
+    chunks: of a prompt's attention, a head's chunk of
         queries each; key_chunks: chunks of keys that one of them sees, on average.
     """
 
@@ -70,6 +72,7 @@ class Op(NamedTuple):
     context: int = 0
     pairs: int = 0
     head_dim: int = 0
+    deep: int = 0
     block: int = 0
     chunks: int = 0
     key_chunks: float = 0.0
@@ -131,9 +134,11 @@ def matmul_op(
     rows: int,
     banks: int,
     in_dram: bool = True,
+    fused: bool = False,
 ) -> Op:
     """One weight matmul of a chip. `banks`: DRAM banks over which its columns are sharded, 0 for interleaved.
 
+    `fused`: multiplied while its input is gathered.
     A sharded weight is padded to as many tile columns on every bank (tt_transformers' create_dram_sharded_mem_config).
     """
     inputs, outputs = shape
@@ -151,7 +156,8 @@ def matmul_op(
         tiles=float(deep * wide),
         bank_tiles=float(on_a_bank),
         flops=2.0 * rows * inputs * outputs,
-        block=in0_block_w(op.name, deep, wide) if banks else 0,
+        deep=deep,
+        block=in0_block_w(op.name, deep, wide) if banks else 0 if fused else INTERLEAVED_BLOCK[deep % 2],
     )
 
 

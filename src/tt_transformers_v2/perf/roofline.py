@@ -140,7 +140,7 @@ class _Walk:
         for own, count in self.kinds:
             attention = self._decode_attention(own, batch, context, places)
             times += [(time, count) for time in self._layer(own, rows, DECODE, attention)]
-            times += [(time, each * count) for time, each in self._small_ops(own, places, DECODE)]
+            times += self._small_ops(own, places, DECODE, count)
         times.append((self._lm_head(rows), 1))
         times.append((self._host(batch), 1))
         return tuple(times)
@@ -161,7 +161,7 @@ class _Walk:
         for own, count in self.kinds:
             attention = self._prefill_attention(own, one, rows, chunks, together)
             times += [(time, count * chunks) for time in self._layer(own, rows, PREFILL, attention)]
-            times += [(time, each * count * chunks) for time, each in self._small_ops(own, rows, PREFILL)]
+            times += self._small_ops(own, rows, PREFILL, count * chunks)
         times.append((self._lm_head(TILE), 1))
         if together > 1:
             slower = (c.prefill_batched_factor or 1.0) + (c.prefill_batched_chip or 0.0) * (self.tp - 1)
@@ -170,7 +170,7 @@ class _Walk:
         if c.prefill is not Prefill.untraced:
             per_layer = (c.prefill_traced_layer_us or 0.0) + (c.prefill_traced_chip_us or 0.0) * (self.tp - 1)
             if per_layer:
-                times.append((self.timer.overhead("norms_rope_residual", per_layer), self.spec.num_layers * chunks))
+                times.append((self.timer.overhead(REST, per_layer), self.spec.num_layers * chunks))
         else:
             per_layer = c.prefill_layer_overhead_us + c.prefill_chip_overhead_us * self.tp
             dispatch = per_layer * self.spec.num_layers * chunks
@@ -194,16 +194,17 @@ class _Walk:
             times.append(self._all_reduce(_W2, own, rows, phase))
         return times
 
-    def _small_ops(self, own: _Settings, rows: int, phase: str) -> tuple[Counted, ...]:
-        """A layer's small ops, where the calibration knows them, and the one cost that stands for the rest.
+    def _small_ops(self, own: _Settings, rows: int, phase: str, count: int) -> tuple[Counted, ...]:
+        """The small ops of `count` layers, where the calibration knows them, and the cost that stands for the rest.
 
         `rows`: users of a decode step, tokens of a prompt.
         """
         known, cache = self.timer.layers, own.formats[SDPA.tensor_group]
-        key = (phase, rows, cache, self.spec.qk_norm)
+        key = (phase, rows, cache, self.spec.qk_norm, count)
         found = known.get(key)
         if found is None:
-            found = known[key] = self._timed_small_ops(cache, rows, phase)
+            timed = self._timed_small_ops(cache, rows, phase)
+            found = known[key] = tuple([(time, each * count) for time, each in timed])
         return found
 
     def _timed_small_ops(self, cache: DataFormat, rows: int, phase: str) -> tuple[Counted, ...]:
@@ -237,6 +238,7 @@ class _Walk:
             rows=rows,
             banks=self.timer.chip.banks if sharded else 0,
             in_dram=own.weights_in_dram,
+            fused=op.matrix == "wo" and self.fused,
         )
 
     def _decode_attention(self, own: _Settings, batch: int, context: int, places: int) -> OpTime:

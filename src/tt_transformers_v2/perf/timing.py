@@ -176,13 +176,19 @@ class Timer:
         return self._timed(op, {"weights": us}, readers, "tile rate" if dram >= tile_rate else "DRAM", other)
 
     def _interleaved_matmul(self, op: Op, costs: OpCosts) -> OpTime:
-        # Every core of the grid reads whole pages (tiles) from all banks; small pages are bound by requests.
+        # Every core of the grid reads whole pages (tiles) from all banks; small pages are bound by requests. Blocks of
+        # K are sent to all cores one after another.
         dram = self.dram_us(op.bytes, False)
         pages = op.tiles / self.chip.banks * costs.page_cycles / self.chip.clock_mhz if op.bytes else 0.0
-        fixed = costs.matmul_interleaved_us
-        next_bound = "pages" if dram >= pages else "DRAM"
-        us, other = fixed + max(dram, pages), fixed + min(dram, pages)
-        return self._timed(op, {"weights": us}, self.chip.cores, next_bound, other)
+        steps = op.deep / op.block * costs.block_us if op.block else 0.0
+        fixed, slowest = costs.matmul_interleaved_us, max(dram, pages, steps)
+        others = {"DRAM": dram, "pages": pages, "blocks of K": steps}
+        next_bound = max(
+            (name for name, us in others.items() if us < slowest), key=lambda name: others[name], default=""
+        )
+        return self._timed(
+            op, {"weights": fixed + slowest}, self.chip.cores, next_bound, fixed + others.get(next_bound, 0.0)
+        )
 
     def _decode_attention(self, op: Op) -> OpTime:
         # k_S holds while every (user, KV head) pair has its cores; beyond that the pairs queue.

@@ -21,7 +21,7 @@ from .checks import check
 from .device_presets import build_device_config, composed_preset
 from .findings import Finding, Severity, declare, found
 from .groups import device_types
-from .model_rules import RuleEffect, apply_rules, prefill_chunk
+from .model_rules import RuleEffect, apply_rules, published_chunk
 from .precedence import set_path
 
 declare(
@@ -30,8 +30,9 @@ declare(
     "weights, KV cache, trace region and prefill exceed a chip's DRAM ([memory](memory.md)); the message says by "
     "how much and where they fit",
 )
-SMALLEST_CHUNK = 1024
+SMALLEST_CHUNK = 2048
 LARGEST_CHUNK = 131072
+CHUNK = "device.max_prefill_chunk_size"
 
 
 class Roomier(NamedTuple):
@@ -135,6 +136,7 @@ def _value(section: Any, name: str) -> Any:
 def _holds(config: DeviceConfig, spec: ModelSpec, *, batch: int, context: int, typed: set[str]) -> bool:
     fit_to_model(config, spec, typed=typed)
     computed_chunk(config, spec, typed)
+    shorter_chunk(config, spec, batch=batch, context=context, typed=typed)
     found = check(config, spec, batch=batch, context=context, prompt_length=context)
     if any(finding.severity is Severity.error for finding in found):
         return False
@@ -146,10 +148,9 @@ def computed_chunk(config: DeviceConfig, spec: ModelSpec, typed: Iterable[str]) 
     """Sets a prefill chunk where the published table is silent, and says how it was found.
 
     TTTv1 falls to 4096 tokens there without a word. Here: the largest power of two whose activations take at most half
-    of the DRAM that weights leave free, from 1024 to 131072 tokens, within the model's context and of whole tiles.
+    of the DRAM that weights leave free, from 2048 to 131072 tokens, within the model's context and of whole tiles.
     """
-    path = "device.max_prefill_chunk_size"
-    if path in set(typed) or prefill_chunk(spec.name, config.device_type.value) is not None:
+    if CHUNK in set(typed) or published_chunk(spec, config.device_type.value) is not None:
         return []
     per_token = activation_bytes_per_token(config, spec)
     free = dram_left(config, sum(weight_bytes(config, spec).values()))
@@ -162,7 +163,32 @@ def computed_chunk(config: DeviceConfig, spec: ModelSpec, typed: Iterable[str]) 
         f"no published chunk for this model and device; activations take {per_token / 1024:.0f} KiB per token and may "
         f"fill half of the {max(free, 0) / GIB:.1f} GiB of DRAM that the weights leave free"
     )
-    return [RuleEffect("prefill-chunk-computed", path, chunk, previous, why=why)]
+    return [RuleEffect("prefill-chunk-computed", CHUNK, chunk, previous, why=why)]
+
+
+def shorter_chunk(
+    config: DeviceConfig, spec: ModelSpec, *, batch: int, context: int, typed: Iterable[str]
+) -> list[RuleEffect]:
+    """Halves the prefill chunk, typed ones apart, until `batch` users of `context` tokens fit, and says so.
+
+    Down to SMALLEST_CHUNK, where it stays if even that is too long: what is short then is short without prefill.
+    """
+    previous = config.max_prefill_chunk_size
+    if CHUNK in set(typed) or previous <= SMALLEST_CHUNK:
+        return []
+    users = math.ceil(batch / max(config.parallelism.data_parallel_size, 1))
+    if memory_fit(config, spec, batch=users, context=context).fits:
+        return []
+    chunk = min(previous, prefill_tokens(config, context))
+    while chunk > SMALLEST_CHUNK:
+        chunk = max(_power_of_two(chunk - 1), SMALLEST_CHUNK)
+        config.max_prefill_chunk_size = chunk
+        if memory_fit(config, spec, batch=users, context=context).fits:
+            break
+    if config.max_prefill_chunk_size == previous:
+        return []
+    why = f"chunks of {previous} tokens leave too little DRAM for {users} x {context} tokens of cache"
+    return [RuleEffect("prefill-chunk-fits", CHUNK, config.max_prefill_chunk_size, previous, why=why)]
 
 
 def _power_of_two(most: int) -> int:

@@ -20,10 +20,12 @@ from .kernel_words import kernel_settings
 from .layers import LayerEntry, layer_entry
 from .model_shapes import LayerShape, described_spec
 from .precedence import governed_by
+from .trace_demands import trace_demand
 from .value_paths import get_value, set_value, unset_finer
 
 RULE_SETS = ("tttv1", "tttv2", "none")
 ALWAYS = "size_and_family"
+TRACE_REGION = "device.trace_region_size"
 
 
 class ModelShape(Protocol):
@@ -124,7 +126,7 @@ def apply_rules(
         if holds(rule.when, config, model, mode):
             effects += _apply_rule(config, rule, asked)
             layers += rule.layers
-    for rule, path, value in _table_values(model, config.device_type.value):
+    for rule, path, value in _table_values(model, config.device_type.value, config.trace_region_size):
         effects.append(_apply(config, path, value, governed_by(path, asked), rule))
     return Ruled(config, _final(original, effects), layers)
 
@@ -248,20 +250,29 @@ def _table_entry(table: str, model_name: str, device_type: str) -> int | None:
     return _table(table).get(base_name(model_name).casefold(), {}).get(device_type)
 
 
-def _table_values(model: ModelShape, device_type: str) -> list[tuple[Rule, str, int]]:
-    """(rule, path, value) from the tables by model and device."""
+def _table_values(model: ModelShape, device_type: str, preset: int) -> list[tuple[Rule, str, int]]:
+    """(rule, path, value) from the tables by model and device; `preset` is the trace region without them."""
     found: list[tuple[Rule, str, int]] = []
     if chunk := published_chunk(model, device_type):
         why = "" if chunk.model == model.name else f"the published chunk of {chunk.model}, which has the same shape"
         found.append((_table_rule("prefill-chunk-table", why), "device.max_prefill_chunk_size", chunk.tokens))
     trace = trace_region(model.name, device_type)
     if trace is not None:
-        found.append((_table_rule("trace-region-table"), "device.trace_region_size", trace))
+        found.append((_table_rule("trace-region-table"), TRACE_REGION, trace))
+    demand = trace_demand(model, device_type)
+    if demand and 0 < (preset if trace is None else trace) < demand.bytes:
+        why = f"traces of {demand.model} on {demand.device} took {demand.bytes} bytes"
+        found.append((_table_rule("trace-region-demand", why, demand.source), TRACE_REGION, demand.bytes))
     return found
 
 
-def _table_rule(id: str, why: str = "") -> Rule:
-    return Rule(id, {}, {}, {}, (), False, why, "")
+def default_trace_region(model: ModelShape, device_type: str, preset: int) -> int:
+    """Bytes of trace region of a model on a device that has `preset` of it: what the tables give, else that."""
+    return {path: value for _, path, value in _table_values(model, device_type, preset)}.get(TRACE_REGION, preset)
+
+
+def _table_rule(id: str, why: str = "", source: str = "") -> Rule:
+    return Rule(id, {}, {}, {}, (), False, why, source)
 
 
 def holds(when: Mapping[str, Any], config: DeviceConfig, model: ModelShape, mode: PrecisionMode | None) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from ..hardware.enums import PrecisionMode
@@ -38,7 +39,7 @@ def known_overflow(
     found = []
     for row in memory_rows():
         same_place = (row.device, row.tensor_parallel) == (config.device_type.value, parallel.tensor_parallel_size)
-        as_large = row.batch * row.context * (1 - ALIKE) <= users * context
+        as_large = users * context > smaller_cache(row)
         as_large &= (row.chunk or 0) <= config.max_prefill_chunk_size
         if row.ran or row.flag or row.mode != mode.value or not (same_place and as_large):
             continue
@@ -46,3 +47,8 @@ def known_overflow(
         if theirs is not None and LayerShape.of(theirs) == shape:
             found.append(row)
     return min(found, key=lambda row: row.batch * row.context, default=None)
+
+
+def smaller_cache(row: MemoryRow) -> int:
+    """Tokens of all users of a group together in the largest cache that is taken to be smaller than a reported one."""
+    return math.ceil(row.batch * row.context * (1 - ALIKE)) - 1

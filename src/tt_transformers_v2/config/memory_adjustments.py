@@ -88,7 +88,7 @@ def _narrow(config: DeviceConfig, spec: ModelSpec, fit: MemoryFit) -> list[Findi
             "dram-narrow",
             f"{spec.name} fits narrowly on {config.device_type}: {fit.free / GIB:.2f} GiB of each chip are free, "
             f"{100 * fit.free / fit.dram_size:.1f} %.",
-            f"That is beside a reserve of {fit.reserve / GIB:.2f} GiB, which was fitted to what ran and ran out on cards.",
+            f"That is beside a reserve of {fit.reserve / GIB:.2f} GiB, fitted to what ran and what ran out on cards.",
             "Try it before you rely on it, or use fewer users, a shorter context or narrower formats.",
         )
     ]

@@ -41,7 +41,7 @@ class LayerShape(NamedTuple):
     @classmethod
     def of(cls, model: Any) -> LayerShape | None:
         """The shape of a model specification; None for a model of which only the name is known."""
-        found = [getattr(model, name, None) for name in cls._fields]
+        found: list[Any] = [getattr(model, name, None) for name in cls._fields]
         return None if None in found else cls(*found)
 
 

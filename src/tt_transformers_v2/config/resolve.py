@@ -149,9 +149,7 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
     asked_for = {"batch": batch, "context": experiment.context}
     prompt = config.workload.prompt_length
     experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
-    if not experiment.errors and (
-        shorter := shorter_chunk(hardware, spec, mode=config.mode, typed=asked, **asked_for)
-    ):
+    if not experiment.errors and (shorter := shorter_chunk(hardware, spec, mode=config.mode, typed=asked, **asked_for)):
         experiment.effects += shorter
         experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
     if not experiment.errors:

@@ -41,9 +41,10 @@ from .ops import require_positive
 # Share of DRAM kept back at least. The auto_shard model (tt-metal PR 50597) counts 95 % usable.
 RESERVE = 0.05
 # Share of DRAM kept back for what is not named, and the part of prefill activations that the allocator loses besides:
-# buffers must be contiguous on every bank. Fitted together, November 2026, to the 17 rows of conf/measurements/memory.csv
-# that count, all Wormhole: none that ran out fits, all that ran do. The nearest on either side, on an n150, are
-# Llama-3.1-8B with 65536 tokens (ran out; 0.24 % of DRAM short) and Llama-3.2-3B with 133120 (ran; 0.21 % free).
+# buffers must be contiguous on every bank. Fitted together, November 2026, to the 17 rows that count in
+# conf/measurements/memory.csv, all Wormhole: none that ran out fits, all that ran do. The nearest on either side, on an
+# n150, are Llama-3.1-8B with 65536 tokens (ran out; 0.24 % of DRAM short) and Llama-3.2-3B with 133120
+# (ran; 0.21 % free).
 UNNAMED = 0.045
 FRAGMENTED = 0.1
 # Bytes: what tt_transformers reserves where its table has no entry, and vLLM's plugin where it is told nothing.
@@ -56,8 +57,9 @@ class MemoryFit:
     """Memory of one chip, in bytes.
 
     weights: in DRAM by tensor group (wqkv, wo, ff1_ff3, ff2, lm_head, embedding, norm), with what pads them to the
-        banks. kv_cache: in DRAM. trace_region: beside both; with zero, traces. activations: of prefill, and rotary: tables of cosines and
-        sines, parts of the reserve (see the module). available: DRAM less the reserve. l1: what lies in a core's L1.
+        banks. kv_cache: in DRAM. trace_region: beside both, DYNAMIC_TRACES where it is allocated as traces come.
+        activations: of prefill, and rotary: tables of cosines and sines, parts of the reserve (see the module).
+        available: DRAM less the reserve. l1: what lies in a core's L1.
     largest_batch: users per data-parallel group that fit at the asked context; most_users: how many the device takes.
     largest_context: tokens per user that fit at the asked batch (a multiple of the cache's page, capped at the model's
         max_context). Both are 0 where nothing fits, and count L1 where the KV cache is placed there.

@@ -13,6 +13,8 @@ from .measurements import MeasuredRow
 # Shapes this much alike, in octaves over parameters, layers and hidden size together, are told apart by what follows:
 # Qwen3-32B and QwQ-32B are less than 0.001 apart, Llama-3.1-8B and Ministral-8B 0.17.
 ALIKE = 0.1
+# Rows of other modes, `cfg:` and ff13_bfp4, are performance mode with some formats changed.
+ACCURACY = "accuracy"
 
 # The specification that a row's model name stands for; None where it is not described.
 Shapes = Callable[[str], ModelSpec | None]
@@ -22,7 +24,7 @@ def nearest(rows: Iterable[MeasuredRow], asked: Asked, mode: str, shapes: Shapes
     """The row of `rows` most like what is asked, None where there are none.
 
     In this order: no flag; parameters, layers and hidden size; precision mode; device; the same model by name; chips
-    per group; users and tokens; groups. A row whose model `shapes` does not know is the farthest of those without flag.
+    per group; users and tokens; formats of their own; groups. A row whose model `shapes` does not know is the farthest of those without flag.
     """
     parallel, known = asked.hw.parallelism, {}
 
@@ -35,11 +37,12 @@ def nearest(rows: Iterable[MeasuredRow], asked: Asked, mode: str, shapes: Shapes
         return (
             bool(row.flag),
             apart(row.model),
-            row.mode != mode,
+            (row.mode == ACCURACY) != (mode == ACCURACY),
             row.device != asked.hw.device_type,
             not same_model(row.model, asked.spec.name),
             abs(math.log2(row.tensor_parallel / parallel.tensor_parallel_size)),
             abs(math.log2(row.seq / asked.prompt_length)) + abs(math.log2(row.batch / asked.batch)),
+            row.mode != mode,
             row.data_parallel != parallel.data_parallel_size,
             row.tokens_per_s_per_user is None,
         )
@@ -48,7 +51,7 @@ def nearest(rows: Iterable[MeasuredRow], asked: Asked, mode: str, shapes: Shapes
 
 
 def shape_distance(one: ModelSpec, other: ModelSpec) -> float:
-    """How far two shapes are apart in octaves: the sum of |log2| of the ratios of parameters, layers and hidden size."""
+    """How far two shapes are apart in octaves: |log2| of the ratios of parameters, layers and hidden size, summed."""
     return sum(
         abs(math.log2(mine / theirs))
         for mine, theirs in (

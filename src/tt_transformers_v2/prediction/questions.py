@@ -140,7 +140,9 @@ class Measured:
 
 def nearest_measured(answer: Answer) -> Measured | None:
     """The nearest measured row; None where the calibration has no rows."""
-    row = answer.prediction.nearest(measured_points(answer.prediction.points), str(answer.experiment.config.mode), described_spec)
+    row = answer.prediction.nearest(
+        measured_points(answer.prediction.points), str(answer.experiment.config.mode), described_spec
+    )
     if row is None:
         return None
     differs = _differences(answer, row)

@@ -235,11 +235,10 @@ def _device_file(device_type: str) -> dict[str, Any]:
 def _trace_region(
     config: DeviceConfig, model: ModelShape | None, kept: Mapping[str, Any], read: bool, typed: Iterable[str]
 ) -> int | None:
-    """Bytes of trace region to tell a server of; None where the plugin is to choose. `read`: `kept` was read from one."""
+    """Bytes of trace region to tell a server of; None where the plugin is to choose. `read`: it was read from one."""
     size, kind = config.trace_region_size, config.device_type.value
-    ours = {config.spec.trace_region_size}
-    if model is not None:
-        ours.add(default_trace_region(model, kind, config.spec.trace_region_size))
+    preset = size if config.system is None else config.system.trace_region_size
+    ours = {preset} if model is None else {preset, default_trace_region(model, kind, preset)}
     if TRACE_REGION in set(typed) or "trace_region_size" in kept or size not in ours:
         return size
     return None if read or model is None else serving_trace_region(model.name, kind)

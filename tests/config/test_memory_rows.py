@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The memory map against what ran and ran out on cards, and against every context that the serving catalogue ships."""
+"""The memory map against what ran and what ran out of DRAM on cards: the rows that its reserve was fitted to."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import pytest
 
@@ -11,10 +9,8 @@ from tt_transformers_v2.calibrate.measured_rows import row_overrides
 from tt_transformers_v2.config.composition import compose
 from tt_transformers_v2.config.groups import option
 from tt_transformers_v2.config.known_overflows import memory_rows
-from tt_transformers_v2.config.memory_adjustments import NARROW
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import resolve
-from tt_transformers_v2.config.serving_catalogue import serving_entries
 from tt_transformers_v2.perf.measurements import MeasuredRow
 from tt_transformers_v2.perf.memory import FRAGMENTED, RESERVE, UNNAMED, memory_fit
 

@@ -161,9 +161,10 @@ def test_an_overflow_says_what_would_fit_and_that_does(asked, advice, fitting):
 
 def test_an_overflow_by_the_prefill_chunk_names_one_that_fits():
     asked = ("model=llama1b", "workload.context=131072", "workload.batch=4")
-    assert "It fits with device.max_prefill_chunk_size=16384." in overflow(
-        *asked, "device.max_prefill_chunk_size=131072"
-    ).fix
+    assert (
+        "It fits with device.max_prefill_chunk_size=16384."
+        in overflow(*asked, "device.max_prefill_chunk_size=131072").fix
+    )
     assert not experiment(*asked, "device.max_prefill_chunk_size=16384").errors
 
 

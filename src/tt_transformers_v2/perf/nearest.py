@@ -24,7 +24,8 @@ def nearest(rows: Iterable[MeasuredRow], asked: Asked, mode: str, shapes: Shapes
     """The row of `rows` most like what is asked, None where there are none.
 
     In this order: no flag; parameters, layers and hidden size; precision mode; device; the same model by name; chips
-    per group; users and tokens; formats of their own; groups. A row whose model `shapes` does not know is the farthest of those without flag.
+    per group; users and tokens; formats of their own; groups. A row whose model `shapes` does not know is the farthest
+    of those without flag.
     """
     parallel, known = asked.hw.parallelism, {}
 

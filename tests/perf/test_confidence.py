@@ -11,8 +11,10 @@ from perf_cases import CALIBRATION, calibration_data, make_device, make_model
 
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.measured_points import measured_points
+from tt_transformers_v2.config.model_shapes import described_spec
 from tt_transformers_v2.perf import Calibration, predict
-from tt_transformers_v2.perf.confidence import ConfidenceRules, same_model
+from tt_transformers_v2.perf.confidence import ConfidenceRules
+from tt_transformers_v2.perf.nearest import same_model
 
 
 def prediction(device="N150", model="Llama-3.1-8B", *, calibration=CALIBRATION, prompt=128, batch=1, **split):
@@ -90,10 +92,10 @@ POINTS = measured_points(prediction("N150").points)
 
 
 def test_the_nearest_row_is_the_same_configuration_where_there_is_one():
-    row = prediction("N300").nearest(POINTS, "accuracy")
+    row = prediction("N300").nearest(POINTS, "accuracy", described_spec)
     assert (row.model, row.device, row.batch, row.seq, row.mode) == ("Llama-3.1-8B", "N300", 1, 128, "accuracy")
     assert row.flag == ""
-    users = prediction("T3K", batch=16).nearest(POINTS, "performance")
+    users = prediction("T3K", batch=16).nearest(POINTS, "performance", described_spec)
     assert (users.device, users.batch) == ("T3K", 32)
 
 

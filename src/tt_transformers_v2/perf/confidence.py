@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a prediction can be trusted: its class, its band, and the nearest measured row.
+"""How far a prediction can be trusted: its class and its band.
 
 A prediction is `calibrated` inside what the constants were fitted and checked on, `extrapolated` outside (each
 reason states its own band; the widest holds), and `unsupported` where the model has nothing to say. Bands and what
@@ -190,31 +190,6 @@ def _what_decides(asked: Asked) -> Hashable:
 def ways_outside(asked: Asked, rules: ConfidenceRules) -> frozenset[str]:
     """The entries of `beyond` that apply to what is asked."""
     return frozenset(entry.id for entry in rules.beyond if _TESTS[entry.id](asked, entry.covered))
-
-
-def nearest(rows: Iterable[MeasuredRow], asked: Asked, mode: str = "") -> MeasuredRow | None:
-    """The measured row most like what is asked: same model before same device before alike workload."""
-    parallel = asked.hw.parallelism
-
-    def distance(row: MeasuredRow) -> tuple[float, ...]:
-        return (
-            bool(row.flag),
-            not same_model(row.model, asked.spec.name),
-            row.device != asked.hw.device_type,
-            abs(math.log2(row.tensor_parallel / parallel.tensor_parallel_size)),
-            abs(math.log2(row.seq / asked.prompt_length)) + abs(math.log2(row.batch / asked.batch)),
-            row.mode != mode,
-            row.data_parallel != parallel.data_parallel_size,
-            row.tokens_per_s_per_user is None,
-        )
-
-    return min(rows, key=distance, default=None)
-
-
-def same_model(row_name: str, name: str) -> bool:
-    """Whether a row's model is this one; rows leave -Instruct and the like out."""
-    mine, theirs = name.casefold(), row_name.casefold()
-    return mine == theirs or (mine.startswith(theirs) and mine[len(theirs)] in "-_")
 
 
 def _two_d(asked: Asked, covered: Any) -> bool:

@@ -11,9 +11,10 @@ from ..common.errors import ConfigError
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .calibration import Calibration
-from .confidence import UNSUPPORTED, Asked, Confidence, ConfidenceRules, confidences, nearest, ways_outside
+from .confidence import UNSUPPORTED, Asked, Confidence, ConfidenceRules, confidences, ways_outside
 from .measurements import MeasuredRow
 from .memory import MemoryFit, memory_fit
+from .nearest import Shapes, nearest
 from .roofline import predict_performance
 from .speed import Performance
 
@@ -59,9 +60,9 @@ class Prediction:
         """The file of measured rows, under conf/measurements, that the calibration was fitted to."""
         return confidence_rules(self.calibration).points
 
-    def nearest(self, rows: Sequence[MeasuredRow], mode: str = "") -> MeasuredRow | None:
-        """The one of measured `rows` most like this; `mode` is the precision mode, where there is one."""
-        return nearest(rows, self._asked, mode)
+    def nearest(self, rows: Sequence[MeasuredRow], mode: str, shapes: Shapes) -> MeasuredRow | None:
+        """The one of measured `rows` most like this; `mode` is the precision mode, `shapes` knows the rows' models."""
+        return nearest(rows, self._asked, mode, shapes)
 
     @property
     def outside(self) -> frozenset[str]:

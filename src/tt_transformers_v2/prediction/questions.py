@@ -16,6 +16,7 @@ from ..config.composition import compose
 from ..config.findings import Finding
 from ..config.groups import option
 from ..config.measured_points import measured_points
+from ..config.model_shapes import described_spec
 from ..config.overrides import check_each, check_overrides
 from ..config.resolve import Experiment, resolve
 from ..perf.measurements import MeasuredRow
@@ -139,7 +140,9 @@ class Measured:
 
 def nearest_measured(answer: Answer) -> Measured | None:
     """The nearest measured row; None where the calibration has no rows."""
-    row = answer.prediction.nearest(measured_points(answer.prediction.points), str(answer.experiment.config.mode))
+    row = answer.prediction.nearest(
+        measured_points(answer.prediction.points), str(answer.experiment.config.mode), described_spec
+    )
     if row is None:
         return None
     differs = _differences(answer, row)

@@ -24,6 +24,7 @@ from .refit import Point, measured_points, refit_points
 
 WITHIN = 0.9  # share of the rows that a band holds
 FEW = 10  # rows of a kind below which its band is the largest deviation instead
+FEW_MODELS = 3
 LEAST_BAND = 5.0  # percent; measurements repeat no better
 LEFT_OUT: dict[str, Callable[[Point], str]] = {
     "model": lambda point: point.row.model,
@@ -100,7 +101,8 @@ def errors_of(found: Iterable[LeftOut]) -> dict[str, dict[str, float]]:
 def with_bands(data: Mapping[str, Any], by_model: Sequence[LeftOut], by_device: Sequence[LeftOut]) -> dict[str, Any]:
     """The calibration with `band` and the bands of `beyond` from residuals, and the errors of rows left out.
 
-    An entry of `beyond` that no row is in keeps its band, as one that is assumed; its `rows` is 0.
+    An entry of `beyond` that fewer than FEW rows, or fewer than FEW_MODELS models, are in keeps its band where that is
+    wider: it is assumed.
     """
     data = copy.deepcopy(dict(data))
     confidence = data["confidence"]
@@ -111,10 +113,12 @@ def with_bands(data: Mapping[str, Any], by_model: Sequence[LeftOut], by_device: 
         if inside:
             confidence["band"][phase] = band(inside)
         for name, entry in confidence["beyond"].items():
-            bands = [each.band for each in own if name in each.outside]
-            entry["rows"] = len(bands) + (entry.get("rows", 0) if phase != PHASES[0] else 0)
-            if bands:
-                entry[phase] = max(band(bands), confidence["band"][phase])
+            rows = [each for each in own if name in each.outside]
+            entry["rows"] = len(rows) + (entry.get("rows", 0) if phase != PHASES[0] else 0)
+            if rows:
+                found = max(band([each.band for each in rows]), confidence["band"][phase])
+                few = len(rows) < FEW or len({each.point.row.model for each in rows}) < FEW_MODELS
+                entry[phase] = max(found, float(entry[phase])) if few else found
     return data
 
 

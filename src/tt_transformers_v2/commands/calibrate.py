@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..calibrate.calibration_file import calibration_text, refitted_data
+from ..calibrate.calibration_file import calibration_text, refitted_data, without_provenance
 from ..calibrate.left_out import left_out, with_bands
 from ..calibrate.measured_rows import calibration_data
 from ..calibrate.op_fit import fit_ops
@@ -21,10 +21,21 @@ from ..calibrate.refit import FREE, Refit, refit
 from ..common.command_names import command
 from ..common.errors import ConfigError
 from ..common.files import write_atomically
+from ..config.yaml_files import read_yaml_file
 from ..perf.calibration import Calibration
 from ..perf.measurements import read_points
 from ..perf.op_rows import read_op_rows
 from .command_line import CommandParser, run_command
+
+
+_APART = """\
+Units, sources and dates of the constants: {provenance}.
+Bands in percent, by phase: nine of ten rows whose model was left out of the fit lie within (--left-out); an entry of
+`beyond` with few `rows` is assumed. `earlier`: constants that were otherwise before a date."""
+_BESIDE = """\
+Where the constants of {out} come from. `date` is the publication's, or when the project derived the constant ("fitted"
+ones are fits to the published rows named in their source). `prior` is what is known of a constant besides those rows: a
+value and a spread, as a share of it, from profiles of ops or from the other architecture; a spread of 0 is not fitted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +62,10 @@ def _calibrate(options: argparse.Namespace) -> None:
     if options.left_out:
         by_model, by_device = (left_out(rows, data, constants, by) for by in ("model", "device"))
         data = with_bands(data, by_model, by_device)
-    write_atomically(out, calibration_text(data), hint="Choose another --out.")
+    if options.provenance:
+        _write_apart(data, out, Path(options.provenance))
+    else:
+        write_atomically(out, calibration_text(data), hint="Choose another --out.")
     print("\n".join(_report(base, found)))
     if options.left_out:
         print("\n".join(_left_out_lines(data)))
@@ -70,6 +84,14 @@ def _calibrate_ops(options: argparse.Namespace, out: Path, base: Mapping[str, An
     print("\n".join(op_fit_lines(base, found)))
     print(f"\nwrote {out}; compare it row by row with:")
     print(f"  {command('validate_predictions')} --ops {ops} --calibration {out}")
+
+
+def _write_apart(data: Mapping[str, Any], out: Path, provenance: Path) -> None:
+    """Values to `out`; their units, sources, dates and priors to `provenance`, as the packaged calibrations have them."""
+    before = read_yaml_file(provenance)[1] if provenance.exists() else {}
+    values, beside = without_provenance(data, before)
+    write_atomically(out, calibration_text(values, _APART.format(provenance=provenance)), hint="Choose another --out.")
+    write_atomically(provenance, calibration_text(beside, _BESIDE.format(out=out)), hint="Choose another --provenance.")
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -141,6 +163,9 @@ def _parser() -> CommandParser:
     )
     parser.add_argument(
         "--fit", metavar="MODEL,...", help="models to fit; the others only check (default: those of split.yaml)"
+    )
+    parser.add_argument(
+        "--provenance", metavar="FILE.yaml", help="write units, sources, dates and priors here instead, as conf/ has them"
     )
     parser.add_argument(
         "--left-out",

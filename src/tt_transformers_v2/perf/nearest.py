@@ -6,9 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
+from ..hardware.op_table import DECODE
 from ..models.spec import ModelSpec
 from .confidence import Asked
 from .measurements import MeasuredRow
+from .token_costs import sampling_path
 
 # Shapes this much alike, in octaves over parameters, layers and hidden size together, are told apart by what follows:
 # Qwen3-32B and QwQ-32B are less than 0.001 apart, Llama-3.1-8B and Ministral-8B 0.17.
@@ -23,9 +25,9 @@ Shapes = Callable[[str], ModelSpec | None]
 def nearest(rows: Iterable[MeasuredRow], asked: Asked, mode: str, shapes: Shapes) -> MeasuredRow | None:
     """The row of `rows` most like what is asked, None where there are none.
 
-    In this order: no flag; parameters, layers and hidden size; precision mode; device; the same model by name; chips
-    per group; users and tokens; formats of their own; groups. A row whose model `shapes` does not know is the farthest
-    of those without flag.
+    In this order: nothing that keeps it from counting; parameters, layers and hidden size; precision mode; device; the same model by name; chips
+    per group; sampling, prefill and stack; users and tokens; formats of their own; groups. A row whose model `shapes` does not know is the farthest
+    of those that count.
     """
     parallel, known = asked.hw.parallelism, {}
 
@@ -36,12 +38,13 @@ def nearest(rows: Iterable[MeasuredRow], asked: Asked, mode: str, shapes: Shapes
 
     def distance(row: MeasuredRow) -> tuple[float, ...]:
         return (
-            bool(row.flag),
+            not row.counts(DECODE),
             apart(row.model),
             (row.mode == ACCURACY) != (mode == ACCURACY),
             row.device != asked.hw.device_type,
             not same_model(row.model, asked.spec.name),
             abs(math.log2(row.tensor_parallel / parallel.tensor_parallel_size)),
+            _ways_apart(row, asked),
             abs(math.log2(row.seq / asked.prompt_length)) + abs(math.log2(row.batch / asked.batch)),
             row.mode != mode,
             row.data_parallel != parallel.data_parallel_size,
@@ -49,6 +52,13 @@ def nearest(rows: Iterable[MeasuredRow], asked: Asked, mode: str, shapes: Shapes
         )
 
     return min(rows, key=distance, default=None)
+
+
+def _ways_apart(row: MeasuredRow, asked: Asked) -> int:
+    """In how many of sampling, prefill and stack a row is known to be run otherwise than what is asked."""
+    c, chips = asked.constants, asked.hw.parallelism.tensor_parallel_size
+    own = {"sampling": sampling_path(c, chips, asked.spec.vocab_size), "prefill": c.prefill, "stack": c.stack}
+    return sum(getattr(row, name) not in (None, way) for name, way in own.items())
 
 
 def shape_distance(one: ModelSpec, other: ModelSpec) -> float:

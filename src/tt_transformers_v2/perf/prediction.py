@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..common.errors import ConfigError
+from ..hardware.enums import Stack
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .calibration import Calibration
@@ -17,6 +18,7 @@ from .memory import MemoryFit, memory_fit
 from .nearest import Shapes, nearest
 from .roofline import predict_performance
 from .speed import Performance
+from .token_costs import sampling_path
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,18 @@ class Prediction:
     def nearest(self, rows: Sequence[MeasuredRow], mode: str, shapes: Shapes) -> MeasuredRow | None:
         """The one of measured `rows` most like this; `mode` is the precision mode, `shapes` knows the rows' models."""
         return nearest(rows, self._asked, mode, shapes)
+
+    @functools.cached_property
+    def assumes(self) -> dict[str, str]:
+        """What software it assumes: the release, where tokens are sampled, what drives the model, how prompts run."""
+        own, parallel = self.calibration.of(self.hardware.spec.chip.arch), self.hardware.parallelism
+        found = {
+            "release": self.calibration.release,
+            "sampling": str(sampling_path(own, parallel.tensor_parallel_size, self.spec.vocab_size)),
+            "stack": str(own.stack),
+            "prefill": str(own.prefill),
+        }
+        return found | ({"max_num_seqs": str(own.max_num_seqs)} if own.stack is Stack.vllm else {})
 
     @property
     def outside(self) -> frozenset[str]:

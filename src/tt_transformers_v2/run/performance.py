@@ -35,6 +35,7 @@ def performance_section(experiment: Experiment) -> dict[str, Any]:
     prediction = predict(experiment)
     memory = prediction.memory
     found: dict[str, Any] = {
+        "assumes": prediction.assumes,
         "decode_confidence": _confidence(prediction.decode),
         "prefill_confidence": _confidence(prediction.prefill),
         "memory": dataclasses.asdict(memory) | {"used": memory.used, "fits": memory.fits},

@@ -14,7 +14,7 @@ from ..common.errors import ConfigError, did_you_mean
 from ..config.building import raise_all
 from ..config.composition import compose
 from ..config.conf_folders import read_yaml
-from ..config.groups import option
+from ..config.groups import groups, option
 from ..config.overrides import check_each
 from ..config.resolve import Experiment, resolve
 from ..config.yaml_files import read_yaml_file
@@ -235,6 +235,14 @@ def _with_priors(data: dict[str, Any]) -> dict[str, Any]:
             if "prior" in entry and name in data.get(arch, {}):
                 data[arch][name]["prior"] = entry["prior"]
     return data
+
+
+def fitted_to(points: str) -> str | None:
+    """The packaged calibration that was fitted to a file of that name; None where there is none."""
+    for name in groups()["calibration"]:
+        if calibration_data(name)["confidence"]["points"] == points:
+            return name
+    return None
 
 
 def load_calibration(name: str | None = None) -> Calibration:

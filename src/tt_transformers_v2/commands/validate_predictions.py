@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..calibrate.measured_rows import load_calibration
+from ..calibrate.measured_rows import fitted_to, load_calibration
 from ..calibrate.op_report import op_report, op_report_json, op_report_markdown, op_report_text
 from ..calibrate.validation import validate
 from ..calibrate.validation_report import report_json, report_markdown, report_text
@@ -35,9 +35,10 @@ def _validate(options: argparse.Namespace) -> None:
         _validate_ops(options)
         return
     models = None if options.fit is None else [name.strip() for name in options.fit.split(",")]
-    validation = validate(read_points(options.points), load_calibration(options.calibration), models)
+    chosen = options.calibration or fitted_to(Path(options.points).name)
+    validation = validate(read_points(options.points), load_calibration(chosen), models)
     if options.markdown:
-        page = report_markdown(validation, options.points)
+        page = report_markdown(validation, options.points, options.markdown)
         write_atomically(Path(options.markdown), page, hint="Choose another file for --markdown.")
         print(f"wrote {options.markdown}")
     else:
@@ -67,7 +68,7 @@ def _parser() -> CommandParser:
         "--ops", metavar="FILE.csv", help="op times instead, in the columns of conf/measurements/op_rows_2026.csv"
     )
     parser.add_argument(
-        "--calibration", metavar="NAME|FILE.yaml", help="constants to use (default: those of conf/config.yaml)"
+        "--calibration", metavar="NAME|FILE.yaml", help="constants to use (default: those fitted to the file, or those of conf/config.yaml)"
     )
     parser.add_argument(
         "--fit", metavar="MODEL,...", help="models that the constants were fitted to (default: those of split.yaml)"

@@ -158,7 +158,7 @@ def test_times_of_several_devices_are_averaged(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n", "is no profile: it has neither the columns"),
+        ("a,b\n1,2\n", "is not a profile: it has neither the columns"),
         (raw(), "has no device ops"),
         (raw(("Norm", "tt_dnn_device", 0, "soon", 0)), r"line 2: DEVICE KERNEL DURATION \[ns\] must be a number"),
         (raw(("MatmulDeviceOperation", "tt_dnn_device", 0, 5, 0)), "line 2: INPUT_0_Y_PAD.*must be a size"),

@@ -182,13 +182,13 @@ def decode_attention_op(
         kind="kv",
         compute_group=SDPA.group_in(DECODE),
         tensor_group=SDPA.tensor_group,
+        group=q_heads / kv_heads,
         fidelity=fidelity,
         rows=padded(batch),
         kv_bytes=2.0 * batch * kv_heads * cached if in_dram else 0.0,
         flops=4.0 * batch * q_heads * spec.head_dim * seen,
         context=seen,
         pairs=batch * kv_heads,
-        group=q_heads / kv_heads,
         head_dim=spec.head_dim,
     )
 

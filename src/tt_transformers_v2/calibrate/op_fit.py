@@ -47,7 +47,7 @@ FREE: dict[str, _Sizes] = {
     },
     "decode attention": {
         "sdpa_decode_us": (10.0, 50.0),
-        "sdpa_decode_pair_us": (0.1, 1.0),
+        "sdpa_decode_query_us": (0.03, 1.0),
         "sdpa_decode_efficiency": (0.5, 1.0),
         "sdpa_decode_us_per_64k": (100.0, 1000.0),
     },

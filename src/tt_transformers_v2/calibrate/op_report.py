@@ -102,7 +102,7 @@ def op_report_text(report: OpReport) -> str:
         for cells in (list(zip(line, widths, strict=True)) for line in table)
     ]
     head = f"{'class':22}{'op':64}{'measured':>10}{'predicted':>10}{'error':>8}"
-    title = f"Absolute errors in percent, calibration {report.calibration.name}; {_counts(report)}."
+    title = _filled(f"Absolute errors in percent, calibration {report.calibration.name}; {_counts(report)}.")
     return "\n".join([head, *lines, "", title, "", *aligned]) + "\n"
 
 

@@ -71,7 +71,7 @@ def read_profile(path: str | Path) -> MeasuredProfile:
         read = _report_op
     else:
         raise ConfigError(
-            f"{path} is no profile: it has neither the columns {', '.join(_RAW)} nor {', '.join(_REPORT)}.",
+            f"{path} is not a profile: it has neither the columns {', '.join(_RAW)} nor {', '.join(_REPORT)}.",
             "Give the profiler's ops_perf_results CSV, or what tt-perf-report --csv wrote.",
         )
     by_device: dict[str, list[MeasuredOp]] = {}

@@ -22,8 +22,8 @@ class OpCosts:
         a block of one tile of K adds, spread over in0_block_w tiles.
     matmul_interleaved_us: of a decode matmul with interleaved weights; page_cycles: cycles per weight tile and DRAM
         bank that reading it page by page takes at least; block_us: that sending a block of K to all cores takes.
-    sdpa_decode_us: of decode attention; sdpa_decode_pair_us: for each (user, KV head) pair of 128 elements, spread
-        over the chip; sdpa_decode_efficiency: share of the nominal bandwidth at which the cache is read.
+    sdpa_decode_us: of decode attention; sdpa_decode_query_us: for each user's query head of 128 elements, spread over
+        the chip; sdpa_decode_efficiency: share of the nominal bandwidth at which the cache is read.
     prefill_matmul_us: of a prefill matmul; prefill_tile_cycles: cycles per tile multiply beside the matrix unit's.
     sdpa_prefill_us: of a chunk of queries against a chunk of keys on a core.
     norm_us, norm_tile_us: of a norm, and per tile that its busiest core holds.
@@ -47,7 +47,7 @@ class OpCosts:
     page_cycles: float
     block_us: float
     sdpa_decode_us: float
-    sdpa_decode_pair_us: float
+    sdpa_decode_query_us: float
     sdpa_decode_efficiency: float
     prefill_matmul_us: float
     prefill_tile_cycles: float

@@ -48,7 +48,8 @@ class Op(NamedTuple):
     tiles: weight tiles. bank_tiles: tiles on the fullest DRAM bank, 0 where the weights are not sharded over banks.
     flops: matrix flops per execution. scores: attention scores exponentiated. payload: bytes that a chip
         brings to a collective over `chips` chips; gather_only: an all-gather without a reduce-scatter before it.
-    context: cached tokens attended to (decode attention). pairs: (user, KV head) pairs. head_dim: their width.
+    context: cached tokens attended to (decode attention). pairs: (user, KV head) pairs; group: query heads of each;
+        head_dim: their width.
     deep: tiles of K of a matmul; block: those per block of it in decode (in0_block_w), 0 where that is not known.
     chunks: of a prompt's attention, a head's chunk of
         queries each; key_chunks: chunks of keys that one of them sees, on average.
@@ -71,6 +72,7 @@ class Op(NamedTuple):
     gather_only: bool = False
     context: int = 0
     pairs: int = 0
+    group: float = 0.0
     head_dim: int = 0
     deep: int = 0
     block: int = 0
@@ -184,6 +186,7 @@ def decode_attention_op(
         kind="kv",
         compute_group=SDPA.group_in(DECODE),
         tensor_group=SDPA.tensor_group,
+        group=q_heads / kv_heads,
         fidelity=fidelity,
         rows=padded(batch),
         kv_bytes=2.0 * batch * kv_heads * cached if in_dram else 0.0,

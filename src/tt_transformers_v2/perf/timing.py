@@ -26,7 +26,7 @@ from .token_costs import token_us
 
 BOUND_THRESHOLD = 0.65  # share of the nominal rate, as in tt-perf-report
 _HALF_ROWS_GRID = 8  # rows of cores that matmul_half_rows holds for, as on N150
-_PAIR_WIDTH = 128  # elements of a head that the cost of a (user, KV head) pair is given for
+_QUERY_WIDTH = 128  # elements of a query head that its cost in decode attention is given for
 CYCLES_PER_PHASE = 16  # matrix-unit cycles of a 32x32x32 tile multiply per fidelity phase (matrix_engine.md)
 HOST_OPS = ("sampling_and_host", "host_dispatch")
 KINDS = ("weights", "kv", "collectives", "overhead", "flops")
@@ -200,7 +200,7 @@ class Timer:
         compute = per_64k * op.context / 65536 * queue
         if c.ops is None:
             return self._timed(op, {"kv": self.dram_us(op.bytes, True), "flops": compute}, cores)
-        fixed = c.ops.sdpa_decode_us + c.ops.sdpa_decode_pair_us * op.pairs * op.head_dim / _PAIR_WIDTH
+        fixed = c.ops.sdpa_decode_us + c.ops.sdpa_decode_query_us * op.pairs * op.group * op.head_dim / _QUERY_WIDTH
         cache = op.bytes / (self.chip.bandwidth * 1e3 * c.ops.sdpa_decode_efficiency)
         return self._timed(op, {"kv": cache, "flops": compute, "overhead": fixed}, cores)
 

@@ -24,5 +24,5 @@ def write_ops_csv(prediction: Prediction, path: Path) -> str:
     listed = sum(op.us + op.gap_us for op in ops)
     return (
         f"ops CSV: {path}: {len(ops)} device ops of one chip, {listed / 1e3:.3f} ms with gaps; "
-        f"{left / 1e3:.3f} ms of the step are not device ops (sampling, host)"
+        f"{left / 1e3:.3f} ms of the step are not in it (sampling, host, rest of layers)"
     )

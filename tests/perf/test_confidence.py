@@ -9,6 +9,7 @@ import dataclasses
 import pytest
 from perf_cases import CALIBRATION, calibration_data, make_device, make_model
 
+from tt_transformers_v2.hardware.enums import Prefill, Sampling
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.measured_points import measured_points
 from tt_transformers_v2.config.model_shapes import described_spec
@@ -36,7 +37,7 @@ def test_what_was_fitted_is_calibrated():
         ({"device": "T3K", "model": "Llama-3.2-3B"}, "fused"),
         ({"prompt": 131072}, "65536 tokens"),
         ({"batch": 64}, "32 users"),
-        ({"calibration": CALIBRATION.replace(sampling_on_device=True), "device": "T3K"}, "sampling"),
+        ({"calibration": CALIBRATION.replace(sampling=Sampling.device), "device": "T3K"}, "sampling"),
         ({"calibration": CALIBRATION.replace(readers_per_bank=2)}, "reader"),
     ],
 )
@@ -55,7 +56,7 @@ def test_another_family_is_extrapolated():
 
 
 def test_a_switch_of_prefill_leaves_the_class_of_decode_alone():
-    found = prediction(calibration=CALIBRATION.replace(prefill_traced=True))
+    found = prediction(calibration=CALIBRATION.replace(prefill=Prefill.traced))
     assert found.decode.kind == "calibrated"
     assert found.prefill.kind == "extrapolated"
 
@@ -68,7 +69,7 @@ def test_no_number_is_given_where_nothing_is_known():
     assert "pipeline" in found.decode.reasons[0]
     with pytest.raises(ConfigError, match="no prediction: pipeline"):
         _ = found.speed
-    too_wide = prediction(calibration=CALIBRATION.replace(sampling_on_device=True))
+    too_wide = prediction(calibration=CALIBRATION.replace(sampling=Sampling.device))
     assert "128256" in too_wide.decode.reasons[0]
     heads = predict(make_device("T3K"), make_28_heads(), CALIBRATION, prompt_length=128)
     assert "28 attention heads cannot be split over 8 chips" in heads.decode.reasons[0]

@@ -115,10 +115,10 @@ def test_rows_leave_instruct_out(row, name, same):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.pop("points"), "exactly"),
+        (lambda c: c.pop("points"), "must have the keys"),
         (lambda c: c["band"].pop("decode"), "band must have exactly"),
         (lambda c: c["band"].update(decode=-1), "percentage"),
-        (lambda c: c["beyond"].update(moon={"decode": 1, "prefill": 1, "why": ""}), "beyond must have exactly"),
+        (lambda c: c["beyond"].update(moon={"decode": 1, "prefill": 1, "why": ""}), "beyond has no key"),
         (lambda c: c["beyond"]["family"].pop("why"), "beyond.family must have"),
     ],
 )

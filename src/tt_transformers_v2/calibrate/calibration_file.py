@@ -60,6 +60,7 @@ def without_provenance(data: Mapping[str, Any], provenance: Mapping[str, Any]) -
         for name, entry in data[arch].items():
             said = {key: entry.pop(key) for key in list(entry) if key != "value"}
             beside.setdefault(arch, {}).setdefault(name, {}).update(said)
+        beside[arch] = {name: beside[arch][name] for name in data[arch]}
     return data, beside
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NOISE = 0.05  # repeatability of a measurement, and where the loss turns from quadratic to linear
 LEAST_ROWS = 3  # by architecture and phase
 _WORST_ERROR = 0.5  # a constant counts as identified when its standard error is at most this share of it
+_ABSENT, _EXACT = "the calibration does not have it", "its prior is exact"
 _ALIKE = 0.98  # cosine of two constants' effects on the residuals from which the rows cannot tell them apart
 _STEP = 1e-4  # of numerical derivatives, in sizes of a constant
 _TINY = 1e-6  # change of the residuals below which no row depends on a constant
@@ -322,8 +323,8 @@ def _refit_arch(
     for phase in PHASES:
         names = [name for name in wanted if FREE[name].phase == phase]
         own = [point for point in points if point.phase == phase and _is_fitted(point, models)]
-        kept |= {name: "the calibration does not have it" for name in names if getattr(after, name) is None}
-        kept |= {name: "its prior is exact" for name in names if name in known and not known[name][1]}
+        kept |= {name: _ABSENT for name in names if getattr(after, name) is None}
+        kept |= {name: _EXACT for name in names if name in known and not known[name][1]}
         has = [name for name in names if name not in kept]
         fit = _Fit(after, own, has, known)
         after = fit.run()
@@ -485,6 +486,10 @@ def _rounded(value: float) -> float:
     return float(f"{value:.3g}")
 
 
+def _telling(kept: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(name, why) for name, why in kept.items() if why not in (_ABSENT, _EXACT)]
+
+
 def _nothing_fitted(found: Refit) -> str:
-    reasons = (f"{arch}: {name}: {why}" for arch, kept in found.kept.items() for name, why in list(kept.items())[:2])
+    reasons = (f"{arch}: {name}: {why}" for arch, kept in found.kept.items() for name, why in _telling(kept)[:2])
     return "these rows are too few or too similar to fit any constant (" + "; ".join(reasons) + ")."

@@ -182,7 +182,10 @@ def test_flagged_rows_and_those_of_other_models_are_not_fitted():
     poison = [dataclasses.replace(row, tokens_per_s_per_user=1.0, ttft_ms=1e6) for row in good]
     flagged = [dataclasses.replace(row, flag="faulty_host") for row in poison]
     others = [dataclasses.replace(row, model="Llama-3.2-3B") for row in poison]
-    alone, together = refit(good, calibration_data(CALIBRATION_2025), FEW), refit([*good, *flagged, *others], calibration_data(CALIBRATION_2025), FEW)
+    alone, together = (
+        refit(good, calibration_data(CALIBRATION_2025), FEW),
+        refit([*good, *flagged, *others], calibration_data(CALIBRATION_2025), FEW),
+    )
     assert together.values == alone.values
     checked = {(errors.phase, errors.rows) for errors in together.errors if errors.split == "check"}
     assert ("decode", len(others) - 2) in checked  # two are of Blackhole
@@ -213,7 +216,10 @@ def test_rows_without_a_prediction_are_passed_over():
         dataclasses.replace(rows[0], model="Mixtral-8x7B"),
         dataclasses.replace(rows[0], device="T3K", tensor_parallel=3),
     ]
-    assert refit([*rows, *strange], calibration_data(CALIBRATION_2025), FEW).values == refit(rows, calibration_data(CALIBRATION_2025), FEW).values
+    assert (
+        refit([*rows, *strange], calibration_data(CALIBRATION_2025), FEW).values
+        == refit(rows, calibration_data(CALIBRATION_2025), FEW).values
+    )
 
 
 def test_rows_of_one_kind_of_measurement_fit_its_phase_alone():
@@ -255,7 +261,9 @@ def test_small_numbers_are_written_without_an_exponent():
 
 def test_releases_become_those_of_the_fitted_rows(own_rows):
     found = refit(own_rows, calibration_data(CALIBRATION_2025), FEW)
-    data = refitted_data(calibration_data(CALIBRATION_2025), found, name="own", points="own.csv", today=datetime.date(2026, 11, 1))
+    data = refitted_data(
+        calibration_data(CALIBRATION_2025), found, name="own", points="own.csv", today=datetime.date(2026, 11, 1)
+    )
     calibration = Calibration.from_dict(data)
     assert {one.decode.kind for one in predict_rows(own_rows[:3], calibration)} == {"calibrated"}
     published = predict_rows(list(shapes()[:1]), calibration)
@@ -264,7 +272,9 @@ def test_releases_become_those_of_the_fitted_rows(own_rows):
 
 def test_published_rows_keep_the_releases_pattern():
     found = Refit(MODELS, sources={"decode": tuple({row.source for row in shapes()})})
-    data = refitted_data(calibration_data(CALIBRATION_2025), found, name="own", points="own.csv", today=datetime.date(2026, 11, 1))
+    data = refitted_data(
+        calibration_data(CALIBRATION_2025), found, name="own", points="own.csv", today=datetime.date(2026, 11, 1)
+    )
     assert data["confidence"]["releases"] == calibration_data(CALIBRATION_2025)["confidence"]["releases"]
 
 
@@ -300,7 +310,22 @@ def test_an_existing_file_is_kept_unless_forced(own_rows, tmp_path, capsys):
     assert main(["--base", CALIBRATION_2025, "--points", str(points), "--out", str(out)]) == 2
     assert "exists" in capsys.readouterr().err
     assert out.read_text(encoding="utf-8") == "mine"
-    assert main(["--base", CALIBRATION_2025, "--points", str(points), "--out", str(out), "--force", "--constants", "token_overhead_ms"]) == 0
+    assert (
+        main(
+            [
+                "--base",
+                CALIBRATION_2025,
+                "--points",
+                str(points),
+                "--out",
+                str(out),
+                "--force",
+                "--constants",
+                "token_overhead_ms",
+            ]
+        )
+        == 0
+    )
     assert load_calibration(str(out)).name == "rack3"
     assert {path.name for path in tmp_path.iterdir()} == {"own.csv", "rack3.yaml"}
 
@@ -309,7 +334,10 @@ def test_a_fit_can_begin_with_a_fitted_file(own_rows, tmp_path):
     points, first, second = write(tmp_path / "own.csv", own_rows), tmp_path / "one.yaml", tmp_path / "two.yaml"
     names = ["--constants", ",".join(FEW)]
     assert main(["--base", CALIBRATION_2025, "--points", str(points), "--out", str(first), *names]) == 0
-    assert main(["--base", CALIBRATION_2025, "--points", str(points), "--out", str(second), *names, "--base", str(first)]) == 0
+    assert (
+        main(["--base", CALIBRATION_2025, "--points", str(points), "--out", str(second), *names, "--base", str(first)])
+        == 0
+    )
     base, one, two = (load_calibration(path).of(WORMHOLE) for path in (None, str(first), str(second)))
     assert one.token_overhead_ms > base.token_overhead_ms
     assert two.token_overhead_ms == pytest.approx(one.token_overhead_ms, rel=0.005)

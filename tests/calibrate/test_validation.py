@@ -288,7 +288,9 @@ def test_a_flagged_row_is_shown_and_never_counted():
     rows = [row(), row(tokens_per_s_per_user=1.0, flag="faulty_host")]
     validation = validate(rows, load_calibration(CALIBRATION_2025))
     assert validation.flagged == 1
-    assert validation.errors("decode", "all") == validate(rows[:1], load_calibration(CALIBRATION_2025)).errors("decode", "all")
+    assert validation.errors("decode", "all") == validate(rows[:1], load_calibration(CALIBRATION_2025)).errors(
+        "decode", "all"
+    )
     text = report_text(validation)
     assert "faulty_host" in text
     assert "1 are not counted" in text
@@ -296,7 +298,12 @@ def test_a_flagged_row_is_shown_and_never_counted():
 
 def test_fitted_rows_are_those_of_fitted_models_and_covered_sources():
     rows = [row(), row(model="Llama-3.2-3B"), row(source="my own rack"), row(flag="dup")]
-    assert [line.fitted for line in validate(rows, load_calibration(CALIBRATION_2025)).rows] == [True, False, None, None]
+    assert [line.fitted for line in validate(rows, load_calibration(CALIBRATION_2025)).rows] == [
+        True,
+        False,
+        None,
+        None,
+    ]
     own = validate(rows, load_calibration(CALIBRATION_2025), fit_models=["llama-3.2-3b"])
     assert [line.fitted for line in own.rows] == [False, True, None, None]
 

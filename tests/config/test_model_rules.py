@@ -19,7 +19,7 @@ from tt_transformers_v2.hardware import AutoHardwareConfig, ConfigError, ModelHa
 from tt_transformers_v2.models.spec import ModelSpec
 
 LLAMA_70B = ModelSpec.uniform(
-    128256, 8192, 80, 64, 28672, num_kv_heads=8, name="Llama-3.3-70B-Instruct", family="llama-3.3"
+    128256, 8192, 80, 64, 28672, num_kv_heads=8, name="Llama-3.1-70B-Instruct", family="llama-3.1"
 )
 QWEN_72B = ModelSpec.uniform(152064, 8192, 80, 64, 29568, num_kv_heads=8, name="Qwen2.5-72B", family="qwen2.5")
 LLAMA_8B = ModelSpec.uniform(

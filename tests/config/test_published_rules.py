@@ -116,8 +116,9 @@ def more_specific_list(spec):
 
 
 def overridden_by_size(spec, row, mode):
-    """The parameter-count rule gives every 70B+ model what the table gives to four names."""
-    return mode == "accuracy" and spec.num_parameters >= 70e9 and row["group"] in ("FF1_FF3", "LI_FF1_FF3")
+    """The parameter-count rule gives 70B+ models what the table gives to four names, all but Llama-3.3-70B."""
+    large = spec.num_parameters >= 70e9 and base_name(spec.name) != "Llama-3.3-70B"
+    return mode == "accuracy" and large and row["group"] in ("FF1_FF3", "LI_FF1_FF3")
 
 
 def described(row):

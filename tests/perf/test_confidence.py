@@ -9,10 +9,10 @@ import dataclasses
 import pytest
 from perf_cases import CALIBRATION, calibration_data, make_device, make_model
 
-from tt_transformers_v2.hardware.enums import Prefill, Sampling
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.measured_points import measured_points
 from tt_transformers_v2.config.model_shapes import described_spec
+from tt_transformers_v2.hardware.enums import Prefill, Sampling
 from tt_transformers_v2.perf import Calibration, predict
 from tt_transformers_v2.perf.confidence import ConfidenceRules
 from tt_transformers_v2.perf.nearest import same_model

@@ -187,7 +187,9 @@ _Question = Callable[[Sequence[Point]], str]
 _OBVIOUS: dict[str, _Question] = {
     "user_overhead_us": lambda points: _same_everywhere("users", {p.row.batch for p in points}),
     "prefill_user_overhead_ms": lambda points: _same_everywhere("users", {p.row.batch for p in points}),
-    "sdpa_decode_us_per_64k": lambda points: _same_everywhere("tokens of context", {p.row.context or p.row.seq for p in points}),
+    "sdpa_decode_us_per_64k": lambda points: _same_everywhere(
+        "tokens of context", {p.row.context or p.row.seq for p in points}
+    ),
     "softmax_elements_per_cycle": lambda points: _same_everywhere("tokens of prompt", {p.row.seq for p in points}),
     "group_overhead_ms": lambda points: (
         "" if any(p.row.data_parallel > 1 for p in points) else "no row has more than one data-parallel group"

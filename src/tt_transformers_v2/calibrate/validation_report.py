@@ -87,7 +87,9 @@ def report_markdown(validation: Validation, points: str, page: str = "docs/valid
     parts = [
         "# Predictions against published measurements",
         "",
-        _INTRODUCTION.format(name=calibration.name, release=calibration.release, points=points, fitted=fitted, page=page),
+        _INTRODUCTION.format(
+            name=calibration.name, release=calibration.release, points=points, fitted=fitted, page=page
+        ),
         "## Summary",
         "",
         f"Absolute error in percent over rows that count ({validation.flagged} do not, for what their flag says; "
@@ -148,7 +150,9 @@ def _left_out_lines(validation: Validation) -> list[str]:
         for phase, title in (("decode", "tokens/s/user"), ("prefill", "time to first token"))
         if (own := phases.get(phase))
     ]
-    return [*_markdown_table(("Without the rows of one model, or device", *_ERROR_HEADER[:3]), rows), ""] if rows else []
+    return (
+        [*_markdown_table(("Without the rows of one model, or device", *_ERROR_HEADER[:3]), rows), ""] if rows else []
+    )
 
 
 def _known_error(line: ValidatedRow) -> str:

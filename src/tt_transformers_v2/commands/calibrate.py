@@ -27,7 +27,6 @@ from ..perf.measurements import read_points
 from ..perf.op_rows import read_op_rows
 from .command_line import CommandParser, run_command
 
-
 _APART = """\
 Units, sources and dates of the constants: {provenance}.
 Bands in percent, by phase: nine of ten rows whose model was left out of the fit lie within (--left-out); an entry of
@@ -165,7 +164,9 @@ def _parser() -> CommandParser:
         "--fit", metavar="MODEL,...", help="models to fit; the others only check (default: those of split.yaml)"
     )
     parser.add_argument(
-        "--provenance", metavar="FILE.yaml", help="write units, sources, dates and priors here instead, as conf/ has them"
+        "--provenance",
+        metavar="FILE.yaml",
+        help="write units, sources, dates and priors here instead, as conf/ has them",
     )
     parser.add_argument(
         "--left-out",

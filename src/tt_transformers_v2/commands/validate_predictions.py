@@ -68,7 +68,9 @@ def _parser() -> CommandParser:
         "--ops", metavar="FILE.csv", help="op times instead, in the columns of conf/measurements/op_rows_2026.csv"
     )
     parser.add_argument(
-        "--calibration", metavar="NAME|FILE.yaml", help="constants to use (default: those fitted to the file, or those of conf/config.yaml)"
+        "--calibration",
+        metavar="NAME|FILE.yaml",
+        help="constants to use (default: those fitted to the file, or those of conf/config.yaml)",
     )
     parser.add_argument(
         "--fit", metavar="MODEL,...", help="models that the constants were fitted to (default: those of split.yaml)"

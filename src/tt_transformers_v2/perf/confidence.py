@@ -231,7 +231,12 @@ _TESTS = {
 
 
 def _beyond(id: str, entry: Any, where: str) -> Beyond:
-    if not isinstance(entry, Mapping) or not {"decode", "prefill", "why"} <= set(entry) <= {*PHASES, "why", "covered", "rows"}:
+    if not isinstance(entry, Mapping) or not {"decode", "prefill", "why"} <= set(entry) <= {
+        *PHASES,
+        "why",
+        "covered",
+        "rows",
+    }:
         raise ConfigError(f"{where} must have decode, prefill, why and optionally covered and rows.")
     decode, prefill = (_percent(entry[phase], f"{where}.{phase}") for phase in PHASES)
     covered = entry.get("covered")

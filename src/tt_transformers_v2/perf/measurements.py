@@ -165,7 +165,9 @@ def _measure(text: Mapping[str, str], name: str) -> float | None:
     least, most = _PLAUSIBLE[name]
     if not least <= value <= most:
         unit = "milliseconds" if name == "ttft_ms" else "tokens per second and user"
-        raise ValueError(f"{name}={text[name]} is no plausible figure in {unit} ({least:g} to {most:g}): check the unit.")
+        raise ValueError(
+            f"{name}={text[name]} is no plausible figure in {unit} ({least:g} to {most:g}): check the unit."
+        )
     return value
 
 

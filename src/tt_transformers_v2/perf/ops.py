@@ -198,7 +198,14 @@ def decode_attention_op(
 
 
 def prefill_attention_op(
-    spec: ModelSpec, tensor_parallel: int, *, tokens: int, rows: int, chunks: int, fidelity: MathFidelity, users: int = 1
+    spec: ModelSpec,
+    tensor_parallel: int,
+    *,
+    tokens: int,
+    rows: int,
+    chunks: int,
+    fidelity: MathFidelity,
+    users: int = 1,
 ) -> Op:
     """Causal attention of the prompts of `users`, `tokens` each, one of `chunks`: half of the scores are computed."""
     q_heads, _ = heads_per_chip(spec, tensor_parallel)

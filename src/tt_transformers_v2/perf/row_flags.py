@@ -46,9 +46,7 @@ def counted(words: Iterable[str], phase: str) -> bool:
     return all(phase in COUNTED.get(word, ()) or word.startswith(_TIME_PER_TOKEN) for word in words)
 
 
-def contradiction(
-    words: Iterable[str], sampling: Sampling | None, prefill: Prefill | None, stack: Stack | None
-) -> str:
+def contradiction(words: Iterable[str], sampling: Sampling | None, prefill: Prefill | None, stack: Stack | None) -> str:
     """What a flag's words say against the row's other columns, or against each other; "" where nothing."""
     words = list(words)
     stated: dict[str, tuple[object, str]] = {}

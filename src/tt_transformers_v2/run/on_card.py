@@ -16,8 +16,8 @@ from ..backends.ttnn.process.stand_in import cache_home
 from ..common.errors import ConfigError
 from ..config.experiment_json import to_sections
 from ..config.experiment_schema import Task
-from ..hardware.enums import Prefill, Sampling, Stack
 from ..config.resolve import Experiment
+from ..hardware.enums import Prefill, Sampling, Stack
 from .performance import performance_section
 
 Progress = Callable[[str, int, int | None], None]

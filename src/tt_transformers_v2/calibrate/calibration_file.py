@@ -55,13 +55,14 @@ def without_provenance(data: Mapping[str, Any], provenance: Mapping[str, Any]) -
 
     `provenance`: what it said before, which stays for constants that `data` says nothing new of.
     """
-    data, beside = copy.deepcopy(dict(data)), copy.deepcopy(dict(provenance))
-    for arch in (arch.value for arch in Arch if arch.value in data):
-        for name, entry in data[arch].items():
+    values: dict[str, Any] = copy.deepcopy(dict(data))
+    beside: dict[str, Any] = copy.deepcopy(dict(provenance))
+    for arch in (arch.value for arch in Arch if arch.value in values):
+        for name, entry in values[arch].items():
             said = {key: entry.pop(key) for key in list(entry) if key != "value"}
             beside.setdefault(arch, {}).setdefault(name, {}).update(said)
-        beside[arch] = {name: beside[arch][name] for name in data[arch]}
-    return data, beside
+        beside[arch] = {name: beside[arch][name] for name in values[arch]}
+    return values, beside
 
 
 def _rows(refit: Refit, arch: Arch, constant: str) -> str:

@@ -104,8 +104,8 @@ def with_bands(data: Mapping[str, Any], by_model: Sequence[LeftOut], by_device: 
     An entry of `beyond` that fewer than FEW rows, or fewer than FEW_MODELS models, are in keeps its band where that is
     wider: it is assumed.
     """
-    data = copy.deepcopy(dict(data))
-    confidence = data["confidence"]
+    found: dict[str, Any] = copy.deepcopy(dict(data))
+    confidence = found["confidence"]
     confidence["left_out"] = {"model": errors_of(by_model), "device": errors_of(by_device)}
     for phase in PHASES:
         own = [each for each in by_model if each.point.phase == phase]
@@ -116,10 +116,10 @@ def with_bands(data: Mapping[str, Any], by_model: Sequence[LeftOut], by_device: 
             rows = [each for each in own if name in each.outside]
             entry["rows"] = len(rows) + (entry.get("rows", 0) if phase != PHASES[0] else 0)
             if rows:
-                found = max(band([each.band for each in rows]), confidence["band"][phase])
+                widest = max(band([each.band for each in rows]), confidence["band"][phase])
                 few = len(rows) < FEW or len({each.point.row.model for each in rows}) < FEW_MODELS
-                entry[phase] = max(found, float(entry[phase])) if few else found
-    return data
+                entry[phase] = max(widest, float(entry[phase])) if few else widest
+    return found
 
 
 def band(bands: Sequence[float]) -> float:

@@ -3,8 +3,8 @@
 
 Decode constants are fitted to tokens/s/user, then prefill constants to TTFT, for each architecture by itself. The
 residual is log(predicted / measured); a soft-L1 loss keeps single odd rows from pulling. What is known of a constant
-besides the rows (`prior` in conf/provenance) counts as one more row, so that constants that do the same to every row are
-not traded for each other.
+besides the rows (`prior` in conf/provenance) counts as one more row, so that constants that do the same to every row
+are not traded for each other.
 """
 
 from __future__ import annotations
@@ -170,15 +170,18 @@ class Point:
 
     @property
     def context(self) -> int:
+        """Tokens in the cache while decoding."""
         return self.row.context or self.row.seq
 
     @property
     def arch(self) -> Arch:
+        """The architecture it was measured on."""
         arch: Arch = self.experiment.hardware.spec.chip.arch
         return arch
 
     @property
     def two_d(self) -> bool:
+        """Whether it was split over both axes of a mesh."""
         return self.row.tensor_parallel > max(self.experiment.hardware.spec.mesh_shape)
 
 
@@ -213,9 +216,9 @@ def refit(
 ) -> Refit:
     """Fits `constants` (default DEFAULT_CONSTANTS) of a calibration to the measured rows whose flag lets them count.
 
-    `calibration_data` is plain data as in conf/calibration; `prior: [value, spread]` of a constant (a share of the value)
-    is what is known of it besides the rows, and with a spread of 0 all there is to know. `fit_models`: models whose rows are fitted, the others
-    check; by default those of conf/measurements/split.yaml that the rows have, or all where they have none of these.
+    `calibration_data` is plain data as in conf/calibration; `prior: [value, spread]` of a constant (a share of the
+    value) is what is known of it besides the rows, and with a spread of 0 all there is to know. `fit_models`: models
+    whose rows are fitted, the others check; by default those of conf/measurements/split.yaml that the rows have, or all where they have none of these.
     Rows of the releases that the calibration describes are preferred: others are used only where there are no such
     rows. Raises ConfigError for unknown constants and models, and when nothing can be fitted.
     """
@@ -288,7 +291,8 @@ def measured_points(rows: Iterable[MeasuredRow], calibration: Calibration) -> tu
 def _earlier(calibration: Calibration, each: PredictedRow) -> dict[str, Any]:
     """The constants that a row's date takes from earlier software, which no fit changes."""
     assert each.experiment is not None
-    arch, date, found = each.experiment.hardware.spec.chip.arch, each.row.date, {}
+    found: dict[str, Any] = {}
+    arch, date = each.experiment.hardware.spec.chip.arch, each.row.date
     for change in calibration.earlier:
         if change.arch is arch and date and date < change.until[: len(date)]:
             found |= change.constants

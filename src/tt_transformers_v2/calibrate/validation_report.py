@@ -29,7 +29,7 @@ measured - 1, in percent.
 in: whether the measurement is within prediction * (1 ± band). class: of the decode prediction, with the numbers of \
 the notes below.
 * TTFT measured on another release, or in another way, than the calibration; the summary counts it separately.
-rows: the constants were fitted to the fit rows, not to the check rows. Rows whose flag speaks against them are shown but never counted.
+rows: the constants were fitted to the fit rows, not to the check rows. Rows flagged against are only shown.
 mode a/b/c/d/e/f: bits of ff1 and ff3 / ff2 / wqkv / wo / KV cache / activations (m: 16 in attention, 8 in the MLP)."""
 
 
@@ -132,7 +132,8 @@ and a test fails if it is out of date. The command takes measurements of your ow
 
 The constants whose source says "fitted" in `conf/provenance` were fitted to rows of {fitted} (see
 `conf/measurements/split.yaml`); all other rows only check. Rows of a fitted model show how well the form fits, check
-rows, and rows left out of the fit in turn, how well it predicts. `calibrated` predictions are inside what was fitted and checked; `extrapolated` ones
+rows, and rows left out of the fit in turn, how well it predicts. `calibrated` predictions are inside what was fitted
+and checked; `extrapolated` ones
 are outside it in a way that the notes name, with a wider band; `unsupported` ones get no number. Measurements repeat
 to within about 5 %, so a smaller error is luck. Rows with a flag that speaks against them are copies, other releases,
 targets or experiments: they are shown but never counted.

@@ -34,7 +34,8 @@ Bands in percent, by phase: nine of ten rows whose model was left out of the fit
 _BESIDE = """\
 Where the constants of {out} come from. `date` is the publication's, or when the project derived the constant ("fitted"
 ones are fits to the published rows named in their source). `prior` is what is known of a constant besides those rows: a
-value and a spread, as a share of it, from profiles of ops or from the other architecture; a spread of 0 is not fitted."""
+value and a spread, as a share of it, from profiles of ops or from the other architecture; a spread of 0 is not
+fitted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +87,7 @@ def _calibrate_ops(options: argparse.Namespace, out: Path, base: Mapping[str, An
 
 
 def _write_apart(data: Mapping[str, Any], out: Path, provenance: Path) -> None:
-    """Values to `out`; their units, sources, dates and priors to `provenance`, as the packaged calibrations have them."""
+    """Values to `out`; their units, sources, dates and priors to `provenance`, as conf/ has them."""
     before = read_yaml_file(provenance)[1] if provenance.exists() else {}
     values, beside = without_provenance(data, before)
     write_atomically(out, calibration_text(values, _APART.format(provenance=provenance)), hint="Choose another --out.")

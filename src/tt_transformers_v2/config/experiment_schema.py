@@ -221,7 +221,7 @@ class RuntimeConfig(Checked):
             "max_num_seqs": self.max_num_seqs,
             "readers_per_bank": self.dram_readers_per_bank,
         }
-        found = {name: value for name, value in asked.items() if value is not None}
+        found: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         if self.sampling is not None:
             found["sampling_widest"] = None  # what was asked for is done, however wide
         return found

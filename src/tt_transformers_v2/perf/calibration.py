@@ -44,12 +44,14 @@ class ArchCalibration:
         group_overhead_ms: for each data-parallel group beyond the first, which the host serves in turn.
     sampling: where the release samples; where a chip has more than sampling_widest logits (None: as many as there are),
         it does so on the host. On the host it costs host_sampling_ms, and host_chip_ms for each further
-        chip whose logits are read, of a vocabulary of 131072 and in proportion to it (without them token_overhead_ms holds it). Top-k on the device costs topk_16k_ms,
+        chip whose logits are read, of a vocabulary of 131072 and in proportion to it (without them token_overhead_ms
+        holds it). Top-k on the device costs topk_16k_ms,
         topk_32k_ms and topk_64k_ms up to 16384, 32768 and 65536 logits per chip, which are padded to a power of two,
         and topk_wide_us for each logit where there are more; a release without that constant cannot. Argmax on the
         device costs device_argmax_ms; a release without it cannot either.
     stack: what drives the model. A vLLM server adds server_overhead_ms, and server_chip_ms for each further chip, and
-        its decode step has max_num_seqs users, whoever is there; server_attention_us_per_64k: its k_S, None for the same.
+        its decode step has max_num_seqs users, whoever is there; server_attention_us_per_64k: its k_S, None for the
+        same.
     collective_chip_us: what a decode step's collective takes beyond its own time for each chip beyond the first, as the
         chips wait for each other.
     sdpa_decode_us_per_64k: attention compute per layer and 65536 cached tokens beyond reading them (k_S),

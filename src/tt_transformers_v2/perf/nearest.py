@@ -25,9 +25,10 @@ Shapes = Callable[[str], ModelSpec | None]
 def nearest(rows: Iterable[MeasuredRow], asked: Asked, mode: str, shapes: Shapes) -> MeasuredRow | None:
     """The row of `rows` most like what is asked, None where there are none.
 
-    In this order: nothing that keeps it from counting; parameters, layers and hidden size; precision mode; device; the same model by name; chips
-    per group; sampling, prefill and stack; users and tokens; formats of their own; groups. A row whose model `shapes` does not know is the farthest
-    of those that count.
+    In this order: nothing that keeps it from counting; parameters, layers and hidden size; precision mode; device;
+    the same model by name; chips
+    per group; sampling, prefill and stack; users and tokens; formats of their own; groups. A row whose model `shapes`
+    does not know is the farthest of those that count.
     """
     parallel, known = asked.hw.parallelism, {}
 

@@ -169,14 +169,14 @@ def decode_attention_op(
     *,
     batch: int,
     context: int,
-    places: int,
     kv_cache: DataFormat,
     fidelity: MathFidelity,
     in_dram: bool,
+    places: int | None = None,
 ) -> Op:
     """Attention of one token of `batch` users over `context` cached tokens each (less with a sliding window).
 
-    `places`: users that the program computes for, at least those there.
+    `places`: users that the program computes for, at least those there; None for them alone.
     """
     q_heads, kv_heads = heads_per_chip(spec, tensor_parallel)
     seen = min(context, spec.sliding_window) if spec.sliding_window else context
@@ -192,7 +192,7 @@ def decode_attention_op(
         kv_bytes=2.0 * batch * kv_heads * cached if in_dram else 0.0,
         flops=4.0 * batch * q_heads * spec.head_dim * seen,
         context=seen,
-        pairs=places * kv_heads,
+        pairs=(places or batch) * kv_heads,
         head_dim=spec.head_dim,
     )
 

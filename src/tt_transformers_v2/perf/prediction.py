@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..common.errors import ConfigError
 from ..hardware.enums import Stack
@@ -109,7 +110,12 @@ def predict(
     asked = Asked(hw, spec, constants, prompt_length, batch, context)
     decode, prefill = confidences(asked, confidence_rules(calibration))
     speed = None
-    sizes = {"prompt_length": prompt_length, "batch": batch, "context": context, "prefill_users": prefill_users}
+    sizes: dict[str, Any] = {
+        "prompt_length": prompt_length,
+        "batch": batch,
+        "context": context,
+        "prefill_users": prefill_users,
+    }
     if decode.kind != UNSUPPORTED:
         speed = predict_performance(hw, spec, calibration, **sizes)
     return Prediction(hw, spec, calibration, prompt_length, batch, context, decode, prefill, speed)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a token costs besides the model's layers: choosing it, the host's loop, and a server around that.
 
-Sampling on the host reads the logits of every tensor-parallel chip, and costs in proportion to them. Top-k on the device pads a chip's logits to a power
+Sampling on the host reads the logits of every tensor-parallel chip, and costs in proportion to them. Top-k on the
+device pads a chip's logits to a power
 of two and is one program up to 65536 of them; wider ones go through one core, in proportion to their number.
 """
 

@@ -110,7 +110,7 @@ def _report(base: Mapping[str, Any], found: Refit) -> list[str]:
             lines.append(f"  {name:26} {float(entry['value']):8g} -> {value:g}")
         lines += _kept_lines(found.kept[arch])
         lines += [
-            f"  warning: the rows cannot tell {first} and {second} apart (their effects are alike to {cosine:.3f}); "
+            f"  warning: the rows cannot tell {first} and {second} apart (cosine of their effects {cosine:.3f}); "
             "what is known of each besides decides"
             for first, second, cosine in found.alike.get(arch, [])
         ]

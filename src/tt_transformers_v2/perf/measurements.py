@@ -165,9 +165,7 @@ def _measure(text: Mapping[str, str], name: str) -> float | None:
     least, most = _PLAUSIBLE[name]
     if not least <= value <= most:
         unit = "milliseconds" if name == "ttft_ms" else "tokens per second and user"
-        raise ValueError(
-            f"{name}={text[name]} is no plausible figure in {unit} ({least:g} to {most:g}): check the unit."
-        )
+        raise ValueError(f"{name}={text[name]} must be {least:g} to {most:g} {unit}: check the unit.")
     return value
 
 

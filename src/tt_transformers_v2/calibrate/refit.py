@@ -218,7 +218,8 @@ def refit(
 
     `calibration_data` is plain data as in conf/calibration; `prior: [value, spread]` of a constant (a share of the
     value) is what is known of it besides the rows, and with a spread of 0 all there is to know. `fit_models`: models
-    whose rows are fitted, the others check; by default those of conf/measurements/split.yaml that the rows have, or all where they have none of these.
+    whose rows are fitted, the others check; by default those of conf/measurements/split.yaml that the rows have, or
+    all where they have none of these.
     Rows of the releases that the calibration describes are preferred: others are used only where there are no such
     rows. Raises ConfigError for unknown constants and models, and when nothing can be fitted.
     """

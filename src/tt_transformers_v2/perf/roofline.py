@@ -142,7 +142,7 @@ class _Walk:
             times += [(time, count) for time in self._layer(own, rows, DECODE, attention)]
             times += self._small_ops(own, places, DECODE, count)
         times.append((self._lm_head(rows), 1))
-        times.append((self._host(batch), 1))
+        times.append((self._host(batch, self.timer.chip.groups), 1))
         return tuple(times)
 
     def prompts_at_once(self, users: int) -> int:
@@ -170,18 +170,26 @@ class _Walk:
         if c.prefill is not Prefill.untraced:
             per_layer = (c.prefill_traced_layer_us or 0.0) + (c.prefill_traced_chip_us or 0.0) * (self.tp - 1)
             if per_layer:
-                times.append((self.timer.overhead(REST, per_layer), self.spec.num_layers * chunks))
+                times.append((self._overhead(REST, per_layer), self.spec.num_layers * chunks))
         else:
             per_layer = c.prefill_layer_overhead_us + c.prefill_chip_overhead_us * self.tp
             dispatch = per_layer * self.spec.num_layers * chunks
             wait = dispatch - sum([time.us * count for time, count in times])
             if wait > 0:
                 times.append((self.timer.overhead("host_dispatch", wait), 1))
-        host = self.timer.host_us(1, 1, self.spec.vocab_size)
+        host = self._host(1, 1).us
         if c.prefill is not Prefill.batched:
             host += c.prefill_user_overhead_ms * 1e3 * (batch - 1)
-        times.append((self.timer.overhead("sampling_and_host", host), 1))
+        times.append((self._overhead("sampling_and_host", host), 1))
         return tuple(times)
+
+    def _overhead(self, name: str, us: float) -> OpTime:
+        """The overhead `name` of a prompt; equal ones are made once."""
+        known, key = self.timer.known, ("prefill", name, us)
+        found = known.get(key)
+        if found is None:
+            found = known[key] = self.timer.overhead(name, us)
+        return found
 
     def _layer(self, own: _Settings, rows: int, phase: str, attention: OpTime) -> list[OpTime]:
         """The matmuls, attention and collectives of one decoder layer, in order of execution."""
@@ -304,11 +312,11 @@ class _Walk:
     def _lm_head(self, rows: int) -> OpTime:
         return self._matmul(LM_HEAD, self.common, rows, DECODE)
 
-    def _host(self, users: int) -> OpTime:
-        known, key = self.timer.known, ("host", users)
+    def _host(self, users: int, groups: int) -> OpTime:
+        known, key = self.timer.known, ("host", users, groups)
         found = known.get(key)
         if found is None:
-            us = self.timer.host_us(users, self.timer.chip.groups, self.spec.vocab_size)
+            us = self.timer.host_us(users, groups, self.spec.vocab_size)
             found = known[key] = self.timer.overhead("sampling_and_host", us, users)
         return found
 

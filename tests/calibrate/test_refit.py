@@ -15,8 +15,9 @@ import yaml
 from measured_rows import CALIBRATION_2025, PUBLISHED, write
 from places import ROOT
 from tt_transformers_v2.calibrate.calibration_file import calibration_text, refitted_data
+from tt_transformers_v2.calibrate.free_constants import DEFAULT_CONSTANTS, FREE
 from tt_transformers_v2.calibrate.measured_rows import calibration_data, load_calibration, predict_rows
-from tt_transformers_v2.calibrate.refit import DEFAULT_CONSTANTS, FREE, Refit, refit
+from tt_transformers_v2.calibrate.refit import Refit, refit
 from tt_transformers_v2.commands.calibrate import main
 from tt_transformers_v2.commands.validate_predictions import main as validate_main
 from tt_transformers_v2.common.errors import ConfigError

@@ -15,7 +15,8 @@ from typing import Any
 from ..hardware.enums import Arch
 from ..hardware.op_table import PHASES
 from ..perf.confidence import ConfidenceRules
-from .refit import FREE, Refit
+from .free_constants import FREE
+from .refit import Refit
 
 _FEW_MODELS = 4  # models named one by one
 _PLAIN_KEY = re.compile(r"[A-Za-z_]\w*$")

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..calibrate.calibration_file import calibration_text, refitted_data, without_provenance
+from ..calibrate.free_constants import FREE
 from ..calibrate.left_out import left_out, with_bands
 from ..calibrate.measured_rows import calibration_data
 from ..calibrate.op_fit import fit_ops
 from ..calibrate.op_fit_file import op_fit_lines, refitted_ops
-from ..calibrate.refit import FREE, Refit, refit
+from ..calibrate.refit import Refit, refit
 from ..common.command_names import command
 from ..common.errors import ConfigError
 from ..common.files import write_atomically

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tt_transformers_v2.perf.measurements import REQUIRED, MeasuredRow
 
+PUBLISHED_2026 = "conf/measurements/tt_metal_2026.csv"
+CALIBRATION_2025 = "tt_metal_2025"  # of the rows of PUBLISHED
 PUBLISHED = "conf/measurements/tt_metal_perf_md.csv"
 SOURCE = "tt-metal models/tt_transformers/PERF.md @040a27c1 §Performance"
 
@@ -33,7 +35,7 @@ def row(**changes: object) -> MeasuredRow:
 
 def write(path: Path, rows: list[MeasuredRow]) -> Path:
     """`rows` as a CSV file at `path`."""
-    fields = [field.name for field in dataclasses.fields(MeasuredRow) if field.name not in ("flag", "line")]
+    fields = [field.name for field in dataclasses.fields(MeasuredRow)][: len(REQUIRED)]
     with path.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow([*REQUIRED, "flag"])

@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 
-from measured_rows import PUBLISHED, SOURCE, row
+from measured_rows import CALIBRATION_2025, PUBLISHED, PUBLISHED_2026, SOURCE, row
 from places import ROOT
 from tt_transformers_v2.calibrate.measured_rows import (
     OTHER_RELEASE,
@@ -28,7 +28,38 @@ CFG = "cfg:ff13=bfp4,ff2=bf16,wqkv=bfp8,wo=bfp4,kv=bfp8,act=mixed"
 
 @pytest.fixture(scope="module")
 def published() -> Validation:
-    return validate(read_points(ROOT / PUBLISHED), load_calibration())
+    return validate(read_points(ROOT / PUBLISHED), load_calibration(CALIBRATION_2025))
+
+
+@pytest.fixture(scope="module")
+def published_2026() -> Validation:
+    return validate(read_points(ROOT / PUBLISHED_2026), load_calibration("tt_metal_2026"))
+
+
+@pytest.mark.parametrize(
+    ("phase", "name", "limit"),
+    [
+        ("decode", "wormhole_b0, demo", 5.0),
+        ("decode", "wormhole_b0, server", 12.0),
+        ("decode", "blackhole, demo", 12.0),
+        ("decode", "blackhole, server", 12.0),
+        ("decode", "all", 5.0),
+    ],
+)
+def test_mean_error_on_the_rows_of_2026(published_2026, phase, name, limit):
+    assert published_2026.errors(phase, name).mean <= limit
+
+
+def test_ttft_of_2026_and_errors_on_models_left_out(published_2026):
+    assert published_2026.errors("ttft", "all").median <= 8.0
+    left_out = published_2026.calibration.confidence["left_out"]
+    assert left_out["model"]["decode"]["mean"] <= 7.0
+    assert left_out["model"]["decode"]["rows"] > 200
+
+
+def test_every_row_of_2026_that_counts_lies_in_its_band_nine_times_in_ten(published_2026):
+    everything = published_2026.errors("decode", "all")
+    assert everything.inside / everything.count >= 0.9
 
 
 def mean_error(published: Validation, phase: str, name: str) -> float:
@@ -79,11 +110,13 @@ def test_every_published_row_without_a_flag_has_a_prediction(published):
     assert sum(errors.count for errors in published.decode if errors.name == "all") >= 80
 
 
-def test_the_committed_page_is_what_the_model_says_now(published):
-    page = (ROOT / "docs/validation.md").read_text(encoding="utf-8")
-    assert page == report_markdown(published, PUBLISHED), (
-        f"run: python scripts/validate_predictions.py --points {PUBLISHED} --markdown docs/validation.md"
-    )
+def test_the_committed_pages_are_what_the_model_says_now(published, published_2026):
+    for name, found in (("docs/validation-2025.md", published), ("docs/validation.md", published_2026)):
+        points = PUBLISHED if found is published else PUBLISHED_2026
+        page = (ROOT / name).read_text(encoding="utf-8")
+        assert page == report_markdown(found, points, name), (
+            f"run: python scripts/validate_predictions.py --points {points} --markdown {name}"
+        )
 
 
 # --- what a row means -------------------------------------------------------------------------------------------
@@ -108,7 +141,7 @@ def test_the_command_line_takes_a_rows_overrides():
 
 
 def test_batch_counts_users_per_group():
-    (one,) = predict_rows([row(device="T3K", data_parallel=4, batch=8)], load_calibration())
+    (one,) = predict_rows([row(device="T3K", data_parallel=4, batch=8)], load_calibration(CALIBRATION_2025))
     assert one.prediction.batch == 8
     assert one.prediction.speed.users == 32
 
@@ -135,14 +168,14 @@ def test_cfg_sets_every_group_and_the_fidelity_that_goes_with_it():
 
 def test_cfg_of_performance_mode_is_performance_mode():
     rows = [row(mode="cfg:ff13=bfp4,ff2=bfp8,wqkv=bfp8,wo=bfp8,kv=bfp8,act=mixed"), row(), row(mode="ff13_bfp4")]
-    speeds = {one.prediction.speed.decode_us for one in predict_rows(rows, load_calibration())}
+    speeds = {one.prediction.speed.decode_us for one in predict_rows(rows, load_calibration(CALIBRATION_2025))}
     assert len(speeds) == 1
 
 
 def test_the_reader_flag_keeps_one_reader_per_bank_whatever_the_calibration_says():
     asked = row(model="Llama-3.1-8B", device="P150", tensor_parallel=1)
     flagged = dataclasses.replace(asked, flag="one_reader_per_bank")
-    calibration = load_calibration()
+    calibration = load_calibration(CALIBRATION_2025)
     two = predict_rows([asked, flagged], calibration.replace(readers_per_bank=2))
     one = predict_rows([asked], calibration.replace(readers_per_bank=1))
     assert two[1].prediction.speed.decode_us == one[0].prediction.speed.decode_us
@@ -191,7 +224,7 @@ def test_all_unreadable_rows_are_named_at_once():
     ],
 )
 def test_what_cannot_run_is_unsupported_with_the_reason_and_stops_nothing(changes, reason):
-    validation = validate([row(**changes), row()], load_calibration())
+    validation = validate([row(**changes), row()], load_calibration(CALIBRATION_2025))
     refused, fine = validation.rows
     assert refused.kind == "unsupported"
     assert reason in refused.decode.confidence.reasons[0]
@@ -203,7 +236,7 @@ def test_what_cannot_run_is_unsupported_with_the_reason_and_stops_nothing(change
 
 
 def test_an_architecture_without_constants_is_unsupported():
-    calibration = load_calibration()
+    calibration = load_calibration(CALIBRATION_2025)
     only_wormhole = dataclasses.replace(
         calibration, archs={arch: own for arch, own in calibration.archs.items() if arch == "wormhole_b0"}
     )
@@ -213,7 +246,7 @@ def test_an_architecture_without_constants_is_unsupported():
 
 
 def test_another_release_is_extrapolated_at_best():
-    (here, there) = predict_rows([row(), row(source="my own rack")], load_calibration())
+    (here, there) = predict_rows([row(), row(source="my own rack")], load_calibration(CALIBRATION_2025))
     assert (here.decode.kind, here.prefill.kind) == ("calibrated", "calibrated")
     assert there.prediction.speed.decode_us == here.prediction.speed.decode_us
     for own in (there.decode, there.prefill):
@@ -224,7 +257,7 @@ def test_another_release_is_extrapolated_at_best():
 
 def test_another_way_of_measuring_ttft_counts_for_decode_alone():
     source = SOURCE.replace("§Performance", "§precision and math fidelity")
-    validation = validate([row(ttft_ms=60.0), row(ttft_ms=60.0, source=source)], load_calibration())
+    validation = validate([row(ttft_ms=60.0), row(ttft_ms=60.0, source=source)], load_calibration(CALIBRATION_2025))
     assert [line.kind for line in validation.rows] == ["calibrated", "calibrated"]
     assert [line.ttft.covered for line in validation.rows] == [True, False]
     assert validation.errors("decode", "all").count == 2
@@ -237,14 +270,14 @@ def test_another_way_of_measuring_ttft_counts_for_decode_alone():
 
 
 def predicted_speed(asked: MeasuredRow) -> float:
-    (found,) = predict_rows([asked], load_calibration())
+    (found,) = predict_rows([asked], load_calibration(CALIBRATION_2025))
     return found.prediction.speed.decode_tokens_per_s_per_user
 
 
 def test_the_error_is_of_the_measurement_and_the_band_of_the_prediction():
     speed = predicted_speed(row())
     rows = [row(tokens_per_s_per_user=speed * factor) for factor in (0.8, 1.0, 1.119, 1.121)]
-    validation = validate(rows, load_calibration())
+    validation = validate(rows, load_calibration(CALIBRATION_2025))
     assert validation.rows[0].decode.error == pytest.approx(25.0)
     assert validation.rows[0].decode.confidence.band == 12
     assert [line.decode.inside for line in validation.rows] == [False, True, True, False]
@@ -253,18 +286,25 @@ def test_the_error_is_of_the_measurement_and_the_band_of_the_prediction():
 
 def test_a_flagged_row_is_shown_and_never_counted():
     rows = [row(), row(tokens_per_s_per_user=1.0, flag="faulty_host")]
-    validation = validate(rows, load_calibration())
+    validation = validate(rows, load_calibration(CALIBRATION_2025))
     assert validation.flagged == 1
-    assert validation.errors("decode", "all") == validate(rows[:1], load_calibration()).errors("decode", "all")
+    assert validation.errors("decode", "all") == validate(rows[:1], load_calibration(CALIBRATION_2025)).errors(
+        "decode", "all"
+    )
     text = report_text(validation)
     assert "faulty_host" in text
-    assert "1 with one are not counted" in text
+    assert "1 are not counted" in text
 
 
 def test_fitted_rows_are_those_of_fitted_models_and_covered_sources():
     rows = [row(), row(model="Llama-3.2-3B"), row(source="my own rack"), row(flag="dup")]
-    assert [line.fitted for line in validate(rows, load_calibration()).rows] == [True, False, None, None]
-    own = validate(rows, load_calibration(), fit_models=["llama-3.2-3b"])
+    assert [line.fitted for line in validate(rows, load_calibration(CALIBRATION_2025)).rows] == [
+        True,
+        False,
+        None,
+        None,
+    ]
+    own = validate(rows, load_calibration(CALIBRATION_2025), fit_models=["llama-3.2-3b"])
     assert [line.fitted for line in own.rows] == [False, True, None, None]
 
 
@@ -272,8 +312,8 @@ def test_a_speed_up_needs_both_modes_without_a_flag():
     speeds = {mode: predicted_speed(row(mode=mode)) for mode in ("accuracy", "performance")}
     slow = row(mode="accuracy", tokens_per_s_per_user=50.0)
     fast = row(tokens_per_s_per_user=60.0)
-    (pair,) = validate([slow, fast], load_calibration()).speed_ups
+    (pair,) = validate([slow, fast], load_calibration(CALIBRATION_2025)).speed_ups
     assert pair.measured == pytest.approx(1.2)
     assert pair.predicted == pytest.approx(speeds["performance"] / speeds["accuracy"])
     for lonely in ([slow, dataclasses.replace(fast, flag="dup")], [slow, dataclasses.replace(fast, batch=32)], [fast]):
-        assert validate(lonely, load_calibration()).speed_ups == []
+        assert validate(lonely, load_calibration(CALIBRATION_2025)).speed_ups == []

@@ -45,6 +45,10 @@ def chunk(keys, group="sdpa_decode"):
     return f"runtime.programs.{group}.k_chunk_size={keys}"
 
 
+def traces(size, device="p150", model="llama8b"):
+    return [f"device={device}", f"model={model}", f"device.trace_region_size={size}"]
+
+
 PAIRS = {
     "parallelism-mesh": [
         ("fewer than its chips", LLAMA_8B_T3K + split(8), LLAMA_8B_T3K + split(4)),
@@ -120,6 +124,12 @@ PAIRS = {
     "unsupported-in-tt-transformers": [
         ("a chunk", ["model=qwen2_5_32b", "device=t3k"], ["model=qwen2_5_32b", "device=n300"]),
         ("no entry", ["model=qwen2_5_32b", "device=p150"], ["model=qwen2_5_32b", "device=n150"]),
+    ],
+    "trace-region-below-demand": [
+        ("as much as traces took", traces(60825600), traces(60825599)),
+        ("nothing is fixed", traces(0), traces(1)),
+        ("where nothing is known", traces(1, device="p100"), traces(1)),
+        ("a shape like that", traces(1, model="llama3b"), traces(1, model="deepseek_r1_distill_llama_8b")),
     ],
     "kv-cache-over-l1": [
         ("just its bytes", kv_cache_in_l1(), kv_cache_in_l1(per_core=CACHE_PER_CORE - 1)),
@@ -252,7 +262,7 @@ def test_a_check_begins_just_there(kind, passing, found):
 
 def test_every_check_has_its_limits_tried():
     """Those of memory are in test_memory_adjustments.py."""
-    assert {kind.id for kind in declared()} == {*PAIRS, BELOW, ABOVE, "dram-overflow"}
+    assert {kind.id for kind in declared()} == {*PAIRS, BELOW, ABOVE, "dram-overflow", "dram-narrow"}
 
 
 BELOW, ABOVE = "fidelity-below-format", "fidelity-above-format"

@@ -57,7 +57,7 @@ PRINTED = {
     "embedding-unpacked": [["precision.embedding=BFP8"], ["precision.embedding=BFP8", "device=tg", "model=llama8b"]],
     "dram-overflow": [
         ["model=llama70b"],
-        ["model=llama1b", "workload.context=131072", "workload.batch=4"],
+        ["model=llama1b", "workload.context=131072", "workload.batch=4", "device.max_prefill_chunk_size=131072"],
         ["model=llama70b", "device=n300", "workload.context=131072", "device.trace_region_size=2000000000"],
         ["model=mistral_small_24b", "device=n300", "precision.mlp_weights=BFP8", "device.dispatch_core_type=ETH"],
         ["model=llama90b", "device=p300", "workload.context=131072", "device.max_prefill_chunk_size=131072"],
@@ -65,6 +65,10 @@ PRINTED = {
         ["model=qwen2_5_72b", "device=p100", "parallelism.tensor_parallel_size=1"],
         ["model=llama70b", "device=t3k", *_split(4, 1, 2), "workload.batch=64"],
         ["model=llama70b", "device.sources.note=mine", "memory={}"],
+    ],
+    "trace-region-below-demand": [
+        ["device=p150", "model=llama8b", "device.trace_region_size=50000000"],
+        ["device=p300x2", "model=qwen3_32b", "device.trace_region_size=134217728"],
     ],
     "fidelity-below-format": [
         ["compute.ff2.math_fidelity=LoFi"],
@@ -197,16 +201,22 @@ CHOICES = [
         ["compute.mlp.throttle_level=5"],
     ),
     (
+        "dram-narrow",
+        ["model=llama8b", "workload.context=62000"],
+        "or use fewer users, a shorter context or narrower formats",
+        ["workload.context=49152"],
+    ),
+    (
         "dram-overflow",
         ["model=llama8b", "workload.batch=32", "workload.context=8192"],
-        "At most 8 users per group with 8192 tokens each fit.",
-        ["workload.batch=8"],
+        "At most 7 users per group with 8192 tokens each fit.",
+        ["workload.batch=7"],
     ),
     (
         "dram-overflow",
         ["model=llama8b", "workload.context=131072"],
-        "At most 70240 tokens per user fit.",
-        ["workload.context=70240"],
+        "At most 65056 tokens per user fit.",
+        ["workload.context=65056"],
     ),
     (
         "dram-overflow",

@@ -11,8 +11,11 @@ from perf_cases import CALIBRATION, calibration_data, make_device, make_model
 
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.measured_points import measured_points
+from tt_transformers_v2.config.model_shapes import described_spec
+from tt_transformers_v2.hardware.enums import Prefill, Sampling
 from tt_transformers_v2.perf import Calibration, predict
-from tt_transformers_v2.perf.confidence import ConfidenceRules, same_model
+from tt_transformers_v2.perf.confidence import ConfidenceRules
+from tt_transformers_v2.perf.nearest import same_model
 
 
 def prediction(device="N150", model="Llama-3.1-8B", *, calibration=CALIBRATION, prompt=128, batch=1, **split):
@@ -34,7 +37,7 @@ def test_what_was_fitted_is_calibrated():
         ({"device": "T3K", "model": "Llama-3.2-3B"}, "fused"),
         ({"prompt": 131072}, "65536 tokens"),
         ({"batch": 64}, "32 users"),
-        ({"calibration": CALIBRATION.replace(sampling_on_device=True), "device": "T3K"}, "sampling"),
+        ({"calibration": CALIBRATION.replace(sampling=Sampling.device), "device": "T3K"}, "sampling"),
         ({"calibration": CALIBRATION.replace(readers_per_bank=2)}, "reader"),
     ],
 )
@@ -53,7 +56,7 @@ def test_another_family_is_extrapolated():
 
 
 def test_a_switch_of_prefill_leaves_the_class_of_decode_alone():
-    found = prediction(calibration=CALIBRATION.replace(prefill_traced=True))
+    found = prediction(calibration=CALIBRATION.replace(prefill=Prefill.traced))
     assert found.decode.kind == "calibrated"
     assert found.prefill.kind == "extrapolated"
 
@@ -66,7 +69,7 @@ def test_no_number_is_given_where_nothing_is_known():
     assert "pipeline" in found.decode.reasons[0]
     with pytest.raises(ConfigError, match="no prediction: pipeline"):
         _ = found.speed
-    too_wide = prediction(calibration=CALIBRATION.replace(sampling_on_device=True))
+    too_wide = prediction(calibration=CALIBRATION.replace(sampling=Sampling.device))
     assert "128256" in too_wide.decode.reasons[0]
     heads = predict(make_device("T3K"), make_28_heads(), CALIBRATION, prompt_length=128)
     assert "28 attention heads cannot be split over 8 chips" in heads.decode.reasons[0]
@@ -90,10 +93,10 @@ POINTS = measured_points(prediction("N150").points)
 
 
 def test_the_nearest_row_is_the_same_configuration_where_there_is_one():
-    row = prediction("N300").nearest(POINTS, "accuracy")
+    row = prediction("N300").nearest(POINTS, "accuracy", described_spec)
     assert (row.model, row.device, row.batch, row.seq, row.mode) == ("Llama-3.1-8B", "N300", 1, 128, "accuracy")
     assert row.flag == ""
-    users = prediction("T3K", batch=16).nearest(POINTS, "performance")
+    users = prediction("T3K", batch=16).nearest(POINTS, "performance", described_spec)
     assert (users.device, users.batch) == ("T3K", 32)
 
 
@@ -112,10 +115,10 @@ def test_rows_leave_instruct_out(row, name, same):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.pop("points"), "exactly"),
+        (lambda c: c.pop("points"), "must have the keys"),
         (lambda c: c["band"].pop("decode"), "band must have exactly"),
         (lambda c: c["band"].update(decode=-1), "percentage"),
-        (lambda c: c["beyond"].update(moon={"decode": 1, "prefill": 1, "why": ""}), "beyond must have exactly"),
+        (lambda c: c["beyond"].update(moon={"decode": 1, "prefill": 1, "why": ""}), "beyond has no key"),
         (lambda c: c["beyond"]["family"].pop("why"), "beyond.family must have"),
     ],
 )

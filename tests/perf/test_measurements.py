@@ -34,7 +34,7 @@ def test_optional_columns_may_be_left_out(tmp_path):
         ((HEADER,), "no rows"),
         ((HEADER.replace("tsu", "tokens"), GOOD), "lacks the column tsu"),
         ((HEADER + ",flags", GOOD + ","), "unknown column 'flags'"),
-        ((HEADER, GOOD.replace(",1,1,1,", ",0,1,1,")), "row 2: tp must be a whole number of at least 1"),
+        ((HEADER, GOOD.replace(",1,1,1,", ",0,1,1,")), ":2: tp must be a whole number of at least 1"),
         ((HEADER, GOOD.replace("28.3", "fast")), "tsu must be a positive number"),
         ((HEADER, GOOD.replace("28.3", "nan")), "tsu must be a positive number"),
         ((HEADER, GOOD.replace("104,28.3", ",")), "neither ttft_ms nor tsu"),
@@ -45,6 +45,61 @@ def test_optional_columns_may_be_left_out(tmp_path):
 def test_what_is_wrong_is_named(tmp_path, lines, message):
     with pytest.raises(ConfigError, match=message):
         read_points(written(tmp_path, *lines))
+
+
+NEW_HEADER = HEADER + ",sampling,prefill,stack,context,release,date,flag"
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        ("gpu,,,,,,", "rows.csv:2: sampling must be host, device, device_argmax or empty, not 'gpu'"),
+        (",both,,,,,", "prefill must be untraced, traced, batched or empty"),
+        (",,tgi,,,,", "stack must be tt_transformers, vllm or empty"),
+        (",,,127,,,", "context=127 is less than the prompt, seq=128"),
+        (",,,,,July,", "date must be YYYY"),
+        ("host,,,,,,device_argmax", "flag device_argmax contradicts sampling=host"),
+        (",traced,,,,,ttft_per_user_batched_prefill", "contradicts prefill=traced"),
+        (",,,,,,device_argmax device_full_sampler", "contradicts flag device_argmax"),
+        (",,tt_transformers,,,,server_overhead", "contradicts stack=tt_transformers"),
+    ],
+)
+def test_what_is_wrong_in_the_columns_of_how_a_row_was_run_is_named(tmp_path, end, message):
+    with pytest.raises(ConfigError, match=message):
+        read_points(written(tmp_path, NEW_HEADER, f"{GOOD},{end}"))
+
+
+@pytest.mark.parametrize(
+    ("ttft", "tsu", "name"), [("0.104", "28.3", "ttft_ms"), ("104", "0.0283", "tsu"), ("104", "28300", "tsu")]
+)
+def test_figures_a_thousand_times_off_are_in_another_unit(tmp_path, ttft, tsu, name):
+    with pytest.raises(ConfigError, match=f":2: {name}=.*check the unit"):
+        read_points(written(tmp_path, HEADER, GOOD.replace("104,28.3", f"{ttft},{tsu}")))
+
+
+def test_the_limits_of_plausible_figures_are_allowed(tmp_path):
+    for ttft, tsu in (("0.5", "0.1"), ("5e6", "2000")):
+        (row,) = read_points(written(tmp_path, HEADER, GOOD.replace("104,28.3", f"{ttft},{tsu}")))
+        assert (row.ttft_ms, row.tokens_per_s_per_user) == (float(ttft), float(tsu))
+
+
+def test_flags_say_which_figures_count(tmp_path):
+    def row(flag):
+        return read_points(written(tmp_path, NEW_HEADER, f"{GOOD},,,,,,,{flag}"))[0]
+
+    assert row("gate_value").counts("decode")
+    assert row("server_overhead tpot_21.8").counts("decode")
+    assert not row("server_overhead").counts("prefill")
+    assert not row("gate_value degenerate_host_readback").counts("decode")
+    assert not row("a_word_of_mine").counts("decode")
+
+
+def test_the_rows_of_2026_read_and_state_how_they_were_run():
+    rows = read_points(ROOT / "conf/measurements/tt_metal_2026.csv")
+    assert len(rows) == 328
+    assert {row.sampling for row in rows} == {None, "host", "device", "device_argmax"}
+    assert sum(row.stack == "vllm" for row in rows) > 50
+    assert all(row.context is not None for row in rows)
 
 
 def test_a_missing_file_and_a_binary_one_are_named(tmp_path):

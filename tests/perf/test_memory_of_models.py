@@ -59,6 +59,10 @@ OLD_TRACE_REGION = f"device.trace_region_size={12 * 25_000_000}"
     + [("llama70b", "t3k")],
 )
 def test_the_64k_rows_of_perf_md_fit(model, device):
+    """But one: a server of Llama-3.1-8B with as many tokens on an n150 ran out (conf/measurements/memory.csv)."""
+    if (model, device) == ("llama8b", "n150"):
+        assert overflow("model=llama8b", "device=n150", "workload.context=65536")
+        return
     old = [OLD_TRACE_REGION] if device == "n150" else []
     assert map_of(f"model={model}", f"device={device}", *old, context=65536).fits
 
@@ -144,10 +148,10 @@ def test_an_overflow_says_what_is_needed_and_the_smallest_device_for_it():
     [
         (
             ("batch=32", "context=8192"),
-            "At most 8 users per group with 8192 tokens each fit. ",
-            ("batch=8", "context=8192"),
+            "At most 7 users per group with 8192 tokens each fit. ",
+            ("batch=7", "context=8192"),
         ),
-        (("batch=1", "context=131072"), "At most 70240 tokens per user fit. ", ("batch=1", "context=70240")),
+        (("batch=1", "context=131072"), "At most 65056 tokens per user fit. ", ("batch=1", "context=65056")),
     ],
 )
 def test_an_overflow_says_what_would_fit_and_that_does(asked, advice, fitting):
@@ -157,8 +161,11 @@ def test_an_overflow_says_what_would_fit_and_that_does(asked, advice, fitting):
 
 def test_an_overflow_by_the_prefill_chunk_names_one_that_fits():
     asked = ("model=llama1b", "workload.context=131072", "workload.batch=4")
-    assert "It fits with device.max_prefill_chunk_size=32768." in overflow(*asked).fix
-    assert not experiment(*asked, "device.max_prefill_chunk_size=32768").errors
+    assert (
+        "It fits with device.max_prefill_chunk_size=16384."
+        in overflow(*asked, "device.max_prefill_chunk_size=131072").fix
+    )
+    assert not experiment(*asked, "device.max_prefill_chunk_size=16384").errors
 
 
 def test_the_smallest_device_holds_the_formats_that_were_typed():

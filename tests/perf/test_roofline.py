@@ -13,7 +13,7 @@ from perf_cases import CALIBRATION, make_device, make_model
 
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.layers import apply_layers, layer_entry
-from tt_transformers_v2.hardware.enums import Arch, DataFormat, MathFidelity
+from tt_transformers_v2.hardware.enums import Arch, DataFormat, MathFidelity, Prefill
 from tt_transformers_v2.perf import Calibration, Performance, predict_performance
 from tt_transformers_v2.perf.collective_times import all_reduce_us
 from tt_transformers_v2.perf.memory import weight_bytes
@@ -179,7 +179,7 @@ def test_data_parallel_groups_add_throughput_not_speed():
 
 
 def test_traced_prefill_and_smaller_chunks():
-    archs = {a: dataclasses.replace(c, prefill_traced=True) for a, c in CALIBRATION.archs.items()}
+    archs = {a: dataclasses.replace(c, prefill=Prefill.traced) for a, c in CALIBRATION.archs.items()}
     traced = dataclasses.replace(CALIBRATION, archs=archs)
     hw = make_device("T3K")
     assert predict(hw, "Llama-3.1-8B", calibration=traced).ttft_ms < predict(hw, "Llama-3.1-8B").ttft_ms / 1.5

@@ -30,7 +30,8 @@ from tt_transformers_v2.prediction.questions import (
 )
 from tt_transformers_v2.run.performance import predict
 
-N150 = ["device=n150", "model=llama8b", "precision=accuracy"]
+N150 = ["device=n150", "model=llama8b", "precision=accuracy", "runtime.sampling=host"]
+MEASURED = ["device=n150", "model=llama8b", "precision=accuracy"]  # as a published row: sampled on the device
 T3K = ["device=t3k", "model=llama8b", "precision=accuracy"]
 FF1_FF3_IN_BFP4 = ("precision.ff1_ff3=BFP4", "compute.ff1_ff3.math_fidelity=LoFi")
 
@@ -77,7 +78,7 @@ def test_gains_are_ranked_and_small_ones_are_within_noise(on_n150):
 @pytest.mark.parametrize("index", [0, 1, 5, -1])
 def test_a_gain_is_what_typing_its_overrides_gives(on_n150, index):
     one = on_n150.gains[index]
-    base, other = (typed_from_scratch([*N150, *more]) for more in ((), one.knob.overrides))
+    base, other = (typed_from_scratch(list(changed(N150, more))) for more in ((), one.knob.overrides))
     speeds = [prediction.speed.decode_tokens_per_s_per_user for prediction in (base, other)]
     assert one.decode == pytest.approx(100 * (speeds[1] / speeds[0] - 1))
     assert one.ttft == pytest.approx(100 * (base.speed.ttft_ms / other.speed.ttft_ms - 1))
@@ -92,7 +93,7 @@ def test_going_back_from_bfp4_is_listed_as_a_loss():
 
 
 def test_a_weight_format_comes_with_the_fidelity_that_fits_and_both_win_over_the_rules():
-    base = ask(["device=t3k", "model=llama3_3_70b", "precision=accuracy"])
+    base = ask(["device=t3k", "model=llama70b", "precision=accuracy"])
     assert base.experiment.hardware.precision.of("ff1_ff3") == "BFP4"
     for group, op_group in WEIGHTS.items():
         for data in DataFormat:
@@ -117,14 +118,13 @@ def test_every_knob_makes_another_configuration(overrides):
 def test_what_does_not_fit_is_left_out_with_the_reason(on_n150):
     reasons = {str(knob): why for knob, why in on_n150.left_out}
     assert "does not fit" in reasons["precision.mlp_weights=BF16 compute.mlp.math_fidelity=HiFi4"]
-    assert "logits per chip" in reasons["runtime.sampling=device"]
 
 
 def test_a_change_that_brings_a_warning_or_less_trust_says_so(on_t3k):
     assert gain(on_t3k, "compute.ff2.math_fidelity=LoFi").warnings == ("fidelity-below-format",)
     assert gain(on_t3k, *FF1_FF3_IN_BFP4).warnings == ()
-    assert gain(on_t3k, "runtime.sampling=device").trust[0].startswith("decode extrapolated")
-    assert [one[:17] for one in gain(on_t3k, "runtime.traced_prefill=true").trust] == ["TTFT extrapolated"]
+    assert gain(on_t3k, "runtime.sampling=host").trust[0].startswith("TTFT extrapolated")
+    assert [one[:17] for one in gain(on_t3k, "runtime.prefill=untraced").trust] == ["TTFT extrapolated"]
     assert gain(on_t3k, *FF1_FF3_IN_BFP4).trust == ()
 
 
@@ -140,14 +140,14 @@ def test_splits_use_every_chip_and_readers_are_a_matter_of_blackhole():
 
 
 def test_a_target_is_reached_by_every_option_and_the_cheapest_come_first():
-    found = targets.search(["model=llama8b", "device=t3k", "precision.kv_cache=BF16"], 30)
+    found = targets.search(["model=llama8b", "device=t3k", "precision.kv_cache=BF16", "runtime.sampling=host"], 25)
     prices = [option.price for option in found.reaching]
     assert prices == sorted(prices)
     assert prices[0][0] == 1
     assert {option.device for option in found.reaching} >= {"N150", "N300", "T3K"}
     for option in found.reaching:
         answer = option.answer
-        assert answer.tokens_per_s_per_user >= 30
+        assert answer.tokens_per_s_per_user >= 25
         assert answer.experiment.errors == []
         assert answer.experiment.hardware.precision.kv_cache == "BF16", "what was typed stays"
         assert answer.low_tokens_per_s_per_user < answer.tokens_per_s_per_user
@@ -227,7 +227,7 @@ def test_groups_count_all_their_users():
 
 
 def test_only_the_same_configuration_has_a_ratio_to_its_measurement():
-    answer = ask(N150)
+    answer = ask(MEASURED)
     same = nearest_measured(answer)
     assert same.differs == ()
     assert same.decode_ratio == pytest.approx(answer.tokens_per_s_per_user / same.row.tokens_per_s_per_user)
@@ -236,18 +236,18 @@ def test_only_the_same_configuration_has_a_ratio_to_its_measurement():
         "precision.ff2=BF16": "precision",
         "compute.ff2.math_fidelity=LoFi": "compute",
         "workload.batch=4": "users",
-        "workload.context=256": "context",
+        "workload.context=512": "context",
         "device.max_prefill_chunk_size=64": "device.max_prefill_chunk_size",
-        "runtime.traced_prefill=true": "runtime",
+        "runtime.prefill=untraced": "prefill",
     }.items():
-        other = nearest_measured(ask([*N150, more]))
+        other = nearest_measured(ask([*MEASURED, more]))
         assert part in other.differs
         assert other.decode_ratio is None
         assert other.ttft_ratio is None
 
 
 def test_a_typed_value_that_changes_nothing_is_still_the_measured_configuration():
-    assert nearest_measured(ask([*N150, "precision.ff2=BFP8"])).differs == ()
+    assert nearest_measured(ask([*MEASURED, "precision.ff2=BFP8"])).differs == ()
 
 
 def test_layers_that_differ_have_their_own_rows_of_the_op_table():

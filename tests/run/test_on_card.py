@@ -84,7 +84,7 @@ def test_without_a_card_no_result_is_left(no_card: None, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("override", ["runtime.sampling=device", "runtime.traced_prefill=true"])
+@pytest.mark.parametrize("override", ["runtime.sampling=device", "runtime.prefill=traced"])
 def test_what_is_not_run_is_refused(override: str, card: None) -> None:
     with pytest.raises(ConfigError, match="backend=ttnn"):
         sections(experiment_of("device=t3k", "model=llama8b", "backend=ttnn", override), lambda *facts: None)

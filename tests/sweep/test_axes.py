@@ -40,7 +40,7 @@ def test_the_last_axis_turns_fastest_and_single_values_are_in_every_job():
         ("workload.batch=choice(1,8)", ["1", "8"]),
         ("workload.batch=sort(8,1,4)", ["1", "4", "8"]),
         ("workload.context=null,256", ["null", "256"]),
-        ("runtime.traced_prefill=true,false,null", ["true", "false", "null"]),
+        ("runtime.autofit=true,false", ["true", "false"]),
         ("workload.text_file='a b','c,d'", ["'a b'", "'c,d'"]),
         ("precision={mlp_weights: BFP4},{mlp_weights: BFP8}", None),
     ],

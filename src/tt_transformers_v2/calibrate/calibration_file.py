@@ -15,12 +15,14 @@ from typing import Any
 from ..hardware.enums import Arch
 from ..hardware.op_table import PHASES
 from ..perf.confidence import ConfidenceRules
-from .refit import FREE, Refit
+from .free_constants import FREE
+from .refit import Refit
 
+_FEW_MODELS = 4  # models named one by one
 _PLAIN_KEY = re.compile(r"[A-Za-z_]\w*$")
 _HEADER = """\
 # SPDX-License-Identifier: Apache-2.0
-# Written by scripts/calibrate.py. The confidence section is that of the calibration it started from.
+# Written by scripts/calibrate.py.
 """
 
 
@@ -32,8 +34,9 @@ def refitted_data(
     The releases it describes become those of the fitted rows: patterns of `base` that cover one, and else the source.
     """
     data = copy.deepcopy(dict(base))
-    data["name"] = name
-    data["release"] = f"{base['release']}; refitted on {points}"
+    if name != base["name"]:  # a packaged calibration that is fitted anew describes what it did
+        data["name"] = name
+        data["release"] = f"{base['release']}; refitted on {points}"
     rules = ConfidenceRules.from_dict(data["confidence"])
     for phase in PHASES:
         if refit.sources.get(phase):
@@ -48,27 +51,47 @@ def refitted_data(
     return data
 
 
+def without_provenance(data: Mapping[str, Any], provenance: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A calibration as conf/calibration has it, of values alone, and what conf/provenance says of them beside.
+
+    `provenance`: what it said before, which stays for constants that `data` says nothing new of.
+    """
+    values: dict[str, Any] = copy.deepcopy(dict(data))
+    beside: dict[str, Any] = copy.deepcopy(dict(provenance))
+    for arch in (arch.value for arch in Arch if arch.value in values):
+        for name, entry in values[arch].items():
+            said = {key: entry.pop(key) for key in list(entry) if key != "value"}
+            beside.setdefault(arch, {}).setdefault(name, {}).update(said)
+        beside[arch] = {name: beside[arch][name] for name in values[arch]}
+    return values, beside
+
+
 def _rows(refit: Refit, arch: Arch, constant: str) -> str:
-    return f"{refit.rows[arch, FREE[constant].phase]} rows of {', '.join(refit.models)}"
+    models = ", ".join(refit.models) if len(refit.models) <= _FEW_MODELS else f"{len(refit.models)} models"
+    return f"{refit.rows[arch, FREE[constant].phase]} rows of {models}"
 
 
 def _releases(rules: ConfidenceRules, phase: str, sources: Sequence[str]) -> list[str]:
-    kept = [p for p in rules.releases[phase] if any(_only(rules, phase, p).covers(s, phase) for s in sources)]
-    return [*kept, *(glob.escape(source) for source in sources if not rules.covers(source, phase))]
+    kept = [p for p in rules.releases[phase] if any(_only(rules, phase, p).covers_source(s, phase) for s in sources)]
+    return [*kept, *(glob.escape(source) for source in sources if not rules.covers_source(source, phase))]
 
 
 def _only(rules: ConfidenceRules, phase: str, pattern: str) -> ConfidenceRules:
     return ConfidenceRules(rules.decode, rules.prefill, rules.points, {phase: (pattern,)}, ())
 
 
-def calibration_text(data: Mapping[str, Any]) -> str:
-    """`data` as YAML; reading it gives `data` again."""
-    lines = [_HEADER.rstrip("\n")]
+def _comment(text: str) -> list[str]:
+    return [f"# {line}".rstrip() for line in text.splitlines()]
+
+
+def calibration_text(data: Mapping[str, Any], comment: str = "") -> str:
+    """`data` as YAML, `comment` above it; reading it gives `data` again."""
+    lines = [_HEADER.rstrip("\n"), *_comment(comment)]
     for key, value in data.items():
         if not isinstance(value, Mapping):
             lines.append(f"{key}: {_flow(value)}")
         elif key == "confidence":
-            lines += ["", f"{key}:", *_section(value, deeper=("beyond", "releases"))]
+            lines += ["", f"{key}:", *_section(value, deeper=("beyond", "releases", "left_out"))]
         else:
             lines += ["", f"{key}:", *_section(value)]
     return "\n".join(lines) + "\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 from ..common.errors import ConfigError, did_you_mean
 from ..config.building import raise_all
 from ..config.composition import compose
-from ..config.groups import option
+from ..config.conf_folders import read_yaml
+from ..config.groups import groups, option
 from ..config.overrides import check_each
 from ..config.resolve import Experiment, resolve
 from ..config.yaml_files import read_yaml_file
@@ -72,8 +73,12 @@ def row_overrides(row: MeasuredRow) -> list[str]:
         mode, finer = "performance", _finer(row)
     if mode is None:
         raise ConfigError(f"{_named(row)}: unknown mode {row.mode!r}.", did_you_mean(row.mode, [*MODES, "cfg:…"]))
-    if "one_reader_per_bank" in row.flag:
+    if "one_reader_per_bank" in row.flag.split():
         finer.append("runtime.dram_readers_per_bank=1")
+    ways = {"sampling": row.sampling, "prefill": row.prefill, "stack": row.stack}
+    finer += [f"runtime.{name}={way}" for name, way in ways.items() if way is not None]
+    if row.context is not None:
+        finer.append(f"workload.context={row.context}")
     return [
         f"device={row.device}",
         f"model={row.model}",
@@ -145,8 +150,10 @@ def _resolved(row: MeasuredRow, overrides: Sequence[str]) -> ResolvedRow:
         experiment = resolve(compose(asked), asked.typed)
     except ConfigError as error:
         return ResolvedRow(row, None, error.message)
-    if experiment.errors:
-        return ResolvedRow(row, None, " ".join(finding.what for finding in experiment.errors))
+    # What was measured did fit, however narrowly.
+    errors = [finding for finding in experiment.errors if finding.id != "dram-overflow"]
+    if errors:
+        return ResolvedRow(row, None, " ".join(finding.what for finding in errors))
     return ResolvedRow(row, experiment)
 
 
@@ -155,25 +162,25 @@ class RowPredictor:
     """Predicts resolved rows under one calibration; the runtime switches of each row are kept."""
 
     calibration: Calibration
-    _switched: dict[tuple[tuple[str, Any], ...], Calibration] = field(default_factory=dict)
+    _switched: dict[Hashable, Calibration] = field(default_factory=dict)
 
-    def calibration_for(self, experiment: Experiment) -> Calibration:
-        """This calibration with the switches that the experiment's `runtime` asks for."""
+    def calibration_for(self, experiment: Experiment, date: str) -> Calibration:
+        """This calibration as of `date`, with the switches that the experiment's `runtime` asks for."""
         switches = experiment.config.runtime.constants()
-        key = tuple(switches.items())
+        key = (date, *switches.items())
         if key not in self._switched:
-            self._switched[key] = self.calibration.replace(**switches)
+            self._switched[key] = self.calibration.at(date).replace(**switches)
         return self._switched[key]
 
     def predict(self, resolved: ResolvedRow) -> PredictedRow:
         """The prediction of a row; class unsupported where there is none."""
         row, experiment = resolved.row, resolved.experiment
         rules = confidence_rules(self.calibration)
-        covered = rules.covers(row.source, "decode"), rules.covers(row.source, "prefill")
+        covered = rules.covers(row, "decode"), rules.covers(row, "prefill")
         if experiment is None:
             return _refused(resolved, resolved.refusal, covered)
         try:
-            asked = dataclasses.replace(experiment, calibration=self.calibration_for(experiment))
+            asked = dataclasses.replace(experiment, calibration=self.calibration_for(experiment, row.date))
             prediction = predict(asked)
         except ConfigError as error:
             return _refused(resolved, error.message, covered)
@@ -214,7 +221,28 @@ def calibration_data(name: str | None = None) -> dict[str, Any]:
     chosen = [] if name is None else [f"calibration={option('calibration', name)}"]
     data = compose(chosen)["calibration"]
     assert isinstance(data, dict)
+    return _with_priors(data)
+
+
+def _with_priors(data: dict[str, Any]) -> dict[str, Any]:
+    """A packaged calibration with the `prior` of its constants, which conf/provenance has."""
+    try:
+        provenance = read_yaml(f"provenance/{data['name']}.yaml")
+    except ConfigError:
+        return data  # a calibration of the user's own, which has its priors beside the values
+    for arch, entries in provenance.items():
+        for name, entry in entries.items():
+            if "prior" in entry and name in data.get(arch, {}):
+                data[arch][name]["prior"] = entry["prior"]
     return data
+
+
+def fitted_to(points: str) -> str | None:
+    """The packaged calibration that was fitted to a file of that name; None where there is none."""
+    for name in groups()["calibration"]:
+        if calibration_data(name)["confidence"]["points"] == points:
+            return name
+    return None
 
 
 def load_calibration(name: str | None = None) -> Calibration:

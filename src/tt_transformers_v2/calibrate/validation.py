@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from statistics import mean, median
 
 from ..config.conf_folders import read_yaml
-from ..hardware.enums import Arch
+from ..hardware.enums import Arch, Stack
+from ..hardware.op_table import DECODE, PHASES, PREFILL
 from ..perf.calibration import Calibration
 from ..perf.confidence import CALIBRATED, EXTRAPOLATED, UNSUPPORTED, Confidence
 from ..perf.measurements import MeasuredRow
+from ..perf.prediction import confidence_rules
 from .measured_rows import PredictedRow, predict_rows
 
 LONG_CONTEXT = 65536  # tokens
@@ -57,6 +59,8 @@ class ValidatedRow:
     ttft: Figure
     fitted: bool | None
     wormhole_llama: bool
+    arch: str = ""
+    family: str = ""
 
     @property
     def kind(self) -> str:
@@ -95,7 +99,7 @@ class SpeedUp:
 
 @dataclass(frozen=True)
 class Validation:
-    """Every row, and the summary over those that carry no flag."""
+    """Every row, and the summary over those whose flag lets them count."""
 
     calibration: Calibration
     rows: list[ValidatedRow]
@@ -105,13 +109,13 @@ class Validation:
 
     @property
     def flagged(self) -> int:
-        """Rows with a flag, which the summary leaves out."""
-        return sum(bool(line.row.flag) for line in self.rows)
+        """Rows that the summary leaves out for what their flag says."""
+        return sum(not _counts(line.row) for line in self.rows)
 
     @property
     def unsupported(self) -> int:
-        """Rows without a flag and without a prediction."""
-        return sum(not line.row.flag and line.kind == UNSUPPORTED for line in self.rows)
+        """Rows that would count and have no prediction."""
+        return sum(_counts(line.row) and line.kind == UNSUPPORTED for line in self.rows)
 
     def speed_up_deviation(self, group: str) -> tuple[float, int] | None:
         """Mean absolute deviation of the predicted speed-ups of one of SPEED_UP_GROUPS, and the number of pairs."""
@@ -124,9 +128,10 @@ class Validation:
         return next((errors for errors in lines if errors.name == name), None)
 
 
-def fitted_models() -> tuple[str, ...]:
-    """The models whose published rows gave the packaged constants."""
-    return tuple(map(str, read_yaml("measurements/split.yaml")["fit"]))
+def fitted_models(points: str) -> tuple[str, ...] | None:
+    """The models whose rows in the file `points` gave the packaged constants; None where all did, or none is known."""
+    models = read_yaml("measurements/split.yaml")["fit"].get(points)
+    return None if models is None else tuple(map(str, models))
 
 
 def validate(
@@ -137,23 +142,31 @@ def validate(
     `fit_models`: models whose rows gave the constants, by default those of conf/measurements/split.yaml. Raises
     ConfigError naming the rows whose mode cannot be read.
     """
-    models = {name.casefold() for name in (fitted_models() if fit_models is None else fit_models)}
+    rows = list(rows)
+    if fit_models is None:
+        fit_models = fitted_models(confidence_rules(calibration).points)
+    models = {name.casefold() for name in (fit_models or {row.model for row in rows})}
     found = [_validated(predicted, models) for predicted in predict_rows(rows, calibration)]
-    counted = [line for line in found if not line.row.flag]
+    decode = [line for line in found if line.row.counts(DECODE)]
+    ttft = [line for line in found if line.row.counts(PREFILL)]
     return Validation(
         calibration=calibration,
         rows=found,
-        decode=_summary(_DECODE, counted, lambda line: line.decode),
-        ttft=_summary(_TTFT, counted, lambda line: line.ttft),
-        speed_ups=_speed_ups(counted),
+        decode=_summary(_DECODE | _kinds(decode), decode, lambda line: line.decode),
+        ttft=_summary(_TTFT | _kinds(ttft), ttft, lambda line: line.ttft),
+        speed_ups=_speed_ups(decode),
     )
+
+
+def _counts(row: MeasuredRow) -> bool:
+    return any(row.counts(phase) for phase in PHASES)
 
 
 def _validated(predicted: PredictedRow, fit_models: set[str]) -> ValidatedRow:
     row, experiment = predicted.row, predicted.experiment
     speed = predicted.prediction.speed if predicted.prediction else None
     tokens = speed.decode_tokens_per_s_per_user if speed else None
-    known = speed is not None and predicted.decode_covered and not row.flag
+    known = speed is not None and predicted.decode_covered and row.counts(DECODE)
     return ValidatedRow(
         row=row,
         decode=Figure(row.tokens_per_s_per_user, tokens, predicted.decode, predicted.decode_covered),
@@ -162,6 +175,8 @@ def _validated(predicted: PredictedRow, fit_models: set[str]) -> ValidatedRow:
         wormhole_llama=experiment is not None
         and experiment.hardware.spec.chip.arch is Arch.wormhole_b0
         and experiment.spec.family.startswith("llama"),
+        arch=str(experiment.hardware.spec.chip.arch) if experiment else "",
+        family=experiment.spec.family if experiment else "",
     )
 
 
@@ -176,6 +191,29 @@ def _llama(batch: int | None = None, long: bool | None = None) -> _Choice:
         return line.wormhole_llama and batch in (None, line.row.batch) and long in (None, is_long)
 
     return chosen
+
+
+def _kinds(lines: Iterable[ValidatedRow]) -> dict[str, _Choice]:
+    """Lines of the summary by architecture, stack, sampling, prefill, device, family and users, of those there are."""
+    found: dict[str, _Choice] = {}
+
+    def add(name: str, choose: Callable[[ValidatedRow], bool]) -> None:
+        found.setdefault(name, lambda line, figure: figure.covered and choose(line))
+
+    lines = [line for line in lines if line.family]
+    by: list[tuple[str, Callable[[ValidatedRow], object]]] = [
+        ("", lambda line: f"{line.arch}, {'server' if line.row.stack is Stack.vllm else 'demo'}"),
+        ("sampling ", lambda line: line.row.sampling),
+        ("prefill ", lambda line: line.row.prefill),
+        ("device ", lambda line: line.row.device),
+        ("family ", lambda line: line.family),
+        ("users ", lambda line: line.row.batch),
+    ]
+    for title, key in by:
+        for value in dict.fromkeys(key(line) for line in lines):
+            if value is not None:
+                add(f"{title}{value}", lambda line, key=key, value=value: key(line) == value)  # type: ignore[misc]
+    return found
 
 
 _CLASSES: dict[str, _Choice] = {
@@ -221,7 +259,8 @@ def _speed_ups(lines: list[ValidatedRow]) -> list[SpeedUp]:
     for line in lines:
         row = line.row
         if row.batch == 1 and row.mode in ("accuracy", "performance") and line.decode.error is not None:
-            key = (row.model, row.device, row.tensor_parallel, row.data_parallel, row.seq)
+            how = (row.sampling, row.prefill, row.stack, row.context)
+            key = (row.model, row.device, row.tensor_parallel, row.data_parallel, row.seq, how)
             by_mode.setdefault(key, {}).setdefault(row.mode, []).append(line)
     pairs = [(modes["performance"], modes["accuracy"]) for modes in by_mode.values() if len(modes) == 2]
     return [_speed_up(fast, slow) for fast, slow in pairs]
@@ -236,7 +275,9 @@ def _speed_up(fast: list[ValidatedRow], slow: list[ValidatedRow]) -> SpeedUp:
         "Wormhole Llama": all(line.wormhole_llama for line in both),
     }
     return SpeedUp(
-        name=f"{row.model} on {row.device} {split}" + (f", {row.seq} tokens" if row.seq != 128 else ""),
+        name=f"{row.model} on {row.device} {split}"
+        + (f", {row.seq} tokens" if row.seq != 128 else "")
+        + (f", sampling {row.sampling}" if row.sampling else ""),
         measured=_mean_of(fast, "measured") / _mean_of(slow, "measured"),
         predicted=_mean_of(fast, "predicted") / _mean_of(slow, "predicted"),
         groups=tuple(group for group in SPEED_UP_GROUPS if counts[group]),

@@ -35,6 +35,8 @@ from ..prediction.prediction_text import (
     search_lines,
     what_if_lines,
 )
+from ..prediction.profile_comparison import compare_profile, comparison_json, comparison_lines
+from ..prediction.profile_file import write_ops_csv
 from ..prediction.questions import Answer, Refused, ask_for_figures, resolve_overrides, typed_overrides
 from ..prediction.roofline_picture import check_plot_file, write_plot
 from ..prediction.targets import search
@@ -46,6 +48,7 @@ EPILOG = """examples:
   {predict} model=llama70b --target 15
   {predict} device=n300 model=llama8b --max-context
   {predict} device=t3k model=llama8b workload.batch=32 --plot t3k.svg --json
+  {predict} device=n150 model=llama8b --ops-csv ops.csv
 
 Takes the same overrides as `{run}` and `{explain}`. Everything is predicted; nothing runs on a card."""
 
@@ -71,7 +74,8 @@ def _main(given: list[str]) -> int:
 
 def _asks_target_only(options: argparse.Namespace) -> bool:
     """Whether the configuration itself, which the search only starts from, is not asked about."""
-    return options.target is not None and not (options.what_if or options.max_context or options.plot)
+    others = (options.what_if, options.max_context, options.plot, options.ops_csv, options.against_ops)
+    return options.target is not None and not any(others)
 
 
 def _add_configuration(out: _Output, overrides: Sequence[str], options: argparse.Namespace) -> Refused | None:
@@ -96,6 +100,12 @@ def _add_answer(out: _Output, answer: Answer, options: argparse.Namespace) -> No
     if options.what_if:
         found = what_if(answer)
         out.add(what_if_lines(found), {"what_if": what_if_json(found)})
+    if options.ops_csv:
+        line = write_ops_csv(answer.prediction, options.ops_csv)
+        out.add([escaped(line)], {"ops_csv": str(options.ops_csv)})
+    if options.against_ops:
+        compared = compare_profile(answer.prediction, str(options.against_ops))
+        out.add(comparison_lines(compared), {"against_ops": comparison_json(compared)})
     if options.plot:
         write_plot(answer, options.plot)
         out.add([f"picture: {escaped(str(options.plot))}"], {"plot": str(options.plot)})
@@ -139,6 +149,8 @@ def _options(given: list[str]) -> argparse.Namespace:
     add("--target", type=_speed, metavar="TOKENS", help="list what reaches this many tokens/s/user, cheapest first")
     add("--max-context", action="store_true", help="the longest context that fits, by batch, and the largest batch")
     add("--plot", type=Path, metavar="FILE", help="plot the roofline and time shares: .svg, or .png with matplotlib")
+    add("--ops-csv", type=Path, metavar="FILE", help="write the predicted decode step as the profiler's ops CSV")
+    add("--against-ops", type=Path, metavar="FILE", help="hold a measured ops CSV against the predicted decode step")
     add("--json", action="store_true", help="print everything as JSON")
     return parser.read(given)
 

@@ -30,6 +30,7 @@ from .findings import Finding, Severity, declare, found
 from .groups import device_types
 from .layers import write_select
 from .model_rules import chunk_unsupported, prefill_chunk
+from .trace_demands import trace_demand
 
 T = TypeVar("T")
 
@@ -191,6 +192,23 @@ def _unsupported(asked: Asked) -> Iterator[Finding]:
             f"tt_transformers does not run {name} on {asked.config.device_type}.",
             "Its prefill chunk table says so.",
             f"Choose a device that the table has a chunk for ({', '.join(others)}), or expect to bring it up yourself.",
+        )
+
+
+@finds(
+    "trace-region-below-demand",
+    Severity.warning,
+    "a trace region, typed or read, smaller than what traces of the model took on the device; 0 lets ttnn allocate "
+    "traces as they come",
+)
+def _trace_region(asked: Asked) -> Iterator[Finding]:
+    size, demand = asked.config.trace_region_size, trace_demand(asked.model, asked.config.device_type.value)
+    if demand and 0 < size < demand.bytes:
+        yield found(
+            "trace-region-below-demand",
+            f"device.trace_region_size is {size}; traces of {demand.model} on {demand.device} took {demand.bytes}.",
+            f"A server ends when its traces do not fit ({demand.source}).",
+            f"Set device.trace_region_size={demand.bytes} or more, or 0 to have ttnn allocate it.",
         )
 
 

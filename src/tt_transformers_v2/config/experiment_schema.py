@@ -10,7 +10,7 @@ from typing import Any
 from ..common.checked import Checked
 from ..common.errors import ConfigError
 from ..common.units import TILE
-from ..hardware.enums import Named, PrecisionMode
+from ..hardware.enums import Named, PrecisionMode, Prefill, Sampling, Stack
 from ..hardware.schema import HardwareSections
 from ..planning.typed_programs import check_programs
 from .search_schema import SearchConfig
@@ -56,13 +56,6 @@ class Part(Named):
     all = "all"
     even = "even"
     odd = "odd"
-
-
-class Sampling(Named):
-    """Where the next token is chosen."""
-
-    host = "host"
-    device = "device"
 
 
 class RuleSet(Named):
@@ -165,6 +158,7 @@ class WorkloadConfig(Checked):
         "prompt_length": 1,
         "batch": 1,
         "context": 1,
+        "prefill_users": 1,
         "max_seconds": 1e-3,
         "prefill_tokens": 1,
         "skip": 0,
@@ -176,6 +170,7 @@ class WorkloadConfig(Checked):
     prompt_length: int = 128
     batch: int = 1
     context: int | None = None
+    prefill_users: int | None = None
     texts: list[str] = field(default_factory=lambda: ["python_topics"])
     text_file: str | None = None
     skip: int = 0
@@ -194,14 +189,17 @@ class WorkloadConfig(Checked):
 class RuntimeConfig(Checked):
     """How the software runs the model; null is what the calibrated release does. `dram_readers_per_bank` is 1 or 2.
 
+    `max_num_seqs` is the number of users that a vLLM server makes room for, whoever is there (`stack=vllm`).
     `kv_page_size` is in tokens, a multiple of 32; null keeps a plain KV cache. `programs` sets fields of ttnn's program
     configs by op group (planning.typed_programs); those groups are not fitted, all others may be (`autofit`).
     """
 
-    AT_LEAST = {"dram_readers_per_bank": 1, "kv_page_size": TILE}  # noqa: RUF012
+    AT_LEAST = {"dram_readers_per_bank": 1, "max_num_seqs": 1, "kv_page_size": TILE}  # noqa: RUF012
 
     sampling: Sampling | None = None
-    traced_prefill: bool | None = None
+    prefill: Prefill | None = None
+    stack: Stack | None = None
+    max_num_seqs: int | None = None
     dram_readers_per_bank: int | None = None
     kv_page_size: int | None = 32
     autofit: bool = True
@@ -217,11 +215,16 @@ class RuntimeConfig(Checked):
     def constants(self) -> dict[str, Any]:
         """The calibration's switches that differ from its release."""
         asked = {
-            "sampling_on_device": None if self.sampling is None else self.sampling is Sampling.device,
-            "prefill_traced": self.traced_prefill,
+            "sampling": self.sampling,
+            "prefill": self.prefill,
+            "stack": self.stack,
+            "max_num_seqs": self.max_num_seqs,
             "readers_per_bank": self.dram_readers_per_bank,
         }
-        return {name: value for name, value in asked.items() if value is not None}
+        found: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        if self.sampling is not None:
+            found["sampling_widest"] = None  # what was asked for is done, however wide
+        return found
 
 
 @dataclass

@@ -16,12 +16,14 @@ from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from ..perf.footprint import activation_bytes_per_token, prefill_tokens, weight_bytes
 from ..perf.memory import MemoryFit, dram_left, memory_fit
+from ..perf.memory_rows import MemoryRow
 from .adjustments import fit_to_model
 from .checks import check
 from .device_presets import build_device_config, composed_preset
 from .findings import Finding, Severity, declare, found
 from .groups import device_types
-from .model_rules import RuleEffect, apply_rules, prefill_chunk
+from .known_overflows import known_overflow
+from .model_rules import RuleEffect, apply_rules, published_chunk
 from .precedence import set_path
 
 declare(
@@ -30,8 +32,16 @@ declare(
     "weights, KV cache, trace region and prefill exceed a chip's DRAM ([memory](memory.md)); the message says by "
     "how much and where they fit",
 )
-SMALLEST_CHUNK = 1024
+declare(
+    "dram-narrow",
+    Severity.warning,
+    "less than 5 % of a chip's DRAM is free beside the reserve ([memory](memory.md))",
+)
+# Share of DRAM: a fit with less than this free beside the reserve is one to be tried first.
+NARROW = 0.05
+SMALLEST_CHUNK = 2048
 LARGEST_CHUNK = 131072
+CHUNK = "device.max_prefill_chunk_size"
 
 
 class Roomier(NamedTuple):
@@ -45,14 +55,16 @@ class Roomier(NamedTuple):
 def dram_findings(
     config: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int, typed: Iterable[str] = ()
 ) -> list[Finding]:
-    """An error, with the way out, when what `batch` users need exceeds a chip's DRAM (perf.memory says what counts).
+    """An error, with the way out, when what `batch` users need exceeds a chip's DRAM (perf.memory says what counts); a
+    warning when it fits narrowly.
 
     `typed` are the dotted paths the user set, which hold on another device too.
     """
     users = math.ceil(batch / max(config.parallelism.data_parallel_size, 1))
     fit = memory_fit(config, spec, batch=users, context=context)
     if fit.fits:
-        return []
+        return _narrow(config, spec, fit)
+    known = known_overflow(config, spec, mode=mode, users=users, context=context)
     device = smallest_device(config, spec, mode=mode, batch=batch, context=context, typed=typed)
     return [
         found(
@@ -61,16 +73,38 @@ def dram_findings(
             f"It needs {fit.used / GIB:.2f} of {fit.available / GIB:.2f} GiB "
             f"(weights {sum(fit.weights.values()) / GIB:.2f}, KV cache {fit.kv_cache / GIB:.2f}, "
             f"trace region {fit.trace_region / GIB:.2f}; reserve {fit.reserve / GIB:.2f} including prefill "
-            f"{fit.activations / GIB:.2f}).",
-            f"{_what_fits_here(config, spec, fit)}{_where_it_fits(device)}",
+            f"{fit.activations / GIB:.2f}).{_reported(known)}",
+            f"{_what_fits_here(config, spec, fit, known)}{_where_it_fits(device)}",
         )
     ]
 
 
-def _what_fits_here(config: DeviceConfig, spec: ModelSpec, fit: MemoryFit) -> str:
+def _narrow(config: DeviceConfig, spec: ModelSpec, fit: MemoryFit) -> list[Finding]:
+    """A warning where less than NARROW of DRAM is free beside the reserve."""
+    if fit.free >= NARROW * fit.dram_size:
+        return []
+    return [
+        found(
+            "dram-narrow",
+            f"{spec.name} fits narrowly on {config.device_type}: {fit.free / GIB:.2f} GiB of each chip are free, "
+            f"{100 * fit.free / fit.dram_size:.1f} %.",
+            f"That is beside a reserve of {fit.reserve / GIB:.2f} GiB, fitted to what ran and what ran out on cards.",
+            "Try it before you rely on it, or use fewer users, a shorter context or narrower formats.",
+        )
+    ]
+
+
+def _reported(known: MemoryRow | None) -> str:
+    if known is None:
+        return ""
+    cache = f"{known.context} tokens" if known.batch == 1 else f"{known.batch} x {known.context} tokens"
+    return f" On a card {known.model} ran out of DRAM with {cache} ({known.source})."
+
+
+def _what_fits_here(config: DeviceConfig, spec: ModelSpec, fit: MemoryFit, known: MemoryRow | None) -> str:
     """The smallest concession that would do, or nothing where the weights leave no room for any."""
     chunk = _power_of_two(prefill_tokens(config, fit.context))
-    while chunk >= SMALLEST_CHUNK:
+    while chunk >= SMALLEST_CHUNK and known is None:
         smaller = dataclasses.replace(config, max_prefill_chunk_size=chunk)
         if memory_fit(smaller, spec, batch=fit.batch, context=fit.context).fits:
             return f"It fits with device.max_prefill_chunk_size={chunk}. "
@@ -107,7 +141,7 @@ def smallest_device(
             kept = paths.difference(without)
             with suppress(ConfigError):  # for example where it cannot dispatch as was typed
                 config = _as_typed(kind, asked, spec, mode, kept)
-                if _holds(config, spec, batch=batch, context=context, typed=kept):
+                if _holds(config, spec, mode=mode, batch=batch, context=context, typed=kept):
                     fitting.append(Roomier(config.spec.chip.dram_size * config.spec.chips, name, without))
                     break
     return min(fitting, default=None)
@@ -132,9 +166,12 @@ def _value(section: Any, name: str) -> Any:
     return section
 
 
-def _holds(config: DeviceConfig, spec: ModelSpec, *, batch: int, context: int, typed: set[str]) -> bool:
+def _holds(
+    config: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int, typed: set[str]
+) -> bool:
     fit_to_model(config, spec, typed=typed)
     computed_chunk(config, spec, typed)
+    shorter_chunk(config, spec, mode=mode, batch=batch, context=context, typed=typed)
     found = check(config, spec, batch=batch, context=context, prompt_length=context)
     if any(finding.severity is Severity.error for finding in found):
         return False
@@ -146,10 +183,9 @@ def computed_chunk(config: DeviceConfig, spec: ModelSpec, typed: Iterable[str]) 
     """Sets a prefill chunk where the published table is silent, and says how it was found.
 
     TTTv1 falls to 4096 tokens there without a word. Here: the largest power of two whose activations take at most half
-    of the DRAM that weights leave free, from 1024 to 131072 tokens, within the model's context and of whole tiles.
+    of the DRAM that weights leave free, from 2048 to 131072 tokens, within the model's context and of whole tiles.
     """
-    path = "device.max_prefill_chunk_size"
-    if path in set(typed) or prefill_chunk(spec.name, config.device_type.value) is not None:
+    if CHUNK in set(typed) or published_chunk(spec, config.device_type.value) is not None:
         return []
     per_token = activation_bytes_per_token(config, spec)
     free = dram_left(config, sum(weight_bytes(config, spec).values()))
@@ -162,7 +198,36 @@ def computed_chunk(config: DeviceConfig, spec: ModelSpec, typed: Iterable[str]) 
         f"no published chunk for this model and device; activations take {per_token / 1024:.0f} KiB per token and may "
         f"fill half of the {max(free, 0) / GIB:.1f} GiB of DRAM that the weights leave free"
     )
-    return [RuleEffect("prefill-chunk-computed", path, chunk, previous, why=why)]
+    return [RuleEffect("prefill-chunk-computed", CHUNK, chunk, previous, why=why)]
+
+
+def shorter_chunk(
+    config: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int, typed: Iterable[str]
+) -> list[RuleEffect]:
+    """Halves the prefill chunk, typed ones apart, until `batch` users of `context` tokens fit, and says so.
+
+    Down to SMALLEST_CHUNK, where it stays if even that is too long: what is short then is short without prefill. Where
+    cards ran out of DRAM with such a chunk, a shorter one is not taken to help: Llama-3.1-8B with 65536 tokens on an
+    n150 ran out at prompts of 1024 tokens too (tenstorrent/vllm PR 289).
+    """
+    previous = config.max_prefill_chunk_size
+    if CHUNK in set(typed) or previous <= SMALLEST_CHUNK:
+        return []
+    users = math.ceil(batch / max(config.parallelism.data_parallel_size, 1))
+    if memory_fit(config, spec, batch=users, context=context).fits:
+        return []
+    if known_overflow(config, spec, mode=mode, users=users, context=context):
+        return []
+    chunk = min(previous, prefill_tokens(config, context))
+    while chunk > SMALLEST_CHUNK:
+        chunk = max(_power_of_two(chunk - 1), SMALLEST_CHUNK)
+        config.max_prefill_chunk_size = chunk
+        if memory_fit(config, spec, batch=users, context=context).fits:
+            break
+    if config.max_prefill_chunk_size == previous:
+        return []
+    why = f"chunks of {previous} tokens leave too little DRAM for {users} x {context} tokens of cache"
+    return [RuleEffect("prefill-chunk-fits", CHUNK, config.max_prefill_chunk_size, previous, why=why)]
 
 
 def _power_of_two(most: int) -> int:

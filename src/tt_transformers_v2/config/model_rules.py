@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..common.errors import ConfigError, did_you_mean
 from ..hardware.enums import PrecisionMode
@@ -18,11 +18,14 @@ from ..hardware.schema import DeviceConfig
 from .conf_folders import conf_dirs, read_yaml, remembered
 from .kernel_words import kernel_settings
 from .layers import LayerEntry, layer_entry
+from .model_shapes import LayerShape, described_spec
 from .precedence import governed_by
+from .trace_demands import trace_demand
 from .value_paths import get_value, set_value, unset_finer
 
 RULE_SETS = ("tttv1", "tttv2", "none")
 ALWAYS = "size_and_family"
+TRACE_REGION = "device.trace_region_size"
 
 
 class ModelShape(Protocol):
@@ -123,10 +126,8 @@ def apply_rules(
         if holds(rule.when, config, model, mode):
             effects += _apply_rule(config, rule, asked)
             layers += rule.layers
-    for table, path, value in _table_values(model.name, config.device_type.value):
-        effects.append(
-            _apply(config, path, value, governed_by(path, asked), Rule(table, {}, {}, {}, (), False, "", ""))
-        )
+    for rule, path, value in _table_values(model, config.device_type.value, config.trace_region_size):
+        effects.append(_apply(config, path, value, governed_by(path, asked), rule))
     return Ruled(config, _final(original, effects), layers)
 
 
@@ -185,8 +186,44 @@ def base_name(name: str) -> str:
 
 
 def prefill_chunk(model_name: str, device_type: str) -> int | None:
-    """Tokens per prefill chunk from the published table, or None where it is silent."""
+    """Tokens per prefill chunk from the published table by the model's name, or None where it is silent."""
     return _table_entry("prefill_chunks", model_name, device_type)
+
+
+class PublishedChunk(NamedTuple):
+    """Tokens per prefill chunk, and the model that the published table has them for."""
+
+    tokens: int
+    model: str
+
+
+def published_chunk(model: ModelShape, device_type: str) -> PublishedChunk | None:
+    """The published chunk of a model: by its name, else of a model whose layers have the same shape, else None.
+
+    Where models of one shape have different chunks on a device, the smallest is taken. A model that the table calls
+    unsupported on the device has none.
+    """
+    tokens = prefill_chunk(model.name, device_type)
+    if tokens is not None:
+        return PublishedChunk(tokens, model.name)
+    shape = LayerShape.of(model)
+    if shape is None or chunk_unsupported(model.name, device_type):
+        return None
+    alike = _chunks_by_shape(conf_dirs()).get(shape, ())
+    return min((row[device_type] for row in alike if device_type in row), default=None)
+
+
+@remembered
+def _chunks_by_shape(roots: tuple[Path, ...]) -> dict[LayerShape, list[dict[str, PublishedChunk]]]:
+    """Device type -> published chunk, by the shape of the models that conf/model describes."""
+    found: dict[LayerShape, list[dict[str, PublishedChunk]]] = {}
+    for name, row in read_yaml("rules/prefill_chunks.yaml").items():
+        spec = described_spec(name)
+        shape = None if spec is None else LayerShape.of(spec)
+        if shape is not None:
+            chunks = {device: PublishedChunk(tokens, name) for device, tokens in row.items() if tokens is not None}
+            found.setdefault(shape, []).append(chunks)
+    return found
 
 
 def trace_region(model_name: str, device_type: str) -> int | None:
@@ -213,14 +250,29 @@ def _table_entry(table: str, model_name: str, device_type: str) -> int | None:
     return _table(table).get(base_name(model_name).casefold(), {}).get(device_type)
 
 
-def _table_values(model_name: str, device_type: str) -> list[tuple[str, str, int]]:
-    """(rule id, path, value) from the tables by model and device."""
-    chunk, trace = prefill_chunk(model_name, device_type), trace_region(model_name, device_type)
-    found = [
-        ("prefill-chunk-table", "device.max_prefill_chunk_size", chunk),
-        ("trace-region-table", "device.trace_region_size", trace),
-    ]
-    return [(id, path, value) for id, path, value in found if value is not None]
+def _table_values(model: ModelShape, device_type: str, preset: int) -> list[tuple[Rule, str, int]]:
+    """(rule, path, value) from the tables by model and device; `preset` is the trace region without them."""
+    found: list[tuple[Rule, str, int]] = []
+    if chunk := published_chunk(model, device_type):
+        why = "" if chunk.model == model.name else f"the published chunk of {chunk.model}, which has the same shape"
+        found.append((_table_rule("prefill-chunk-table", why), "device.max_prefill_chunk_size", chunk.tokens))
+    trace = trace_region(model.name, device_type)
+    if trace is not None:
+        found.append((_table_rule("trace-region-table"), TRACE_REGION, trace))
+    demand = trace_demand(model, device_type)
+    if demand and 0 < (preset if trace is None else trace) < demand.bytes:
+        why = f"traces of {demand.model} on {demand.device} took {demand.bytes} bytes"
+        found.append((_table_rule("trace-region-demand", why, demand.source), TRACE_REGION, demand.bytes))
+    return found
+
+
+def default_trace_region(model: ModelShape, device_type: str, preset: int) -> int:
+    """Bytes of trace region of a model on a device that has `preset` of it: what the tables give, else that."""
+    return {path: value for _, path, value in _table_values(model, device_type, preset)}.get(TRACE_REGION, preset)
+
+
+def _table_rule(id: str, why: str = "", source: str = "") -> Rule:
+    return Rule(id, {}, {}, {}, (), False, why, source)
 
 
 def holds(when: Mapping[str, Any], config: DeviceConfig, model: ModelShape, mode: PrecisionMode | None) -> bool:

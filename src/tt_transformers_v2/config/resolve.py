@@ -26,7 +26,7 @@ from .device_presets import device_config
 from .experiment_schema import SEARCHING, ExperimentConfig, ModelConfig
 from .findings import Finding, Severity
 from .layers import LayerEntry, apply_layers, layer_entry, write_select
-from .memory_adjustments import computed_chunk, dram_findings
+from .memory_adjustments import computed_chunk, dram_findings, shorter_chunk
 from .model_rules import RuleEffect, apply_rules
 from .planned import program_findings
 from .precedence import release_finer
@@ -147,7 +147,11 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
     experiment.layers = [*ruled.layers, *own]
     hardware.layers = apply_layers(hardware, experiment.layers, spec.num_layers, asked)
     asked_for = {"batch": batch, "context": experiment.context}
-    experiment.findings = check(hardware, spec, prompt_length=config.workload.prompt_length, **asked_for)
+    prompt = config.workload.prompt_length
+    experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
+    if not experiment.errors and (shorter := shorter_chunk(hardware, spec, mode=config.mode, typed=asked, **asked_for)):
+        experiment.effects += shorter
+        experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
     if not experiment.errors:
         use = use_of(config)
         experiment.findings += ttnn_findings(hardware, spec, config.runtime, context=experiment.context, use=use)

@@ -19,6 +19,29 @@ class Named(str, enum.Enum):
     __repr__ = __str__
 
 
+class Sampling(Named):
+    """Where the next token is chosen: on the host from all logits, on the device by top-k, or there by argmax alone."""
+
+    host = "host"
+    device = "device"
+    device_argmax = "device_argmax"
+
+
+class Prefill(Named):
+    """How a prompt is run: dispatched op by op, from a trace, or from a trace over all users' prompts at once."""
+
+    untraced = "untraced"
+    traced = "traced"
+    batched = "batched"
+
+
+class Stack(Named):
+    """Who drives the model: tt_transformers' own loop, or a vLLM server around it."""
+
+    tt_transformers = "tt_transformers"
+    vllm = "vllm"
+
+
 class DeviceType(str):
     """A kind of system by the name that Tenstorrent's documents print, and text in every respect.
 

@@ -11,16 +11,18 @@ ONE_SHOT_BYTES = 1 << 20  # below this, Wormhole's ring reduce-scatter is a one-
 def all_reduce_us(payload: float, chips: int, ring: bool, c: ArchCalibration) -> float:
     """Time of an all-reduce of `payload` bytes per chip over `chips` chips.
 
-    tt_transformers composes it of a reduce-scatter, which moves (N-1)/N of the payload, and an all-gather of
-    shards of payload/N, which moves N-1 of them; an architecture calibrated as all-reduce moves 2(N-1)/N.
+    An architecture calibrated as all-reduce moves 2(N-1)/N of the payload in one op; elsewhere it is composed of a
+    reduce-scatter, which moves (N-1)/N of the payload, and an all-gather of shards of payload/N, which moves N-1 of
+    them.
     """
-    scatter = _reduce_scatter_us(payload, chips, ring, c)
-    gather = _composed_gather_us(payload, chips, ring, c)
-    if scatter is not None and gather is not None:
-        return scatter + gather
     direct = c.all_reduce_ring if ring else c.all_reduce_line
-    assert direct is not None, "ArchCalibration guarantees one of the two"
-    return direct.time_us(_hops(chips, ring), 2 * payload * (chips - 1) / chips)
+    if direct is not None:
+        return direct.time_us(_hops(chips, ring), 2 * payload * (chips - 1) / chips)
+    scatter = reduce_scatter_us(payload, chips, ring, c)
+    gather = _composed_gather_us(payload, chips, ring, c)
+    assert scatter is not None, "ArchCalibration guarantees one of the two"
+    assert gather is not None, "ArchCalibration guarantees one of the two"
+    return scatter + gather
 
 
 def all_gather_us(payload: float, chips: int, ring: bool, c: ArchCalibration) -> float:
@@ -33,7 +35,8 @@ def _hops(chips: int, ring: bool) -> float:
     return chips / 2 if ring else chips - 1
 
 
-def _reduce_scatter_us(payload: float, chips: int, ring: bool, c: ArchCalibration) -> float | None:
+def reduce_scatter_us(payload: float, chips: int, ring: bool, c: ArchCalibration) -> float | None:
+    """Time of summing `payload` bytes of every chip into shards of payload/N; None where it was not measured."""
     moved = payload * (chips - 1) / chips
     if chips == 2 and c.reduce_scatter_pair:
         return c.reduce_scatter_pair.time_us(1, moved)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a prediction can be trusted: its class, its band, and the nearest measured row.
+"""How far a prediction can be trusted: its class and its band.
 
 A prediction is `calibrated` inside what the constants were fitted and checked on, `extrapolated` outside (each
 reason states its own band; the widest holds), and `unsupported` where the model has nothing to say. Bands and what
@@ -14,7 +14,8 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..common.errors import ConfigError
+from ..common.errors import ConfigError, did_you_mean
+from ..hardware.enums import Prefill, Sampling, Stack
 from ..hardware.op_table import PHASES
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
@@ -22,7 +23,7 @@ from ..planning.refusals import uneven_heads
 from .calibration import ArchCalibration
 from .measurements import MeasuredRow
 from .ops import fused_all_gather_matmul
-from .timing import WIDEST_TOPK
+from .token_costs import sampling_path, unable_to_sample
 
 CALIBRATED, EXTRAPOLATED, UNSUPPORTED = "calibrated", "extrapolated", "unsupported"
 
@@ -59,7 +60,8 @@ class Beyond:
 class ConfidenceRules:
     """conf/calibration's `confidence`: the bands inside, every way to be outside, and the file of measured rows.
 
-    `releases` are shell patterns of the sources whose conditions the constants describe, by phase.
+    `releases` are shell patterns of the sources whose conditions the constants describe, by phase; rows dated before
+    `since` are of other software whatever their source.
     """
 
     decode: float
@@ -67,6 +69,7 @@ class ConfidenceRules:
     points: str
     releases: Mapping[str, tuple[str, ...]]
     beyond: tuple[Beyond, ...]
+    since: str = ""
     known: dict[Hashable, tuple[Confidence, Confidence]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -74,24 +77,36 @@ class ConfidenceRules:
         """Checked rules from plain data. Raises ConfigError for what is missing, unknown or no number."""
         where = "calibration.confidence"
         wanted = {"band", "points", "releases", "beyond"}
-        if not isinstance(data, Mapping) or set(data) != wanted:
-            raise ConfigError(f"{where} must have exactly the keys {', '.join(sorted(wanted))}.")
+        if not isinstance(data, Mapping) or not wanted <= set(data) <= wanted | {"since", "left_out"}:
+            keys = ", ".join(sorted(wanted))
+            raise ConfigError(f"{where} must have the keys {keys}, and since and left_out where wanted; no others.")
         band, releases, beyond = data["band"], data["releases"], data["beyond"]
         for name, section in (("band", band), ("releases", releases)):
             if not isinstance(section, Mapping) or set(section) != set(PHASES):
                 raise ConfigError(f"{where}.{name} must have exactly the keys decode and prefill.")
-        if not isinstance(beyond, Mapping) or set(beyond) != set(_TESTS):
-            raise ConfigError(f"{where}.beyond must have exactly the keys {', '.join(sorted(_TESTS))}.")
+        if not isinstance(beyond, Mapping):
+            raise ConfigError(f"{where}.beyond must be a mapping with keys from {', '.join(sorted(_TESTS))}.")
+        for id in beyond:
+            if id not in _TESTS:
+                raise ConfigError(f"{where}.beyond has no key {id!r}.", did_you_mean(str(id), _TESTS))
         return cls(
             decode=_percent(band["decode"], f"{where}.band.decode"),
             prefill=_percent(band["prefill"], f"{where}.band.prefill"),
             points=str(data["points"]),
             releases={phase: tuple(map(str, releases[phase])) for phase in PHASES},
+            since=str(data.get("since", "")),
             beyond=tuple(_beyond(id, entry, f"{where}.beyond.{id}") for id, entry in beyond.items()),
         )
 
-    def covers(self, source: str, phase: str) -> bool:
-        """Whether a measurement's source is of the releases that the constants describe."""
+    def covers(self, row: MeasuredRow, phase: str) -> bool:
+        """Whether a measurement is of the releases that the constants describe: by its source, and by its date where it
+        has one."""
+        if row.date and row.date < self.since[: len(row.date)]:
+            return False
+        return self.covers_source(row.source, phase)
+
+    def covers_source(self, source: str, phase: str) -> bool:
+        """Whether a source is one of those that `releases` names."""
         return any(fnmatch.fnmatchcase(source, pattern) for pattern in self.releases[phase])
 
     def of(self, phase: str, reasons: Iterable[Beyond]) -> Confidence:
@@ -131,12 +146,9 @@ def unsupported(asked: Asked) -> tuple[str, ...]:
         )
     if (uneven := uneven_heads(asked.spec.head_dim)) is not None:
         reasons.append(f"{uneven.what} {uneven.why}")
-    width = math.ceil(asked.spec.vocab_size / parallel.tensor_parallel_size)
-    if asked.constants.sampling_on_device and (width > WIDEST_TOPK or _two_d(asked, None)):
-        reasons.append(
-            f"sampling on the device handles at most {WIDEST_TOPK} logits per chip of a 1-D mesh, not {width}: "
-            "use runtime.sampling=host, or more tensor-parallel chips."
-        )
+    two_d = _two_d(asked, None)
+    if unable := unable_to_sample(asked.constants, parallel.tensor_parallel_size, asked.spec.vocab_size, two_d=two_d):
+        reasons.append(unable)
     return tuple(reasons)
 
 
@@ -151,7 +163,8 @@ def confidences(asked: Asked, rules: ConfidenceRules) -> tuple[Confidence, Confi
     if found is None:
         if len(rules.known) > 10_000:
             rules.known.clear()
-        reasons = [entry for entry in rules.beyond if _TESTS[entry.id](asked, entry.covered)]
+        outside = ways_outside(asked, rules)
+        reasons = [entry for entry in rules.beyond if entry.id in outside]
         found = rules.known[key] = rules.of("decode", reasons), rules.of("prefill", reasons)
     return found
 
@@ -167,39 +180,24 @@ def _what_decides(asked: Asked) -> Hashable:
         asked.spec.family,
         asked.spec.hidden_dim,
         asked.constants,
+        asked.spec.vocab_size,
         asked.prompt_length,
         asked.batch,
         asked.context,
     )
 
 
-def nearest(rows: Iterable[MeasuredRow], asked: Asked, mode: str = "") -> MeasuredRow | None:
-    """The measured row most like what is asked: same model before same device before alike workload."""
-    parallel = asked.hw.parallelism
-
-    def distance(row: MeasuredRow) -> tuple[float, ...]:
-        return (
-            bool(row.flag),
-            not same_model(row.model, asked.spec.name),
-            row.device != asked.hw.device_type,
-            abs(math.log2(row.tensor_parallel / parallel.tensor_parallel_size)),
-            abs(math.log2(row.seq / asked.prompt_length)) + abs(math.log2(row.batch / asked.batch)),
-            row.mode != mode,
-            row.data_parallel != parallel.data_parallel_size,
-            row.tokens_per_s_per_user is None,
-        )
-
-    return min(rows, key=distance, default=None)
-
-
-def same_model(row_name: str, name: str) -> bool:
-    """Whether a row's model is this one; rows leave -Instruct and the like out."""
-    mine, theirs = name.casefold(), row_name.casefold()
-    return mine == theirs or (mine.startswith(theirs) and mine[len(theirs)] in "-_")
+def ways_outside(asked: Asked, rules: ConfidenceRules) -> frozenset[str]:
+    """The entries of `beyond` that apply to what is asked."""
+    return frozenset(entry.id for entry in rules.beyond if _TESTS[entry.id](asked, entry.covered))
 
 
 def _two_d(asked: Asked, covered: Any) -> bool:
     return asked.hw.parallelism.tensor_parallel_size > max(asked.hw.spec.mesh_shape)
+
+
+def _path(asked: Asked) -> Sampling:
+    return sampling_path(asked.constants, asked.hw.parallelism.tensor_parallel_size, asked.spec.vocab_size)
 
 
 def _unfused(asked: Asked, covered: Any) -> bool:
@@ -212,6 +210,7 @@ _TESTS = {
     "hidden_dim": lambda asked, covered: not covered[0] <= asked.spec.hidden_dim <= covered[1],
     "eight_chips_without_fusion": _unfused,
     "two_d_mesh": _two_d,
+    "ring": lambda asked, covered: asked.hw.parallelism.tensor_parallel_size == 8,
     "tensor_parallel": lambda asked, covered: asked.hw.parallelism.tensor_parallel_size not in covered,
     "data_parallel": lambda asked, covered: asked.hw.parallelism.data_parallel_size > covered,
     "context": lambda asked, covered: max(asked.context, asked.prompt_length) > covered,
@@ -219,15 +218,26 @@ _TESTS = {
     "long_prompt_over_chips": lambda asked, covered: (
         asked.prompt_length > covered and asked.hw.parallelism.tensor_parallel_size > 2
     ),
-    "traced_prefill": lambda asked, covered: asked.constants.prefill_traced,
-    "sampling_on_device": lambda asked, covered: asked.constants.sampling_on_device,
+    "traced_prefill": lambda asked, covered: asked.constants.prefill is not Prefill.untraced,
+    "sampling_on_device": lambda asked, covered: _path(asked) is not Sampling.host,
+    "untraced_prefill": lambda asked, covered: asked.constants.prefill is Prefill.untraced,
+    "batched_prefill": lambda asked, covered: asked.constants.prefill is Prefill.batched,
+    "server": lambda asked, covered: asked.constants.stack is Stack.vllm,
+    "host_sampling_over_chips": lambda asked, covered: (
+        _path(asked) is Sampling.host and asked.hw.parallelism.tensor_parallel_size > covered
+    ),
     "readers_per_bank": lambda asked, covered: asked.constants.readers_per_bank != covered,
 }
 
 
 def _beyond(id: str, entry: Any, where: str) -> Beyond:
-    if not isinstance(entry, Mapping) or not {"decode", "prefill", "why"} <= set(entry) <= {*PHASES, "why", "covered"}:
-        raise ConfigError(f"{where} must have decode, prefill, why and optionally covered.")
+    if not isinstance(entry, Mapping) or not {"decode", "prefill", "why"} <= set(entry) <= {
+        *PHASES,
+        "why",
+        "covered",
+        "rows",
+    }:
+        raise ConfigError(f"{where} must have decode, prefill, why and optionally covered and rows.")
     decode, prefill = (_percent(entry[phase], f"{where}.{phase}") for phase in PHASES)
     covered = entry.get("covered")
     return Beyond(id, decode, prefill, str(entry["why"]), tuple(covered) if isinstance(covered, list) else covered)

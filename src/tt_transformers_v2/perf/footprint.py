@@ -165,6 +165,15 @@ def activation_bytes_per_token(hw: DeviceConfig, spec: ModelSpec) -> int:
     return max(live_activations(spec, split, formats, size).most for formats in activation_formats(hw, spec))
 
 
+def rotary_bytes_per_position(spec: ModelSpec) -> int:
+    """DRAM bytes of one position in the rotary tables: a row of head_dim cosines and one of sines, in BF16.
+
+    tt_transformers (rope.py, RotarySetup) keeps a row for each position of the context, whole on every chip, and
+    prefill slices the rows of its chunk out of them.
+    """
+    return 2 * 2 * padded(spec.head_dim)
+
+
 def prefill_tokens(hw: DeviceConfig, context: int) -> int:
     """Tokens of the largest chunk that a prompt of up to `context` tokens is computed in; prompts come one by one."""
     return min(hw.max_prefill_chunk_size, padded_prompt(context))

@@ -6,22 +6,33 @@ from __future__ import annotations
 import csv
 import functools
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..common.errors import ConfigError, did_you_mean
+from ..hardware.enums import Named, Prefill, Sampling, Stack
+from .row_flags import contradiction, counted
 
 REQUIRED = ("model", "device", "tp", "dp", "batch", "seq", "mode", "ttft_ms", "tsu", "source")
-OPTIONAL = ("ts", "target_tsu", "flag")
+OPTIONAL = ("ts", "target_tsu", "sampling", "prefill", "stack", "context", "release", "date", "flag")
+_HOW: dict[str, type[Named]] = {"sampling": Sampling, "prefill": Prefill, "stack": Stack}
+_DATE = re.compile(r"20\d\d(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$")
+# What no system has reached or stayed below, by more than a factor of ten: outside, a figure is in another unit.
+_PLAUSIBLE = {"tsu": (0.1, 2000.0), "ttft_ms": (0.5, 5e6)}
 
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """One measurement. `batch` counts users per data-parallel group, `seq` tokens of prompt and cache.
+    """One measurement. `batch` counts users per data-parallel group, `seq` tokens of the prompt.
 
     `mode` is a precision mode or `cfg:` with formats by tensor group; ttft_ms in ms, tokens_per_s_per_user as named
-    (None where not given); `flag` says why a row is not to be trusted, "" where nothing is known against it.
+    (None where not given). `context` is the tokens in the cache while decoding: the prompt and half of the output, None
+    for those of the prompt. sampling, prefill, stack: how it was run; None is what the calibration does. ttft_ms of a
+    batched prefill is the pass over the users' prompts divided by their number. `release` and `date` (YYYY, YYYY-MM or
+    YYYY-MM-DD) of the software, "" where unknown. `flag` has words of perf.row_flags; "" where there is nothing to say.
     """
 
     model: str
@@ -36,11 +47,22 @@ class MeasuredRow:
     source: str
     flag: str = ""
     line: int = 0
+    context: int | None = None
+    sampling: Sampling | None = None
+    prefill: Prefill | None = None
+    stack: Stack | None = None
+    release: str = ""
+    date: str = ""
 
     def __str__(self) -> str:
         split = f"TP{self.tensor_parallel}" + (f" DP{self.data_parallel}" if self.data_parallel > 1 else "")
         users = "1 user" if self.batch == 1 else f"{self.batch} users"
-        return f"{self.model} on {self.device} {split}, {users}, {self.seq} tokens, {self.mode}"
+        how = "".join(f", {word}" for word in (self.sampling, self.stack) if word is not None)
+        return f"{self.model} on {self.device} {split}, {users}, {self.seq} tokens, {self.mode}{how}"
+
+    def counts(self, phase: str) -> bool:
+        """Whether nothing that its flag says keeps its figure of `phase` (decode or prefill) from being compared."""
+        return counted(self.flag.split(), phase)
 
 
 def read_points(path: str | Path) -> list[MeasuredRow]:
@@ -62,7 +84,7 @@ def read_points(path: str | Path) -> list[MeasuredRow]:
         try:
             found.append(_row(row, line))
         except ValueError as error:
-            problems.append(f"{path}, row {line}: {error}")
+            problems.append(f"{path}:{line}: {error}")
     if problems:
         more = f"\n… and {len(problems) - 10} more." if len(problems) > 10 else ""
         raise ConfigError("\n".join(problems[:10]) + more)
@@ -109,7 +131,17 @@ def _row(row: Mapping[str, str | None], line: int) -> MeasuredRow:
         source=text["source"],
         flag=text.get("flag", ""),
         line=line,
+        context=_count(text, "context") if text.get("context") else None,
+        sampling=_way(text, "sampling"),
+        prefill=_way(text, "prefill"),
+        stack=_way(text, "stack"),
+        release=text.get("release", ""),
+        date=_date(text.get("date", "")),
     )
+    if reason := contradiction(found.flag.split(), found.sampling, found.prefill, found.stack):
+        raise ValueError(reason)
+    if found.context is not None and found.context < found.seq:
+        raise ValueError(f"context={found.context} is less than the prompt, seq={found.seq}: it is isl + osl / 2.")
     if found.ttft_ms is None and found.tokens_per_s_per_user is None:
         raise ValueError("it has neither ttft_ms nor tsu.")
     return found
@@ -130,4 +162,21 @@ def _measure(text: Mapping[str, str], name: str) -> float | None:
         value = -1.0
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be a positive number or empty, not {text[name]!r}.")
+    least, most = _PLAUSIBLE[name]
+    if not least <= value <= most:
+        unit = "milliseconds" if name == "ttft_ms" else "tokens per second and user"
+        raise ValueError(f"{name}={text[name]} must be {least:g} to {most:g} {unit}: check the unit.")
     return value
+
+
+def _way(text: Mapping[str, str], name: str) -> Any:
+    value = text.get(name, "")
+    if value and value not in list(_HOW[name]):
+        raise ValueError(f"{name} must be {', '.join(_HOW[name])} or empty, not {value!r}.")
+    return _HOW[name](value) if value else None
+
+
+def _date(text: str) -> str:
+    if text and not _DATE.match(text):
+        raise ValueError(f"date must be YYYY, YYYY-MM or YYYY-MM-DD, not {text!r}.")
+    return text

@@ -3,15 +3,14 @@
 
 The trace region is beside the reserve: the configuration fixes it, and ttnn takes it out of DRAM before anything is
 placed. hw.trace_region_size is its size over all banks, as since tt-metal PR 47122 (June 2026). Older releases took as
-much from every bank, on Wormhole twelve times that; with zero, ttnn allocates traces like tensors.
+much from every bank, on Wormhole twelve times that. With zero, ttnn allocates traces like tensors as they are captured:
+DYNAMIC_TRACES stands for them.
 
-Prefill activations are inside the reserve: they come and go, and a card ran that way, Llama-3.1-8B with 65536 tokens on
-an n150 (tt-metal's PERF.md), where five percent and they besides would not fit. But they can outgrow any reserve, with
-5.6 GiB of an n150's 12 for Llama-3.2-1B at its published chunk of 131072 tokens, so the reserve grows with them. A
-prompt as long as the context is assumed, computed chunk by chunk, one user at a time.
-
-The rest of the reserve is for what is small or unknown: rotary tables, page tables, biases, buffers of collectives and
-of sampling, decode activations placed in DRAM, what ttnn keeps of each bank and what the allocator loses.
+Inside the reserve are the rotary tables, as long as the context, prefill activations with what the allocator loses
+between them, and what is small or unknown: page tables, biases, program binaries, buffers of collectives and of
+sampling, decode activations placed in DRAM, what ttnn keeps of each bank. Activations come and go, but they can outgrow
+any reserve, with 5.6 GiB of an n150's 12 for Llama-3.2-1B at its published chunk of 131072 tokens. A prompt as long as
+the context is assumed, computed chunk by chunk, one user at a time.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from .footprint import (
     kv_block_bytes,
     kv_cache_bytes,
     prefill_tokens,
+    rotary_bytes_per_position,
     weight_bytes,
 )
 from .l1 import L1Map, MemoryLine, l1_map
@@ -40,9 +40,15 @@ from .ops import require_positive
 
 # Share of DRAM kept back at least. The auto_shard model (tt-metal PR 50597) counts 95 % usable.
 RESERVE = 0.05
-# Share kept back besides prefill activations at least. When Llama-3.1-8B's cache ran out of DRAM on an n150 (tt-metal
-# issue 21904), 0.7 to 1.9 % was taken by what is not counted here; the 65536 tokens that PERF.md shows leave 2.8 %.
-UNNAMED = 0.02
+# Share of DRAM kept back for what is not named, and the part of prefill activations that the allocator loses besides:
+# buffers must be contiguous on every bank. Fitted together, November 2026, to the 17 rows that count in
+# conf/measurements/memory.csv, all Wormhole: none that ran out fits, all that ran do. The nearest on either side, on an
+# n150, are Llama-3.1-8B with 65536 tokens (ran out; 0.24 % of DRAM short) and Llama-3.2-3B with 133120
+# (ran; 0.21 % free).
+UNNAMED = 0.045
+FRAGMENTED = 0.1
+# Bytes: what tt_transformers reserves where its table has no entry, and vLLM's plugin where it is told nothing.
+DYNAMIC_TRACES = 50_000_000
 KIB = 1 << 10
 
 
@@ -51,8 +57,9 @@ class MemoryFit:
     """Memory of one chip, in bytes.
 
     weights: in DRAM by tensor group (wqkv, wo, ff1_ff3, ff2, lm_head, embedding, norm), with what pads them to the
-        banks. kv_cache: in DRAM. trace_region: beside both. activations: of prefill, part of the reserve (see the
-        module). available: DRAM less the reserve. l1: what lies in a core's L1.
+        banks. kv_cache: in DRAM. trace_region: beside both, DYNAMIC_TRACES where it is allocated as traces come.
+        activations: of prefill, and rotary: tables of cosines and sines, parts of the reserve (see the module).
+        available: DRAM less the reserve. l1: what lies in a core's L1.
     largest_batch: users per data-parallel group that fit at the asked context; most_users: how many the device takes.
     largest_context: tokens per user that fit at the asked batch (a multiple of the cache's page, capped at the model's
         max_context). Both are 0 where nothing fits, and count L1 where the KV cache is placed there.
@@ -62,6 +69,7 @@ class MemoryFit:
     kv_cache: int
     trace_region: int
     activations: int
+    rotary: int
     available: int
     dram_size: int
     batch: int
@@ -96,7 +104,8 @@ class MemoryFit:
         """The map of DRAM in order, empty rows left out; the bytes add up to the chip's DRAM."""
         rows = {f"weights {group}": size for group, size in self.weights.items()}
         rows |= {"KV cache": self.kv_cache, "trace region": self.trace_region}
-        rows |= {"prefill activations": self.activations, "rest of the reserve": self.reserve - self.activations}
+        rows |= {"prefill activations": self.activations, "rotary tables": self.rotary}
+        rows |= {"rest of the reserve": self.reserve - self.activations - self.rotary}
         shown = [(name, size) for name, size in rows.items() if size]
         return [MemoryLine(name, size, size / self.dram_size) for name, size in [*shown, ("free", self.free)]]
 
@@ -114,8 +123,9 @@ def memory_fit(hw: DeviceConfig, spec: ModelSpec, *, batch: int = 1, context: in
     fit = MemoryFit(
         weights=weights,
         kv_cache=room.dram_page * batch * _pages(context),
-        trace_region=hw.trace_region_size,
+        trace_region=_traces(hw),
         activations=room.prefill(context),
+        rotary=room.rotary(context),
         available=hw.spec.chip.dram_size - room.reserve(context),
         dram_size=hw.spec.chip.dram_size,
         batch=batch,
@@ -132,15 +142,19 @@ def memory_fit(hw: DeviceConfig, spec: ModelSpec, *, batch: int = 1, context: in
 def dram_left(hw: DeviceConfig, weights: int) -> int:
     """Bytes of one chip's DRAM beside `weights` bytes of weights, the trace region and the smallest reserve."""
     size = hw.spec.chip.dram_size
-    return size - math.ceil(size * RESERVE) - hw.trace_region_size - weights
+    return size - math.ceil(size * RESERVE) - _traces(hw) - weights
+
+
+def _traces(hw: DeviceConfig) -> int:
+    return hw.trace_region_size or DYNAMIC_TRACES
 
 
 class _Room(NamedTuple):
     """What is left for the two things that grow: the KV cache, in DRAM or L1, and the reserve.
 
     Bytes per chip: dram beside weights and trace region; dram_page, l1_page of one page of one user's cache, where it
-        is placed there; least and unnamed of the reserve; per_token of prefill. Bytes per core: l1 beside the weights;
-        l1_row of 32 users' activations.
+        is placed there; least and unnamed of the reserve; per_token of prefill; rotary_row of one position. Bytes per
+        core: l1 beside the weights; l1_row of 32 users' activations.
     """
 
     hw: DeviceConfig
@@ -149,6 +163,7 @@ class _Room(NamedTuple):
     least: int
     unnamed: int
     per_token: int
+    rotary_row: int
     l1: int
     l1_page: int
     l1_row: int
@@ -158,11 +173,12 @@ class _Room(NamedTuple):
         in_dram, size = hw.memory.kv_cache_placement is Placement.DRAM, hw.spec.chip.dram_size
         return cls(
             hw=hw,
-            dram=size - hw.trace_region_size - weights,
+            dram=size - _traces(hw) - weights,
             dram_page=kv_block_bytes(hw, spec) if in_dram else 0,
             least=math.ceil(size * RESERVE),
             unnamed=math.ceil(size * UNNAMED),
             per_token=activation_bytes_per_token(hw, spec),
+            rotary_row=rotary_bytes_per_position(spec),
             l1=l1.usable - l1.weights,
             l1_page=0 if in_dram else kv_cache_bytes(hw, spec, hw.parallelism.data_parallel_size, KV_BLOCK),
             l1_row=l1.activations // l1.tile_rows,
@@ -171,8 +187,13 @@ class _Room(NamedTuple):
     def prefill(self, context: int) -> int:
         return self.per_token * prefill_tokens(self.hw, context)
 
+    def rotary(self, context: int) -> int:
+        return self.rotary_row * (context + prefill_tokens(self.hw, context))
+
     def reserve(self, context: int) -> int:
-        return max(self.least, self.prefill(context) + self.unnamed)
+        prefill = self.prefill(context)
+        named = prefill + math.ceil(prefill * FRAGMENTED) + self.rotary(context)
+        return max(self.least, named + self.unnamed)
 
     def fits(self, batch: int, context: int) -> bool:
         """MemoryFit.fits, and not L1Map.over where the cache is in L1."""

@@ -29,7 +29,11 @@ from ..hardware.op_table import (
 )
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec, layer_matrices
+from ..planning.plans import prefill_attention
+from .decode_blocks import in0_block_w
 
+INTERLEAVED_BLOCK = (2, 1)  # tiles of K per block, even and odd K: planning.plans.interleaved_matmul
+_ANY_GRID = (8, 8)  # a prompt's chunks do not depend on it
 Shapes = dict[str, tuple[int, int]]  # matrix -> (input, output features)
 
 
@@ -44,7 +48,11 @@ class Op(NamedTuple):
     tiles: weight tiles. bank_tiles: tiles on the fullest DRAM bank, 0 where the weights are not sharded over banks.
     flops: matrix flops per execution. scores: attention scores exponentiated. payload: bytes that a chip
         brings to a collective over `chips` chips; gather_only: an all-gather without a reduce-scatter before it.
-    context: cached tokens attended to (decode attention). pairs: (user, KV head) pairs.
+    context: cached tokens attended to (decode attention). pairs: (user, KV head) pairs; group: query heads of each;
+        head_dim: their width.
+    deep: tiles of K of a matmul; block: those per block of it in decode (in0_block_w), 0 where that is not known.
+    chunks: of a prompt's attention, a head's chunk of
+        queries each; key_chunks: chunks of keys that one of them sees, on average.
     """
 
     name: str
@@ -64,6 +72,12 @@ class Op(NamedTuple):
     gather_only: bool = False
     context: int = 0
     pairs: int = 0
+    group: float = 0.0
+    head_dim: int = 0
+    deep: int = 0
+    block: int = 0
+    chunks: int = 0
+    key_chunks: float = 0.0
 
     @property
     def bytes(self) -> float:
@@ -122,9 +136,11 @@ def matmul_op(
     rows: int,
     banks: int,
     in_dram: bool = True,
+    fused: bool = False,
 ) -> Op:
     """One weight matmul of a chip. `banks`: DRAM banks over which its columns are sharded, 0 for interleaved.
 
+    `fused`: multiplied while its input is gathered.
     A sharded weight is padded to as many tile columns on every bank (tt_transformers' create_dram_sharded_mem_config).
     """
     inputs, outputs = shape
@@ -142,6 +158,8 @@ def matmul_op(
         tiles=float(deep * wide),
         bank_tiles=float(on_a_bank),
         flops=2.0 * rows * inputs * outputs,
+        deep=deep,
+        block=in0_block_w(op.name, deep, wide) if banks else 0 if fused else INTERLEAVED_BLOCK[deep % 2],
     )
 
 
@@ -154,8 +172,12 @@ def decode_attention_op(
     kv_cache: DataFormat,
     fidelity: MathFidelity,
     in_dram: bool,
+    places: int | None = None,
 ) -> Op:
-    """Attention of one token of `batch` users over `context` cached tokens each (less with a sliding window)."""
+    """Attention of one token of `batch` users over `context` cached tokens each (less with a sliding window).
+
+    `places`: users that the program computes for, at least those there; None for them alone.
+    """
     q_heads, kv_heads = heads_per_chip(spec, tensor_parallel)
     seen = min(context, spec.sliding_window) if spec.sliding_window else context
     cached = padded(seen) * padded(spec.head_dim) * kv_cache.bytes_per_element
@@ -164,23 +186,33 @@ def decode_attention_op(
         kind="kv",
         compute_group=SDPA.group_in(DECODE),
         tensor_group=SDPA.tensor_group,
+        group=q_heads / kv_heads,
         fidelity=fidelity,
         rows=padded(batch),
         kv_bytes=2.0 * batch * kv_heads * cached if in_dram else 0.0,
         flops=4.0 * batch * q_heads * spec.head_dim * seen,
         context=seen,
-        pairs=batch * kv_heads,
+        pairs=(places or batch) * kv_heads,
+        head_dim=spec.head_dim,
     )
 
 
 def prefill_attention_op(
-    spec: ModelSpec, tensor_parallel: int, *, tokens: int, rows: int, chunks: int, fidelity: MathFidelity
+    spec: ModelSpec,
+    tensor_parallel: int,
+    *,
+    tokens: int,
+    rows: int,
+    chunks: int,
+    fidelity: MathFidelity,
+    users: int = 1,
 ) -> Op:
-    """Causal attention of a prompt of `tokens`, one of its `chunks`: half of the scores are computed."""
+    """Causal attention of the prompts of `users`, `tokens` each, one of `chunks`: half of the scores are computed."""
     q_heads, _ = heads_per_chip(spec, tensor_parallel)
-    scores = q_heads * tokens * tokens / 2
+    scores = users * q_heads * tokens * tokens / 2
+    chunk = min(tokens, prefill_attention(tokens, _ANY_GRID).q_chunk_size)
     if spec.sliding_window and spec.sliding_window < tokens:
-        scores = q_heads * tokens * spec.sliding_window
+        scores = users * q_heads * tokens * spec.sliding_window
     return Op(
         name=SDPA.name,
         kind="kv",
@@ -190,6 +222,9 @@ def prefill_attention_op(
         rows=rows,
         flops=4.0 * spec.head_dim * scores / chunks,
         scores=scores / chunks,
+        chunks=q_heads * math.ceil(rows / chunk),
+        key_chunks=(scores / (users * q_heads * tokens) + chunk / 2) / chunk,
+        head_dim=spec.head_dim,
     )
 
 

@@ -6,16 +6,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..common.errors import ConfigError
+from ..hardware.enums import Stack
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .calibration import Calibration
-from .confidence import UNSUPPORTED, Asked, Confidence, ConfidenceRules, confidences, nearest
+from .confidence import UNSUPPORTED, Asked, Confidence, ConfidenceRules, confidences, ways_outside
 from .measurements import MeasuredRow
 from .memory import MemoryFit, memory_fit
+from .nearest import Shapes, nearest
 from .roofline import predict_performance
 from .speed import Performance
+from .token_costs import sampling_path
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,26 @@ class Prediction:
         """The file of measured rows, under conf/measurements, that the calibration was fitted to."""
         return confidence_rules(self.calibration).points
 
-    def nearest(self, rows: Sequence[MeasuredRow], mode: str = "") -> MeasuredRow | None:
-        """The one of measured `rows` most like this; `mode` is the precision mode, where there is one."""
-        return nearest(rows, self._asked, mode)
+    def nearest(self, rows: Sequence[MeasuredRow], mode: str, shapes: Shapes) -> MeasuredRow | None:
+        """The one of measured `rows` most like this; `mode` is the precision mode, `shapes` knows the rows' models."""
+        return nearest(rows, self._asked, mode, shapes)
+
+    @functools.cached_property
+    def assumes(self) -> dict[str, str]:
+        """What software it assumes: the release, where tokens are sampled, what drives the model, how prompts run."""
+        own, parallel = self.calibration.of(self.hardware.spec.chip.arch), self.hardware.parallelism
+        found = {
+            "release": self.calibration.release,
+            "sampling": str(sampling_path(own, parallel.tensor_parallel_size, self.spec.vocab_size)),
+            "stack": str(own.stack),
+            "prefill": str(own.prefill),
+        }
+        return found | ({"max_num_seqs": str(own.max_num_seqs)} if own.stack is Stack.vllm else {})
+
+    @property
+    def outside(self) -> frozenset[str]:
+        """The ways in which this is outside what the calibration covers, by their names in its `beyond`."""
+        return ways_outside(self._asked, confidence_rules(self.calibration))
 
     @property
     def _asked(self) -> Asked:
@@ -77,6 +98,7 @@ def predict(
     prompt_length: int,
     batch: int = 1,
     context: int | None = None,
+    prefill_users: int | None = None,
 ) -> Prediction:
     """Predicts speed and memory of `batch` users per data-parallel group.
 
@@ -88,8 +110,14 @@ def predict(
     asked = Asked(hw, spec, constants, prompt_length, batch, context)
     decode, prefill = confidences(asked, confidence_rules(calibration))
     speed = None
+    sizes: dict[str, Any] = {
+        "prompt_length": prompt_length,
+        "batch": batch,
+        "context": context,
+        "prefill_users": prefill_users,
+    }
     if decode.kind != UNSUPPORTED:
-        speed = predict_performance(hw, spec, calibration, prompt_length=prompt_length, batch=batch, context=context)
+        speed = predict_performance(hw, spec, calibration, **sizes)
     return Prediction(hw, spec, calibration, prompt_length, batch, context, decode, prefill, speed)
 
 

@@ -13,13 +13,15 @@ The bound of the whole is the one whose ops take the largest share of the time.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ..common.units import TILE
-from ..hardware.enums import Placement
+from ..hardware.enums import DataFormat, Placement, Prefill, Stack
 from ..hardware.op_table import DECODE, LM_HEAD, MATRICES, PREFILL, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
-from .calibration import Calibration
+from .calibration import ArchCalibration, Calibration
+from .layer_ops import REST, decode_layer_ops, prefill_layer_ops
 from .ops import (
     Shapes,
     all_reduce_op,
@@ -47,27 +49,47 @@ def predict_performance(
     prompt_length: int,
     batch: int = 1,
     context: int | None = None,
+    prefill_users: int | None = None,
 ) -> Performance:
     """Decode speed, time to first token and what bounds them, predicted without hardware.
 
     Args:
         prompt_length: tokens of a prompt. batch: users per data-parallel group.
         context: tokens in every user's cache while decoding; None means prompt_length.
+        prefill_users: users whose prompts are one pass where prefill is batched; None means batch.
     """
     context = prompt_length if context is None else context
-    require_positive(prompt_length=prompt_length, batch=batch, context=context)
-    walk = _Walk(hw, spec, calibration)
+    together = batch if prefill_users is None else prefill_users
+    require_positive(prompt_length=prompt_length, batch=batch, context=context, prefill_users=together)
+    walk = _Walk(hw, spec, calibration.of(hw.spec.chip.arch))
     decode = walk.decode(batch, context)
-    prefill = walk.prefill(prompt_length, batch)
+    prefill = walk.prefill(prompt_length, batch, together)
     return Performance(
-        decode_us=sum([time.us * count for time, count in decode]),
-        ttft_ms=sum([time.us * count for time, count in prefill]) / 1e3,
+        decode_us=_total_us(decode),
+        ttft_ms=_total_us(prefill) / walk.prompts_at_once(together) / 1e3,
         users=batch * hw.parallelism.data_parallel_size,
         basis=f"predicted (roofline + overheads, calibration {calibration.name})",
         decode_times=decode,
         prefill_times=prefill,
         notes=_notes(hw, spec),
     )
+
+
+def decode_us(hw: DeviceConfig, spec: ModelSpec, constants: ArchCalibration, *, batch: int, context: int) -> float:
+    """Microseconds of a decode step alone, as predict_performance has it: a fit asks many times."""
+    return _total_us(_Walk(hw, spec, constants).decode(batch, context))
+
+
+def ttft_ms(
+    hw: DeviceConfig, spec: ModelSpec, constants: ArchCalibration, *, prompt_length: int, batch: int, users: int
+) -> float:
+    """Milliseconds to the first token alone, as predict_performance has it; `users`: its prefill_users."""
+    walk = _Walk(hw, spec, constants)
+    return _total_us(walk.prefill(prompt_length, batch, users)) / walk.prompts_at_once(users) / 1e3
+
+
+def _total_us(times: Sequence[Counted]) -> float:
+    return sum([time.us * count for time, count in times])
 
 
 class _Settings:
@@ -88,7 +110,7 @@ class _Walk:
 
     __slots__ = ("common", "fused", "hw", "kinds", "shapes", "spec", "timer", "tp")
 
-    def __init__(self, hw: DeviceConfig, spec: ModelSpec, calibration: Calibration) -> None:
+    def __init__(self, hw: DeviceConfig, spec: ModelSpec, constants: ArchCalibration) -> None:
         self.hw, self.spec, self.tp = hw, spec, hw.parallelism.tensor_parallel_size
         shape = (
             spec.hidden_dim,
@@ -101,7 +123,7 @@ class _Walk:
         )
         self.fused = fused_all_gather_matmul(hw, spec)
         mesh = (*hw.spec.mesh_shape,)
-        self.timer: Timer = timer(hw, calibration.of(hw.spec.chip.arch), shape, self.fused, mesh)
+        self.timer: Timer = timer(hw, constants, shape, self.fused, mesh)
         self.shapes = _shapes(shape, spec, self.tp)
         self.common = _Settings(hw)
         self.kinds = [
@@ -111,38 +133,66 @@ class _Walk:
 
     def decode(self, batch: int, context: int) -> tuple[Counted, ...]:
         """One token for each of `batch` users, `context` tokens in every user's cache."""
-        rows = padded(batch)
+        c, rows = self.timer.constants, padded(batch)
+        # A server's decode step walks the cache of every place, taken or not; what it reads is that of who is there.
+        places = max(batch, c.max_num_seqs) if c.stack is Stack.vllm else batch
         times: list[Counted] = [(self._embedding(rows), 1)]
         for own, count in self.kinds:
-            attention = self._decode_attention(own, batch, context)
+            attention = self._decode_attention(own, batch, context, places)
             times += [(time, count) for time in self._layer(own, rows, DECODE, attention)]
+            times += self._small_ops(own, places, DECODE, count)
         times.append((self._lm_head(rows), 1))
-        times.append((self._host(batch), 1))
+        times.append((self._host(batch, self.timer.chip.groups), 1))
         return tuple(times)
 
-    def prefill(self, prompt_length: int, batch: int) -> tuple[Counted, ...]:
-        """One user's prompt, in chunks; the LM head sees the last tile of tokens only."""
-        c = self.timer.constants
-        tokens = padded_prompt(prompt_length)
+    def prompts_at_once(self, users: int) -> int:
+        """How many of `users` prompts one pass takes."""
+        return users if self.timer.constants.prefill is Prefill.batched else 1
+
+    def prefill(self, prompt_length: int, batch: int, users: int) -> tuple[Counted, ...]:
+        """One user's prompt, or all of `users` where prefill is batched, in chunks; the LM head sees the last tile of
+        tokens only."""
+        c, together = self.timer.constants, self.prompts_at_once(users)
+        one = padded_prompt(prompt_length)
+        tokens = one * together
         rows = min(tokens, self.hw.max_prefill_chunk_size)
         chunks = math.ceil(tokens / rows)
         times: list[Counted] = [(self._embedding(tokens), 1)]
         for own, count in self.kinds:
-            attention = self._prefill_attention(own, tokens, rows, chunks)
+            attention = self._prefill_attention(own, one, rows, chunks, together)
             times += [(time, count * chunks) for time in self._layer(own, rows, PREFILL, attention)]
+            times += self._small_ops(own, rows, PREFILL, count * chunks)
         times.append((self._lm_head(TILE), 1))
-        if not c.prefill_traced:
+        if together > 1:
+            slower = (c.prefill_batched_factor or 1.0) + (c.prefill_batched_chip or 0.0) * (self.tp - 1)
+            more = sum([time.us * count for time, count in times]) * (slower - 1.0)
+            times.append((self.timer.overhead("batched_prefill", more), 1))
+        if c.prefill is not Prefill.untraced:
+            per_layer = (c.prefill_traced_layer_us or 0.0) + (c.prefill_traced_chip_us or 0.0) * (self.tp - 1)
+            if per_layer:
+                times.append((self._overhead(REST, per_layer), self.spec.num_layers * chunks))
+        else:
             per_layer = c.prefill_layer_overhead_us + c.prefill_chip_overhead_us * self.tp
             dispatch = per_layer * self.spec.num_layers * chunks
             wait = dispatch - sum([time.us * count for time, count in times])
             if wait > 0:
                 times.append((self.timer.overhead("host_dispatch", wait), 1))
-        host = self.timer.host_us(1, 1, self.spec.vocab_size) + c.prefill_user_overhead_ms * 1e3 * (batch - 1)
-        times.append((self.timer.overhead("sampling_and_host", host), 1))
+        host = self._host(1, 1).us
+        if c.prefill is not Prefill.batched:
+            host += c.prefill_user_overhead_ms * 1e3 * (batch - 1)
+        times.append((self._overhead("sampling_and_host", host), 1))
         return tuple(times)
 
+    def _overhead(self, name: str, us: float) -> OpTime:
+        """The overhead `name` of a prompt; equal ones are made once."""
+        known, key = self.timer.known, ("prefill", name, us)
+        found = known.get(key)
+        if found is None:
+            found = known[key] = self.timer.overhead(name, us)
+        return found
+
     def _layer(self, own: _Settings, rows: int, phase: str, attention: OpTime) -> list[OpTime]:
-        """One decoder layer in order of execution; the glue op stands for everything small."""
+        """The matmuls, attention and collectives of one decoder layer, in order of execution."""
         matmul = self._matmul
         times = [matmul(_WQKV, own, rows, phase), attention, matmul(_WO, own, rows, phase)]
         if self.tp > 1:
@@ -150,8 +200,32 @@ class _Walk:
         times += [matmul(_W1, own, rows, phase), matmul(_W3, own, rows, phase), matmul(_W2, own, rows, phase)]
         if self.tp > 1:
             times.append(self._all_reduce(_W2, own, rows, phase))
-        times.append(self._glue())
         return times
+
+    def _small_ops(self, own: _Settings, rows: int, phase: str, count: int) -> tuple[Counted, ...]:
+        """The small ops of `count` layers, where the calibration knows them, and the cost that stands for the rest.
+
+        `rows`: users of a decode step, tokens of a prompt.
+        """
+        known, cache = self.timer.layers, own.formats[SDPA.tensor_group]
+        key = (phase, rows, cache, self.spec.qk_norm, count)
+        found = known.get(key)
+        if found is None:
+            timed = self._timed_small_ops(cache, rows, phase)
+            found = known[key] = tuple([(time, each * count) for time, each in timed])
+        return found
+
+    def _timed_small_ops(self, cache: DataFormat, rows: int, phase: str) -> tuple[Counted, ...]:
+        timer, rest = self.timer, self.timer.layer_overhead_us()
+        costs, chip = timer.constants.ops, timer.chip
+        if costs is None:
+            return ((timer.overhead("norms_rope_residual", rest), 1),)
+        if phase == DECODE:
+            ops = decode_layer_ops(costs, self.spec, self.tp, batch=rows, kv_cache=cache)
+        else:
+            ops = prefill_layer_ops(costs, self.spec, self.tp, rows=rows, cores=chip.cores, bandwidth=chip.bandwidth)
+        counted = [(timer.overhead(op.name, op.us, rows), op.executions) for op in ops]
+        return (*counted, (timer.overhead(REST, rest, rows), 1)) if rest else tuple(counted)
 
     def _matmul(self, op: ModelOp, own: _Settings, rows: int, phase: str) -> OpTime:
         weights, fidelity = own.formats[op.tensor_group], own.fidelities[op.group_in(phase)]
@@ -172,27 +246,29 @@ class _Walk:
             rows=rows,
             banks=self.timer.chip.banks if sharded else 0,
             in_dram=own.weights_in_dram,
+            fused=op.matrix == "wo" and self.fused,
         )
 
-    def _decode_attention(self, own: _Settings, batch: int, context: int) -> OpTime:
+    def _decode_attention(self, own: _Settings, batch: int, context: int, places: int) -> OpTime:
         kv_cache, fidelity = own.formats[SDPA.tensor_group], own.fidelities[SDPA.group_in(DECODE)]
         return self.timer.timed(
-            (SDPA.name, DECODE, kv_cache, fidelity, batch, context, own.kv_in_dram),
+            (SDPA.name, DECODE, kv_cache, fidelity, batch, context, places, own.kv_in_dram),
             DECODE,
             decode_attention_op,
             self.spec,
             self.tp,
             batch=batch,
             context=context,
+            places=places,
             kv_cache=kv_cache,
             fidelity=fidelity,
             in_dram=own.kv_in_dram,
         )
 
-    def _prefill_attention(self, own: _Settings, tokens: int, rows: int, chunks: int) -> OpTime:
+    def _prefill_attention(self, own: _Settings, tokens: int, rows: int, chunks: int, users: int) -> OpTime:
         fidelity = own.fidelities[SDPA.group_in(PREFILL)]
         return self.timer.timed(
-            (SDPA.name, PREFILL, fidelity, tokens, rows),
+            (SDPA.name, PREFILL, fidelity, tokens, rows, users),
             PREFILL,
             prefill_attention_op,
             self.spec,
@@ -200,6 +276,7 @@ class _Walk:
             tokens=tokens,
             rows=rows,
             chunks=chunks,
+            users=users,
             fidelity=fidelity,
         )
 
@@ -235,18 +312,11 @@ class _Walk:
     def _lm_head(self, rows: int) -> OpTime:
         return self._matmul(LM_HEAD, self.common, rows, DECODE)
 
-    def _glue(self) -> OpTime:
-        known = self.timer.known
-        found = known.get("glue")
-        if found is None:
-            found = known["glue"] = self.timer.overhead("norms_rope_residual", self.timer.layer_overhead_us())
-        return found
-
-    def _host(self, users: int) -> OpTime:
-        known, key = self.timer.known, ("host", users)
+    def _host(self, users: int, groups: int) -> OpTime:
+        known, key = self.timer.known, ("host", users, groups)
         found = known.get(key)
         if found is None:
-            us = self.timer.host_us(users, self.timer.chip.groups, self.spec.vocab_size)
+            us = self.timer.host_us(users, groups, self.spec.vocab_size)
             found = known[key] = self.timer.overhead("sampling_and_host", us, users)
         return found
 

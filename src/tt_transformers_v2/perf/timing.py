@@ -14,19 +14,22 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..common.units import TILE
-from ..hardware.enums import Arch
+from ..hardware.enums import Arch, Stack
 from ..hardware.op_table import DECODE, LM_HEAD, NORM
 from ..hardware.schema import DeviceConfig
 from ..planning import plans
 from .calibration import ArchCalibration
 from .collective_times import all_gather_us, all_reduce_us
+from .op_costs import OpCosts
 from .ops import Op
+from .token_costs import token_us
 
 BOUND_THRESHOLD = 0.65  # share of the nominal rate, as in tt-perf-report
+_HALF_ROWS_GRID = 8  # rows of cores that matmul_half_rows holds for, as on N150
+_QUERY_WIDTH = 128  # elements of a query head that its cost in decode attention is given for
 CYCLES_PER_PHASE = 16  # matrix-unit cycles of a 32x32x32 tile multiply per fidelity phase (matrix_engine.md)
 HOST_OPS = ("sampling_and_host", "host_dispatch")
 KINDS = ("weights", "kv", "collectives", "overhead", "flops")
-NARROW_TOPK, WIDEST_TOPK = 32768, 65536  # logits per chip that on-device top-k was measured at (PR #50597)
 
 
 class OpTime(NamedTuple):
@@ -96,11 +99,12 @@ class ChipFigures(NamedTuple):
 
 @dataclass(eq=False)
 class Timer:
-    """Times ops of one chip under one calibration; equal ops are timed once."""
+    """Times ops of one chip under one calibration; equal ops, and equal layers' small ops, are timed once."""
 
     chip: ChipFigures
     constants: ArchCalibration
     known: dict[Hashable, OpTime] = field(default_factory=dict)
+    layers: dict[Hashable, tuple[tuple[OpTime, int], ...]] = field(default_factory=dict)
 
     def timed(self, key: Hashable, phase: str, make: Callable[..., Op], /, *args: Any, **more: Any) -> OpTime:
         """The time of the op that `make(*args, **more)` describes; `key` stands for phase and arguments."""
@@ -128,7 +132,10 @@ class Timer:
         """The predicted time of one execution of `op` in `phase`."""
         if op.kind == "collectives":
             reduce = all_gather_us if op.gather_only else all_reduce_us
-            return self._timed(op, {"collectives": reduce(op.payload, op.chips, self.chip.ring, self.constants)}, 0)
+            us = reduce(op.payload, op.chips, self.chip.ring, self.constants)
+            if phase == DECODE:
+                us += (self.constants.collective_chip_us or 0.0) * (op.chips - 1)
+            return self._timed(op, {"collectives": us}, 0)
         if op.kind == "kv":
             return self._decode_attention(op) if phase == DECODE else self._prefill_attention(op)
         if op.kind == "weights" and op.tiles:
@@ -137,8 +144,8 @@ class Timer:
         return self._timed(op, {"weights": self.dram_us(op.bytes, False)}, 0)
 
     def overhead(self, name: str, us: float, rows: int = 0) -> OpTime:
-        """Time that no formula resolves further: glue of a layer, host, dispatch."""
-        group = NORM.op_group if name not in HOST_OPS else ""
+        """Time that no formula resolves further: a layer's small ops, host, dispatch."""
+        group = NORM.op_group if name in ("norms_rope_residual", NORM.name) else ""
         return self._timed(Op(name=name, kind="overhead", compute_group=group, rows=rows), {"overhead": us}, 0)
 
     def layer_overhead_us(self) -> float:
@@ -148,14 +155,8 @@ class Timer:
 
     def host_us(self, users: int, groups: int, vocab_size: int) -> float:
         """Sampling and host per token for `users` of each of `groups` data-parallel groups."""
-        c = self.constants
-        host = c.token_overhead_ms * 1e3 + c.user_overhead_us * (users - 1) + c.group_overhead_ms * 1e3 * (groups - 1)
-        return host + (self._topk_us(vocab_size) if c.sampling_on_device else 0.0)
-
-    def _topk_us(self, vocab_size: int) -> float:
-        """On-device top-k of a chip's logits; confidence.unsupported refuses more than WIDEST_TOPK of them."""
-        c, width = self.constants, math.ceil(vocab_size / self.chip.tensor_parallel)
-        return 1e3 * (c.topk_32k_ms if width <= NARROW_TOPK else c.topk_64k_ms)
+        chips = self.chip.tensor_parallel
+        return token_us(self.constants, users=users, groups=groups, chips=chips, vocab_size=vocab_size)
 
     def _decode_matmul(self, op: Op) -> OpTime:
         c = self.constants
@@ -164,31 +165,77 @@ class Timer:
         readers = self.readers
         # A bank's tiles are shared by its readers; interleaved weights spread evenly over as many cores.
         tiles = op.bank_tiles * self.chip.banks / readers if op.bank_tiles else op.tiles / readers
+        fixed = 0.0
+        if c.ops is not None:
+            if not op.bank_tiles:
+                return self._interleaved_matmul(op, c.ops)
+            fixed = c.ops.matmul_us
+            cycles += c.ops.block_cycles / (op.block or 1)
         dram, tile_rate = self.dram_us(op.bytes, bool(op.bank_tiles)), tiles * cycles / self.chip.clock_mhz
-        us, other = max(dram, tile_rate), min(dram, tile_rate)
+        us, other = fixed + max(dram, tile_rate), fixed + min(dram, tile_rate)
         return self._timed(op, {"weights": us}, readers, "tile rate" if dram >= tile_rate else "DRAM", other)
+
+    def _interleaved_matmul(self, op: Op, costs: OpCosts) -> OpTime:
+        # Every core of the grid reads whole pages (tiles) from all banks; small pages are bound by requests. Blocks of
+        # K are sent to all cores one after another.
+        dram = self.dram_us(op.bytes, False)
+        pages = op.tiles / self.chip.banks * costs.page_cycles / self.chip.clock_mhz if op.bytes else 0.0
+        steps = op.deep / op.block * costs.block_us if op.block else 0.0
+        fixed, slowest = costs.matmul_interleaved_us, max(dram, pages, steps)
+        others = {"DRAM": dram, "pages": pages, "blocks of K": steps}
+        next_bound = max(
+            (name for name, us in others.items() if us < slowest), key=lambda name: others[name], default=""
+        )
+        return self._timed(
+            op, {"weights": fixed + slowest}, self.chip.cores, next_bound, fixed + others.get(next_bound, 0.0)
+        )
 
     def _decode_attention(self, op: Op) -> OpTime:
         # k_S holds while every (user, KV head) pair has its cores; beyond that the pairs queue.
         c, cores = self.constants, self.chip.cores
         queue = max(1.0, op.pairs * c.sdpa_decode_cores_per_head / cores)
-        compute = c.sdpa_decode_us_per_64k * op.context / 65536 * queue
-        return self._timed(op, {"kv": self.dram_us(op.bytes, True), "flops": compute}, cores)
+        per_64k = c.sdpa_decode_us_per_64k
+        if c.stack is Stack.vllm and c.server_attention_us_per_64k is not None:
+            per_64k = c.server_attention_us_per_64k
+        compute = per_64k * op.context / 65536 * queue
+        if c.ops is None:
+            return self._timed(op, {"kv": self.dram_us(op.bytes, True), "flops": compute}, cores)
+        fixed = c.ops.sdpa_decode_us + c.ops.sdpa_decode_query_us * op.pairs * op.group * op.head_dim / _QUERY_WIDTH
+        cache = op.bytes / (self.chip.bandwidth * 1e3 * c.ops.sdpa_decode_efficiency)
+        return self._timed(op, {"kv": cache, "flops": compute, "overhead": fixed}, cores)
 
     def _prefill_matmul(self, op: Op) -> OpTime:
         c, chip = self.constants, self.chip
         columns, grid_rows = plans.prefill_grid(op.rows, chip.grid)
         cores = columns * grid_rows
-        efficiency = c.matmul_efficiency * op.rows / (op.rows + c.matmul_half_rows)
-        flops, dram = self.peak_us(op, cores) / efficiency, self.dram_us(op.bytes, False)
+        if c.ops is None:
+            efficiency = c.matmul_efficiency * op.rows / (op.rows + c.matmul_half_rows)
+            flops, dram = self.peak_us(op, cores) / efficiency, self.dram_us(op.bytes, False)
+        else:
+            flops, dram = self._prefill_us(op, cores, grid_rows, c.ops), self.dram_us(op.bytes, False)
+            flops, dram = flops + c.ops.prefill_matmul_us, dram + c.ops.prefill_matmul_us
         if flops > dram:
             return self._timed(op, {"flops": flops}, cores, "DRAM", dram)
         return self._timed(op, {"weights": dram}, cores, "FLOP", flops)
 
+    def _prefill_us(self, op: Op, cores: int, grid_rows: int, costs: OpCosts) -> float:
+        # What a block of the output costs beside its math is shared by the tile rows of it that a core computes.
+        c, phases = self.constants, op.fidelity.phases if op.fidelity else 1
+        multiplies = op.flops / (2 * TILE**3)
+        cycles = CYCLES_PER_PHASE * phases / c.matmul_efficiency + costs.prefill_tile_cycles
+        blocks = math.ceil(op.rows / TILE / grid_rows) * _HALF_ROWS_GRID * TILE
+        return multiplies * cycles * (1 + c.matmul_half_rows / blocks) / (cores * self.chip.clock_mhz)
+
     def _prefill_attention(self, op: Op) -> OpTime:
         c, cores = self.constants, self.chip.cores
         exponentials = op.scores / (c.softmax_elements_per_cycle * cores * self.chip.clock_mhz)
-        return self._timed(op, {"flops": self.peak_us(op, cores) / c.matmul_efficiency + exponentials}, cores)
+        math_us = self.peak_us(op, cores) / c.matmul_efficiency + exponentials
+        if c.ops is None:
+            return self._timed(op, {"flops": math_us}, cores)
+        # Whole chunks are dealt to the cores, and the one with the most of them is waited for.
+        most = math.ceil(op.chunks / cores)
+        fixed = c.ops.sdpa_prefill_us * most * op.key_chunks
+        return self._timed(op, {"flops": math_us * most * cores / op.chunks, "overhead": fixed}, cores)
 
     def _timed(self, op: Op, parts: dict[str, float], cores: int, next_bound: str = "", next_us: float = 0.0) -> OpTime:
         us = sum(parts.values())

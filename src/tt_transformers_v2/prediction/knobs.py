@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..common.errors import ConfigError
-from ..config.experiment_schema import Sampling
 from ..config.resolve import Experiment
-from ..hardware.enums import Arch, DataFormat, MathFidelity, Named
+from ..hardware.enums import Arch, DataFormat, MathFidelity, Named, Prefill, Sampling
 from ..hardware.op_table import MATRICES, OP_GROUPS, SDPA, finest_op_groups, finest_tensor_groups
 from ..hardware.schema import DeviceConfig
+from ..perf.token_costs import sampling_path
 from .questions import Answer, Refused, ask_for_figures, changed
 
 # Percent. Published figures of one configuration repeat to about 5 %; a smaller gain than this is no claim.
@@ -157,9 +157,15 @@ def split_knobs(hw: DeviceConfig) -> list[Knob]:
 def runtime_knobs(experiment: Experiment) -> list[Knob]:
     """The switches of `runtime` in the position they are not in."""
     constants = experiment.calibration.of(experiment.hardware.spec.chip.arch)
-    sampling = Sampling.host if constants.sampling_on_device else Sampling.device
-    traced = str(not constants.prefill_traced).lower()
-    found = [Knob((f"runtime.sampling={sampling}",)), Knob((f"runtime.traced_prefill={traced}",))]
+    known = [path for path in Sampling if path is not Sampling.device_argmax or constants.device_argmax_ms is not None]
+    chips = experiment.hardware.parallelism.tensor_parallel_size
+    own = sampling_path(constants, chips, experiment.spec.vocab_size)
+    paths = [path for path in known if path is not own]
+    ways = [Prefill.traced if constants.prefill is Prefill.untraced else Prefill.untraced]
+    if experiment.config.workload.batch > 1 and constants.prefill_batched_factor is not None:
+        ways = [way for way in Prefill if way is not constants.prefill]
+    found = [Knob((f"runtime.sampling={path}",)) for path in paths]
+    found += [Knob((f"runtime.prefill={way}",)) for way in ways]
     # Wormhole's decode matmuls have one reader per bank in every release.
     if experiment.hardware.spec.chip.arch is Arch.blackhole:
         found.append(Knob((f"runtime.dram_readers_per_bank={1 if constants.readers_per_bank == 2 else 2}",)))

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..config.checks import BATCH_SIZES
+from ..config.known_overflows import known_overflow, smaller_cache
+from ..config.memory_adjustments import CHUNK, SMALLEST_CHUNK
 from ..config.resolve import Experiment
+from ..perf.footprint import KV_BLOCK
+from ..perf.memory import MemoryFit, memory_fit
 from ..run.performance import predict
 from .questions import Answer, Refused, ask_for_figures, changed, resolve_overrides
 
@@ -40,7 +45,10 @@ def context_limits(overrides: Sequence[str]) -> list[ContextLimit]:
 def _context_limit(overrides: Sequence[str], batch: int, users: int, longest: int) -> ContextLimit:
     experiment = _at(overrides, users, longest)
     fits = not experiment.errors
-    context = longest if fits else predict(experiment).memory.largest_context
+    context = longest
+    if not fits:
+        tokens = _largest(experiment, batch, longest, lambda fit: fit.largest_context * batch)
+        context = tokens // batch // KV_BLOCK * KV_BLOCK
     answer = ask_for_figures(_workload(overrides, users, context)) if context else None
     return ContextLimit(batch, users, context, fits, answer)
 
@@ -64,8 +72,25 @@ def batch_limit(overrides: Sequence[str]) -> BatchLimit:
     asked = resolve_overrides(overrides)
     groups = asked.hardware.parallelism.data_parallel_size
     most = asked.hardware.max_batch_size * groups
-    memory = predict(_at(overrides, most, asked.context)).memory
-    return BatchLimit(asked.context, memory.largest_batch * groups, most)
+    experiment = _at(overrides, most, asked.context)
+    size = asked.context
+    users = _largest(experiment, most // groups, size, lambda fit: fit.largest_batch * size) // size
+    return BatchLimit(size, users * groups, most)
+
+
+def _largest(experiment: Experiment, users: int, context: int, cache: Callable[[MemoryFit], int]) -> int:
+    """The most tokens of cache, of all users of a group together, that fit with the chunk that an experiment of `users`
+    with `context` tokens each has or, for caches smaller than one reported to be too much, with a shorter one.
+
+    `cache` says how many tokens a fit allows.
+    """
+    fit, hardware = predict(experiment).memory, experiment.hardware
+    known = known_overflow(hardware, experiment.spec, mode=experiment.config.mode, users=users, context=context)
+    if known is None or CHUNK in experiment.typed or hardware.max_prefill_chunk_size <= SMALLEST_CHUNK:
+        return cache(fit)
+    shorter = dataclasses.replace(hardware, max_prefill_chunk_size=SMALLEST_CHUNK)
+    more = memory_fit(shorter, experiment.spec, batch=users, context=context)
+    return max(cache(fit), min(cache(more), smaller_cache(known)))
 
 
 def _at(overrides: Sequence[str], users: int, context: int) -> Experiment:

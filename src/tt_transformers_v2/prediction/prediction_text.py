@@ -76,6 +76,7 @@ def figure_lines(answer: Answer) -> list[str]:
         _named("", f"bound {speed.bound}: {_shares(speed.shares)}"),
         _named("TTFT", f"[bold]{answer.ttft_ms:.0f}[/] ms ({ttft}: {_range(answer.ttft_ms, ttft, '.0f')})"),
         _named("", f"bound {speed.prefill_bound}: {_shares(speed.prefill_shares)}"),
+        _named("assumes", escaped(", ".join(f"{name} {value}" for name, value in prediction.assumes.items()))),
     ]
 
 

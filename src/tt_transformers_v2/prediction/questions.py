@@ -16,16 +16,20 @@ from ..config.composition import compose
 from ..config.findings import Finding
 from ..config.groups import option
 from ..config.measured_points import measured_points
+from ..config.model_shapes import described_spec
 from ..config.overrides import check_each, check_overrides
 from ..config.resolve import Experiment, resolve
 from ..perf.measurements import MeasuredRow
 from ..perf.prediction import Prediction
+from ..perf.token_costs import sampling_path
 from ..run.performance import predict
 from ..run.this_machine import machine_device
 
 # With the device, what makes two experiments the same configuration. The rest of Experiment.to_dict says what to do
 # with it.
-_CONFIGURATION = ("model", "precision", "compute", "layers", "memory", "parallelism", "runtime")
+_CONFIGURATION = ("model", "precision", "compute", "layers", "memory", "parallelism")
+# Tokens by which contexts may differ and count as the same: rows state the middle of a run, prompts its beginning.
+_CONTEXT_ALIKE = 256
 
 
 class Refused(ConfigError):
@@ -139,7 +143,9 @@ class Measured:
 
 def nearest_measured(answer: Answer) -> Measured | None:
     """The nearest measured row; None where the calibration has no rows."""
-    row = answer.prediction.nearest(measured_points(answer.prediction.points), str(answer.experiment.config.mode))
+    row = answer.prediction.nearest(
+        measured_points(answer.prediction.points), str(answer.experiment.config.mode), described_spec
+    )
     if row is None:
         return None
     differs = _differences(answer, row)
@@ -166,14 +172,24 @@ def _differences(answer: Answer, row: MeasuredRow) -> tuple[str, ...]:
     if "device.device_type" in differs:
         differs = ["device", *(name for name in differs if not name.startswith("device."))]
     asked = {"users": (prediction.batch, row.batch), "prompt": (prediction.prompt_length, row.seq)}
-    asked["context"] = (prediction.context, row.seq)
+    if abs(prediction.context - (row.context or row.seq)) > _CONTEXT_ALIKE:
+        asked["context"] = (prediction.context, row.context or row.seq)
     return (*differs, *(name for name, (own, measured) in asked.items() if own != measured))
 
 
 def _parts(experiment: Experiment) -> dict[str, Any]:
     """What makes a configuration, by the names it is told apart with."""
     tree = experiment.to_dict()
-    return {part: tree[part] for part in _CONFIGURATION} | {f"device.{k}": v for k, v in tree["device"].items()}
+    constants = experiment.calibration.of(experiment.hardware.spec.chip.arch)
+    chips = experiment.hardware.parallelism.tensor_parallel_size
+    return {
+        **{part: tree[part] for part in _CONFIGURATION},
+        **{f"device.{name}": value for name, value in tree["device"].items()},
+        "sampling": sampling_path(constants, chips, experiment.spec.vocab_size),
+        "prefill": constants.prefill,
+        "stack": constants.stack,
+        "readers per bank": constants.readers_per_bank,
+    }
 
 
 def typed_overrides(overrides: Sequence[str]) -> list[str]:

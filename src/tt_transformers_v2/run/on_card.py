@@ -15,8 +15,9 @@ from ..backends.ttnn.process.isolated import run_isolated
 from ..backends.ttnn.process.stand_in import cache_home
 from ..common.errors import ConfigError
 from ..config.experiment_json import to_sections
-from ..config.experiment_schema import Sampling, Task
+from ..config.experiment_schema import Task
 from ..config.resolve import Experiment
+from ..hardware.enums import Prefill, Sampling, Stack
 from .performance import performance_section
 
 Progress = Callable[[str, int, int | None], None]
@@ -70,10 +71,12 @@ def _refuse_unmeasured(experiment: Experiment) -> None:
         )
     if experiment.config.accuracy.isolated:
         raise ConfigError("backend=ttnn measures whole models, not modules.", "Set accuracy.isolated=false.")
-    if runtime.sampling is Sampling.device:
+    if runtime.sampling not in (None, Sampling.host):
         raise ConfigError("backend=ttnn samples tokens on the host.", "Leave runtime.sampling unset.")
-    if runtime.traced_prefill:
-        raise ConfigError("backend=ttnn traces decode, not prefill.", "Leave runtime.traced_prefill unset.")
+    if runtime.prefill not in (None, Prefill.untraced):
+        raise ConfigError("backend=ttnn traces decode, not prefill.", "Leave runtime.prefill unset.")
+    if runtime.stack is Stack.vllm:
+        raise ConfigError("backend=ttnn runs no server.", "Leave runtime.stack unset.")
 
 
 def _show(facts: dict[str, Any], progress: Progress) -> None:

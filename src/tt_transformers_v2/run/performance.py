@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from ..config.measured_points import measured_points
+from ..config.model_shapes import described_spec
 from ..config.resolve import Experiment
 from ..perf.confidence import Confidence
 from ..perf.prediction import Prediction
@@ -24,6 +25,7 @@ def predict(experiment: Experiment) -> Prediction:
         prompt_length=workload.prompt_length,
         batch=math.ceil(workload.batch / experiment.hardware.parallelism.data_parallel_size),
         context=workload.context,
+        prefill_users=workload.prefill_users,
     )
 
 
@@ -33,11 +35,12 @@ def performance_section(experiment: Experiment) -> dict[str, Any]:
     prediction = predict(experiment)
     memory = prediction.memory
     found: dict[str, Any] = {
+        "assumes": prediction.assumes,
         "decode_confidence": _confidence(prediction.decode),
         "prefill_confidence": _confidence(prediction.prefill),
         "memory": dataclasses.asdict(memory) | {"used": memory.used, "fits": memory.fits},
     }
-    row = prediction.nearest(measured_points(prediction.points), str(experiment.config.mode))
+    row = prediction.nearest(measured_points(prediction.points), str(experiment.config.mode), described_spec)
     found["nearest_measured"] = None if row is None else dataclasses.asdict(row)
     if not prediction.supported:
         return {"basis": "no prediction: unsupported", "notes": list(prediction.decode.reasons)} | found

@@ -5,10 +5,14 @@ import shlex
 import pytest
 import yaml
 
+from tt_transformers_v2.common.csv_rows import read_rows
 from tt_transformers_v2.config.exchange import read_server_spec, read_vllm, write_server_spec, write_vllm
 from tt_transformers_v2.config.exchange.serving_tools import our_device, server_device
 from tt_transformers_v2.config.groups import device_types
-from tt_transformers_v2.hardware import ConfigError, DevicePresets
+from tt_transformers_v2.config.measured_points import measurements_file
+from tt_transformers_v2.config.model_shapes import described_spec
+from tt_transformers_v2.config.trace_demands import COLUMNS, FILE
+from tt_transformers_v2.hardware import AutoHardwareConfig, ConfigError, DevicePresets
 
 
 class Served:
@@ -57,11 +61,54 @@ def test_vllm_is_told_what_the_configuration_knows():
     text = write_vllm(DevicePresets.get_config("t3k"), mode="accuracy")
     flag, value = shlex.split(text)
     assert flag == "--additional-config"
-    size = DevicePresets.get_config("t3k").trace_region_size
-    assert json.loads(value) == {"tt": {"trace_region_size": size, "optimizations": "accuracy"}}
+    assert json.loads(value) == {"tt": {"optimizations": "accuracy"}}
     imported = read_vllm(text)
     assert imported.mode == "accuracy"
-    assert imported.values == {"device.trace_region_size": size}
+    assert imported.values == {}
+
+
+def told(model, device, typed=(), **changes):
+    """The trace region that a server of a model is told of, by either tool; None where it is left out."""
+    spec = described_spec(model)
+    config = AutoHardwareConfig.from_device(device, "performance", spec)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    plugin = json.loads(shlex.split(write_vllm(config, model=spec, typed=typed))[1])["tt"]
+    entry = yaml.safe_load(write_server_spec(config, spec, model=spec, typed=typed))
+    assert plugin == entry.get("override_tt_config", {})
+    return plugin.get("trace_region_size")
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "size"),
+    [
+        ("Llama-3.1-8B", "n150", 52_000_000),  # 0 in a demo
+        ("Llama-3.1-8B", "n300", 70_000_000),
+        ("Llama-3.1-8B", "p150", 900_000_000),  # raised to the known demand here
+        ("Llama-3.3-70B", "t3k", 30_000_000),  # 224 MB in a demo
+        ("Qwen3-32B", "tg", 184_915_840),  # the larger of two implementations
+        ("Qwen3-8B", "t3k", None),  # ships with the plugin's default
+        ("Llama-3.1-8B", "p100", None),  # does not ship
+    ],
+)
+def test_a_server_is_told_the_trace_region_that_ships(model, device, size):
+    assert told(model, device) == size
+
+
+def test_a_typed_trace_region_is_written_and_so_is_zero():
+    typed = {"device.trace_region_size"}
+    assert told("Llama-3.1-8B", "n300", typed) == 60_000_000
+    assert told("Llama-3.1-8B", "n150", typed) == 0
+    assert told("Llama-3.1-8B", "n300", trace_region_size=60_000_001) == 60_000_001
+    assert told("Qwen3-8B", "t3k", trace_region_size=0) == 0
+
+
+def test_no_trace_region_is_told_that_is_known_to_be_too_small():
+    demands = read_rows(measurements_file(FILE), COLUMNS, lambda row, line: row)
+    assert len(demands) > 5
+    for row in demands:
+        size = told(row["model"], row["device"])
+        assert size is None or size >= int(row["bytes"]), row
 
 
 @pytest.mark.parametrize(
@@ -115,7 +162,7 @@ def test_a_new_server_entry():
         "device": "N300",
         "max_concurrency": config.max_batch_size,
         "max_context": 131072,
-        "override_tt_config": {"trace_region_size": config.trace_region_size, "optimizations": "performance"},
+        "override_tt_config": {"optimizations": "performance"},
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -102,7 +102,7 @@ def convert(
         imported.findings,
         imported.custom_configs,
     )
-    written = _write(to, asked.applied(config, model.num_layers), model, mode, lossy)
+    written = _write(to, asked.applied(config, model.num_layers), model, mode, lossy, asked.values)
     return Written(written, [*imported.findings, *written.findings])
 
 
@@ -147,16 +147,16 @@ def tuning_yaml(imported: Imported, purpose: str) -> str:
     return head + (yaml.safe_dump(_plain(tree), sort_keys=False, width=110) if tree else "")
 
 
-def _write(to: str, config: DeviceConfig, model: Model, mode: str, lossy: bool) -> Written:
+def _write(to: str, config: DeviceConfig, model: Model, mode: str, lossy: bool, typed: Iterable[str]) -> Written:
     if to == "tttv1-json":
         return write_decoder_json(config, model.num_layers, lossy=lossy)
     if to == "tttv1-string":
         return write_optimizations(config, num_layers=model.num_layers, lossy=lossy)
     served = None if mode == "custom" else mode
     if to == "vllm":
-        return write_vllm(config, mode=served)
+        return write_vllm(config, mode=served, model=model, typed=typed)
     if to == "server-spec":
-        return write_server_spec(config, model, mode=served)
+        return write_server_spec(config, model, mode=served, model=model, typed=typed)
     raise ConfigError(f"cannot write {shown(to)}.", f"choices: {', '.join(WRITES)}")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from ...common.errors import ConfigError, did_you_mean
@@ -22,6 +22,8 @@ from ..conf_folders import read_yaml
 from ..device_presets import precision_mode
 from ..groups import device_types
 from ..kernel_words import shown
+from ..model_rules import TRACE_REGION, ModelShape, default_trace_region
+from ..serving_catalogue import serving_trace_region
 from .imported import Imported, Written
 from .untrusted import check_text, known_key, mapping, parse_json, parse_yaml
 
@@ -85,14 +87,23 @@ class ServedModel(Protocol):
         ...
 
 
-def write_vllm(config: DeviceConfig, *, mode: str | PrecisionMode | None = None) -> Written:
+def write_vllm(
+    config: DeviceConfig,
+    *,
+    mode: str | PrecisionMode | None = None,
+    model: ModelShape | None = None,
+    typed: Iterable[str] = (),
+) -> Written:
     """The arguments that tell vllm-tt-plugin of `config`: `--additional-config '{"tt": {…}}'`, ready for a shell.
 
-    `mode` becomes `optimizations`, which knows performance and accuracy only. What `read_vllm` kept is written back in
-    its place. Raises ConfigError for a mode that the plugin has no word for, and for kept values it would refuse.
+    `mode` becomes `optimizations`, which knows performance and accuracy only. The trace region is the one that servers
+    of `model` ship with, and left out where they ship none, unless it is among the paths that were `typed` or other
+    than what presets and tables give. What `read_vllm` kept is written back in its place. Raises ConfigError for a mode
+    that the plugin has no word for, and for kept values it would refuse.
     """
     kept = mapping((config.custom_configs or {}).get("vllm", {}), "custom_configs.vllm")
-    text = json.dumps({"tt": _tt_settings(config, kept, mode, "vllm" in (config.custom_configs or {}))})
+    trace = _trace_region(config, model, kept, "vllm" in (config.custom_configs or {}), typed)
+    text = json.dumps({"tt": _tt_settings(kept, trace, mode)})
     return Written(f"--additional-config {shlex.quote(text)}")
 
 
@@ -112,11 +123,19 @@ def read_vllm(text: str) -> Imported:
     )
 
 
-def write_server_spec(config: DeviceConfig, spec: ServedModel, *, mode: str | PrecisionMode | None = None) -> Written:
+def write_server_spec(
+    config: DeviceConfig,
+    spec: ServedModel,
+    *,
+    mode: str | PrecisionMode | None = None,
+    model: ModelShape | None = None,
+    typed: Iterable[str] = (),
+) -> Written:
     """One entry of tt-inference-server's `device_model_specs` as YAML: how `spec` runs on `config`'s device.
 
-    max_concurrency is the users of all data-parallel groups together, max_context the model's own. What
-    `read_server_spec` kept is written back in its place. Raises ConfigError for a mode that has no word there.
+    max_concurrency is the users of all data-parallel groups together, max_context the model's own. The trace region is
+    written as by `write_vllm`, for which `model` is to be named. What `read_server_spec` kept is written back in its
+    place. Raises ConfigError for a mode that has no word there.
     """
     import yaml
 
@@ -136,7 +155,8 @@ def write_server_spec(config: DeviceConfig, spec: ServedModel, *, mode: str | Pr
     unsaid = _preset_groups(config.device_type.value) if kept else 1
     if groups != int(vllm_args.get("data_parallel_size", unsaid)):
         vllm_args["data_parallel_size"] = groups
-    settings = _tt_settings(config, kept.get("override_tt_config", {}), mode, "server_spec" in customs)
+    told = kept.get("override_tt_config", {})
+    settings = _tt_settings(told, _trace_region(config, model, told, "server_spec" in customs, typed), mode)
     for key, value in (("vllm_args", vllm_args), ("override_tt_config", settings)):
         if value or key in kept:
             entry[key] = value
@@ -212,14 +232,23 @@ def _device_file(device_type: str) -> dict[str, Any]:
     return read_yaml(f"device/{device_types()[device_type]}.yaml")
 
 
-def _tt_settings(
-    config: DeviceConfig, kept: Mapping[str, Any], mode: str | PrecisionMode | None, read: bool
-) -> dict[str, Any]:
-    """The plugin's settings: the kept ones in their order, with what `config` knows better."""
+def _trace_region(
+    config: DeviceConfig, model: ModelShape | None, kept: Mapping[str, Any], read: bool, typed: Iterable[str]
+) -> int | None:
+    """Bytes of trace region to tell a server of; None where the plugin is to choose. `read`: it was read from one."""
+    size, kind = config.trace_region_size, config.device_type.value
+    preset = size if config.system is None else config.system.trace_region_size
+    ours = {preset} if model is None else {preset, default_trace_region(model, kind, preset)}
+    if TRACE_REGION in set(typed) or "trace_region_size" in kept or size not in ours:
+        return size
+    return None if read or model is None else serving_trace_region(model.name, kind)
+
+
+def _tt_settings(kept: Mapping[str, Any], trace: int | None, mode: str | PrecisionMode | None) -> dict[str, Any]:
+    """The plugin's settings: the kept ones in their order, with the trace region and the mode."""
     settings = dict(kept)
-    preset = config.system.trace_region_size if config.system is not None else None
-    if not read or "trace_region_size" in settings or config.trace_region_size != preset:
-        settings["trace_region_size"] = config.trace_region_size
+    if trace is not None:
+        settings["trace_region_size"] = trace
     if mode is not None:
         name = precision_mode(mode).value
         if name not in TT_KEYS["optimizations"]:  # type: ignore[operator]
@@ -230,7 +259,7 @@ def _tt_settings(
 
 def _device_values(settings: Mapping[str, Any]) -> dict[str, Any]:
     size = settings.get("trace_region_size")
-    return {} if size is None else {"device.trace_region_size": size}
+    return {} if size is None else {TRACE_REGION: size}
 
 
 def _checked_tt(settings: Mapping[str, Any], where: str) -> dict[str, Any]:

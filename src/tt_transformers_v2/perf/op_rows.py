@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measured times of single ops, as profiler reports give them, read from a CSV file and checked.
+
+`shapes` is what a person writes: `32x4096x6144` for a matmul, `32u 32q8kv d128 pos 1024` for decode attention,
+`S8192 at 8192 32q8kv d128` for a chunk of a prompt. op_shapes.py reads it.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..common.errors import ConfigError, did_you_mean
+from ..hardware.enums import DataFormat, MathFidelity
+from ..hardware.op_table import DECODE, PHASES, PREFILL
+from .op_shapes import OpShape, op_kind, op_shape
+
+REQUIRED = ("op", "shapes", "in_dtypes", "fidelity", "cores", "device", "kernel_us", "source")
+OPTIONAL = ("date", "notes", "phase", "model", "batch_or_rows", "n", "flag")
+
+
+@dataclass(frozen=True)
+class OpRow:
+    """One measured op: the median of `count` executions.
+
+    op: its name in the profile. kind: what it is (op_shapes.KINDS), "" where predictions have no such op. shape: what
+    `shapes` says. activations, weights: formats of its operands (`weights` is the cache's where it reads one), None
+    where not given. cores: that it ran on, 0 where not given. device: as written; us: device kernel microseconds.
+    flag: why a row is not to be compared, "" where nothing is known against it.
+    """
+
+    op: str
+    kind: str
+    phase: str
+    shapes: str
+    shape: OpShape
+    activations: DataFormat | None
+    weights: DataFormat | None
+    fidelity: MathFidelity | None
+    cores: int
+    device: str
+    us: float
+    count: int
+    model: str
+    source: str
+    flag: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.shapes} on {self.device}".replace("  ", " ")
+
+
+def read_op_rows(path: str | Path) -> list[OpRow]:
+    """The rows of a CSV file with the columns REQUIRED (OPTIONAL may be left out).
+
+    Raises ConfigError naming the file and what is wrong: missing or unknown columns, then every bad row at once.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as handle:
+            reader = csv.DictReader(handle, strict=True)
+            _check_columns(str(path), reader.fieldnames)
+            numbered = [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} is not a CSV file: {error}.") from None
+    found, problems = [], []
+    for line, row in numbered:
+        try:
+            found.append(_row(row, line))
+        except ValueError as error:
+            problems.append(f"{path}, line {line}: {error}")
+    if problems:
+        more = f"\n… and {len(problems) - 10} more." if len(problems) > 10 else ""
+        raise ConfigError("\n".join(problems[:10]) + more)
+    if not found:
+        raise ConfigError(f"{path} has no rows.")
+    return found
+
+
+@functools.cache
+def packaged_op_rows(path: Path) -> tuple[OpRow, ...]:
+    """As `read_op_rows`, read once."""
+    return tuple(read_op_rows(path))
+
+
+def _check_columns(path: str, columns: Iterable[str] | None) -> None:
+    given, known = list(columns or ()), [*REQUIRED, *OPTIONAL]
+    missing = [name for name in REQUIRED if name not in given]
+    if missing:
+        raise ConfigError(f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}.")
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{path} has an unknown column {name!r}.", did_you_mean(name, known))
+    if len(given) != len(set(given)):
+        raise ConfigError(f"{path} has a column twice.")
+
+
+def _row(row: Mapping[str, str | None], line: int) -> OpRow:
+    if None in row or any(value is None for value in row.values()):
+        raise ValueError("it has more or fewer fields than the header.")
+    text = {name: (row.get(name) or "").strip() for name in (*REQUIRED, *OPTIONAL)}
+    for name in ("op", "device", "source"):
+        if not text[name]:
+            raise ValueError(f"{name} is empty.")
+    phase = text["phase"].split("/")[0] or _phase(text)
+    _check_phase(phase)
+    kind = op_kind(text["op"], phase)
+    activations, weights = _formats(text["in_dtypes"])
+    return OpRow(
+        op=text["op"],
+        kind=kind,
+        phase=phase,
+        shapes=text["shapes"],
+        shape=op_shape(kind, text["shapes"], text["device"]),
+        activations=activations,
+        weights=weights,
+        fidelity=_fidelity(text["fidelity"]),
+        cores=_cores(text["cores"]),
+        device=text["device"],
+        us=_microseconds(text["kernel_us"]),
+        count=_count(text["n"]),
+        model=text["model"],
+        source=text["source"],
+        flag=text["flag"],
+        line=line,
+    )
+
+
+def _phase(text: Mapping[str, str]) -> str:
+    """The phase of a row without one: prefill where its op or its notes say so."""
+    said = f"{text['op']} {text['notes']} {text['source']}".casefold()
+    return PREFILL if PREFILL in said else DECODE
+
+
+def _formats(text: str) -> tuple[DataFormat | None, DataFormat | None]:
+    """Formats of both operands of `BF16xBFP4`; of the one operand of `BF16`, `BF16>BFP8` and `BFP8 cache`."""
+    first, _, second = text.partition("x")
+    return _format(first), _format(second or first)
+
+
+def _format(text: str) -> DataFormat | None:
+    name = text.split(">")[0].split("+")[0].split()[0] if text.strip() else ""
+    return DataFormat[name] if name in DataFormat.__members__ else None
+
+
+def _fidelity(text: str) -> MathFidelity | None:
+    if not text:
+        return None
+    if text.split()[0] not in MathFidelity.__members__:
+        raise ValueError(f"fidelity must be one of {', '.join(MathFidelity.__members__)} or empty, not {text!r}.")
+    return MathFidelity[text.split()[0]]
+
+
+def _cores(text: str) -> int:
+    """Cores as a number or as columns x rows; 0 for what is not a number, such as `full grid`."""
+    sides = text.split("x")
+    return math.prod(int(side) for side in sides) if all(side.isdecimal() for side in sides) else 0
+
+
+def _microseconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < math.inf:
+        raise ValueError(f"kernel_us must be a number of microseconds above 0, not {text!r}.")
+    return value
+
+
+def _count(text: str) -> int:
+    if text and (not text.isdecimal() or int(text) < 1):
+        raise ValueError(f"n must be a whole number of at least 1 or empty, not {text!r}.")
+    return int(text or 1)
+
+
+def _check_phase(phase: str) -> None:
+    """ValueError for a phase that there is not."""
+    if phase not in PHASES:
+        raise ValueError(f"phase must be one of {', '.join(PHASES)}, not {phase!r}.")

@@ -61,5 +61,5 @@ def test_ten_wrong_rows_are_told_and_the_others_counted(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):
-    with pytest.raises(ConfigError, match="cannot read .*nowhere.csv"):
+    with pytest.raises(ConfigError, match=r"cannot read .*nowhere\.csv"):
         read_rows(tmp_path / "nowhere.csv", ("name",), parse)

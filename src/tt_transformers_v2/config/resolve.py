@@ -16,6 +16,7 @@ from ..common.checked import field_types
 from ..common.errors import ConfigError
 from ..hardware.op_table import OP_GROUPS
 from ..hardware.schema import DeviceConfig, PrecisionConfig
+from ..models.differing import Differing
 from ..models.spec import ModelSpec, RopeScaling
 from ..perf.calibration import Calibration
 from ..perf.confidence import ConfidenceRules
@@ -71,6 +72,12 @@ class Experiment:
         model |= {"name": self.spec.name, "family": self.spec.family, "parameters": self.spec.num_parameters}
         model |= {"path": self.config.model.path, "package": self.config.model.package}
         del model["_metadata"]
+        # What a model of the plain kind does not have is not listed.
+        for name in ("kinds", "pattern", "logit_cap"):
+            if not model[name]:
+                del model[name]
+        if isinstance(model["rope_scaling"], dict) and model["rope_scaling"]["truncate"]:
+            del model["rope_scaling"]["truncate"]
         device = plain(hardware.spec)
         device |= {
             name: getattr(hardware, name)
@@ -245,7 +252,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
-    return str(value) if isinstance(value, enum.Enum) else value
+    return str(value) if isinstance(value, (enum.Enum, Differing)) else value
 
 
 _JSON_SCALARS = (str, int, float, bool, type(None))

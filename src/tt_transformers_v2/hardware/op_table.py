@@ -102,12 +102,41 @@ OP_TABLE: tuple[ModelOp, ...] = (
     ModelOp("embedding", "embedding", in_layer=False, tensor_group="embedding"),
 )
 # fmt: on
+# The matmuls of layers with experts, which dense models do not have: those of each expert, and the router's. What every
+# token uses besides (shared experts) runs as ff1, ff3 and ff2 do.
+# fmt: off
+EXPERT_OPS: tuple[ModelOp, ...] = (
+    ModelOp(
+        "experts_ff1", "matmul", matrix="experts.w1", title="experts' FF1", half="mlp", inputs_over="hidden",
+        tensor_group="ff1_ff3", tensor_parent="mlp_weights", op_group="ff1_ff3", op_parent="mlp",
+        activations="mlp_activations",
+    ),
+    ModelOp(
+        "experts_ff3", "matmul", matrix="experts.w3", title="experts' FF3", half="mlp", inputs_over="hidden",
+        tensor_group="ff1_ff3", tensor_parent="mlp_weights", op_group="ff1_ff3", op_parent="mlp",
+        activations="mlp_activations",
+    ),
+    ModelOp(
+        "experts_ff2", "matmul", matrix="experts.w2", title="experts' FF2", half="mlp", inputs_over="heads",
+        tensor_group="ff2", tensor_parent="mlp_weights", op_group="ff2", op_parent="mlp",
+        activations="mlp_activations",
+    ),
+    ModelOp(
+        "router", "matmul", matrix="router", title="router", half="mlp", inputs_over="hidden",
+        tensor_group="ff1_ff3", tensor_parent="mlp_weights", op_group="ff1_ff3", op_parent="mlp",
+        activations="mlp_activations",
+    ),
+)
+# fmt: on
 # Tensor groups of no op's weights or output: what travels between chips.
 OTHER_TENSOR_GROUPS = ("ccl",)
 
 OPS: Mapping[str, ModelOp] = {op.name: op for op in OP_TABLE}
 # Weight matrix -> the matmul with it.
 MATRICES: Mapping[str, ModelOp] = {op.matrix: op for op in OP_TABLE if op.matrix}
+# The same of layers with experts; the gate of a shared expert runs as the router does.
+EXPERT_MATRICES: Mapping[str, ModelOp] = {op.matrix: op for op in EXPERT_OPS}
+ROUTER = EXPERT_MATRICES["router"]
 SDPA, LM_HEAD, NORM = OPS["sdpa"], OPS["lm_head"], OPS["rms_norm"]
 SILU_MUL, RESIDUAL_ADD, EMBEDDING = OPS["silu_mul"], OPS["add"], OPS["embedding"]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..common.errors import ConfigError
 from ..hardware.op_table import EXPERT_MATRICES, LM_HEAD, MATRICES, ROUTER, ModelOp
 from .layer_spec import AttentionSpec, ExpertsSpec, MlpSpec
 from .spec import ModelSpec
@@ -274,12 +275,17 @@ def logits_of(ops: Ops, spec: ModelSpec, head: Weight, hidden: Tensor) -> Tensor
 
 
 def forward(ops: Ops, source: WeightSource, tokens: Tensor) -> Tensor:
-    """Logits [batch, tokens, vocab] for `tokens` int64 [batch, tokens], layer by layer, nothing kept."""
+    """Logits [batch, tokens, vocab] for `tokens` int64 [batch, tokens], layer by layer, nothing kept.
+
+    Raises ConfigError for a token that the embedding has no row for.
+    """
     import torch
 
     from .rope import rope_tables
 
     spec = source.spec
+    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < spec.vocab_size:
+        raise ConfigError(f"tokens must be 0 to {spec.vocab_size - 1}, not {int(tokens.min())} to {int(tokens.max())}.")
     tables = rope_tables(spec, torch.arange(tokens.shape[1]))
     x = ops.embed(tokens, source.tensor("embedding"))
     x = through_layers(ops, source, x, tables)

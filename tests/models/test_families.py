@@ -60,7 +60,7 @@ def test_logits_are_those_of_transformers_within_windows_and_beyond(folder: Path
 def test_decoding_from_the_cache_gives_the_same(folder: Path) -> None:
     weights, wanted = SafetensorsWeights(folder), expected(folder)
     spec, ops, ids = weights.spec, ReferenceOps(), wanted["ids"][None]
-    parts = segments(ids.shape[1], prefill=20, chunk=8, block=3)
+    parts = segments(ids.shape[1], prefill=20, chunk=12, block=10)
     tables = rope_tables(spec, torch.arange(ids.shape[1]))
     x = ops.embed(ids, weights.tensor("embedding"))
     for layer in each_layer(weights):

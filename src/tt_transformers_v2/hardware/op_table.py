@@ -2,7 +2,8 @@
 """The ops of a model as a configuration sees them: what each reads, and which settings it runs with.
 
 One row per op: OP_TABLE's of every model, EXPERT_OPS' of layers with experts. Everything else that is known about
-tensor groups (precision.*), op groups (compute.*) and the two phases follows from the rows: a new op is a new row, and its groups a field each in `schema`.
+tensor groups (precision.*), op groups (compute.*) and the two phases follows from the rows: a new op is a new row, and
+its groups a field each in `schema`.
 """
 
 from __future__ import annotations

@@ -109,6 +109,9 @@ class SafetensorsWeights:
                     read.add(stored)
                 if piece.expert in (None, 0):  # one tensor holds all experts
                     by_shard.setdefault(self._shards[piece.name], []).append(piece)
+                    if piece.scales:
+                        scales = Piece(piece.scales, piece.shape[:-1], 0, 1, scales=piece.scales)
+                        by_shard.setdefault(self._shards[piece.scales], []).append(scales)
         self._check_unread(read)
         for shard, pieces in by_shard.items():
             with _opened(shard) as file:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import ConfigError, did_you_mean
+from .changing_keys import CHANGES
 from .config_values import ConfigValues, read_json
-from .families import ACTIVATIONS, CHANGES, COMMON_DEFAULTS, FAMILIES, ExpertsKeys, Family
+from .families import ACTIVATIONS, COMMON_DEFAULTS, FAMILIES, ExpertsKeys, Family
 from .layer_spec import AttentionSpec, ExpertsSpec, LayerSpec, MlpSpec
 from .rope_config import Rotaries
 from .spec import ModelSpec
@@ -38,7 +39,7 @@ class FolderConfig:
             values = _text_values(path, values)
             self.kind, self.family = _family(path, values)
             if self.family.tower:
-                raise ConfigError(f"{path}: text_config.model_type {self.kind} is no text decoder.", _SUPPORTED)
+                raise ConfigError(f"{path}: text_config.model_type {self.kind} is not a text decoder.", _SUPPORTED)
         self.values = ConfigValues(path, values, COMMON_DEFAULTS | dict(self.family.defaults))
         self.quantised = self._quantised()
         self.spec = _Reader(self.values, self.family).spec(_folder_name(Path(folder)))
@@ -241,7 +242,7 @@ class _Reader:
                         f"layer_types has {str(kind)[:40]}, which is not supported.", f"Supported: {_FULL}, {_SLIDING}."
                     )
             if how not in ("types", "upper") and len(set(given)) > 1:
-                raise config.fail("layer_types differ, but layers of this model_type are alike.")
+                raise config.fail("layer_types differ, but this model_type has one attention for all layers.")
             if _SLIDING in given and window is None:
                 raise config.fail("layer_types has sliding_attention, but there is no sliding window.")
             return given

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..common.errors import ConfigError
 from ..config.resolve import Experiment
 from ..hardware.enums import Arch, DataFormat, MathFidelity, Named, Prefill, Sampling
-from ..hardware.op_table import MATRICES, OP_GROUPS, SDPA, finest_op_groups, finest_tensor_groups
+from ..hardware.op_table import EXPERT_GROUPS, MATRICES, OP_GROUPS, SDPA, finest_op_groups, finest_tensor_groups
 from ..hardware.schema import DeviceConfig
 from ..perf.token_costs import sampling_path
 from .questions import Answer, Refused, ask_for_figures, changed
@@ -173,9 +173,10 @@ def runtime_knobs(experiment: Experiment) -> list[Knob]:
 
 
 def _changing(hw: DeviceConfig, groups: Iterable[str], value: Named) -> frozenset[str]:
-    """The groups that have another value than `value` in some layer."""
+    """The groups that have another value than `value` in some layer; predictions have no experts yet."""
     variants = [hw, *(own for own, _ in hw.own_layers())]
-    return frozenset(group for group in groups if any(_value(own, group, value) != value for own in variants))
+    known = [group for group in groups if group not in EXPERT_GROUPS]
+    return frozenset(group for group in known if any(_value(own, group, value) != value for own in variants))
 
 
 def _value(hw: DeviceConfig, group: str, like: Named) -> Named:

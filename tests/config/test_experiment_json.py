@@ -2,13 +2,16 @@
 """A resolved experiment travels to other processes as it is."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from places import DATA
 from tt_transformers_v2.config.composition import compose
-from tt_transformers_v2.config.experiment_json import from_sections, to_sections
+from tt_transformers_v2.config.experiment_json import _spec, from_sections, to_sections
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import plain, resolve
+from tt_transformers_v2.models.huggingface import huggingface_spec
 from tt_transformers_v2.run.performance import performance_section
 
 LAYERS = "layers=[{select: '0..3, -1', precision: {mlp_weights: BF16}, compute: {ff2: {math_fidelity: HiFi4}}}]"
@@ -46,3 +49,9 @@ def test_layers_that_are_alike_share_one_configuration_there_too():
     arrived = from_sections(to_sections(sent))
     assert set(arrived.hardware.layers) == set(sent.hardware.layers) == {0, 1, 2, 3, 31}
     assert len(set(map(id, arrived.hardware.layers.values()))) == len(set(map(id, sent.hardware.layers.values()))) < 5
+
+
+@pytest.mark.parametrize("folder", sorted((DATA / "families").iterdir()), ids=lambda folder: folder.name)
+def test_layers_of_every_kind_come_back(folder: Path) -> None:
+    spec = huggingface_spec(folder)
+    assert _spec(json.loads(json.dumps(plain(spec)))) == spec

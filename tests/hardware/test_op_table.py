@@ -12,6 +12,8 @@ from tt_transformers_v2.config.layers import apply_layers, layer_entry
 from tt_transformers_v2.hardware.enums import DataFormat, MathFidelity
 from tt_transformers_v2.hardware.op_table import (
     DECODE,
+    EXPERT_GROUPS,
+    EXPERT_OPS,
     GLOBAL_OP_GROUPS,
     GLOBAL_TENSOR_GROUPS,
     LM_HEAD,
@@ -26,6 +28,7 @@ from tt_transformers_v2.hardware.op_table import (
     READERS,
     RESIDUAL_ADD,
     ROOT_OP_GROUPS,
+    ROUTER,
     SDPA,
     SILU_MUL,
     TENSOR_GROUP_PARENTS,
@@ -40,11 +43,12 @@ from tt_transformers_v2.hardware.schema import (
     DeviceConfig,
     PrecisionConfig,
 )
+from tt_transformers_v2.models.decoder import matrix_op
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import tensor_shape
 
 SPEC = ModelSpec.uniform(64, 256, 4, 8, 512, name="tiny")
-WITH_SETTINGS = [op for op in OP_TABLE if op.op_group]
+WITH_SETTINGS = [op for op in (*OP_TABLE, *EXPERT_OPS) if op.op_group]
 
 
 @pytest.fixture
@@ -75,7 +79,12 @@ def test_every_op_group_runs_some_op():
 
 
 def test_every_tensor_group_belongs_to_an_op_or_is_listed_as_belonging_to_none():
-    of_ops = {group for op in OP_TABLE for group in (op.tensor_group, op.tensor_parent, op.activations) if group}
+    of_ops = {
+        group
+        for op in (*OP_TABLE, *EXPERT_OPS)
+        for group in (op.tensor_group, op.tensor_parent, op.activations)
+        if group
+    }
     coarse = set(TENSOR_GROUP_PARENTS.values())
     assert of_ops | coarse | set(OTHER_TENSOR_GROUPS) == set(field_types(PrecisionConfig))
     assert not of_ops & set(OTHER_TENSOR_GROUPS)
@@ -91,6 +100,19 @@ def test_the_matrices_are_those_of_the_weights():
     for name, shape in SPEC.matrices().items():
         assert tensor_shape(SPEC, name, 0) == shape
     assert all(op.kind == "matmul" and op.tensor_group and op.inputs_over for op in MATRICES.values())
+
+
+def test_what_only_layers_with_experts_have():
+    assert {op.op_group for op in EXPERT_OPS} == {op.tensor_group for op in EXPERT_OPS} == set(EXPERT_GROUPS)
+    assert not {group for op in OP_TABLE for group in (op.op_group, op.tensor_group)} & set(EXPERT_GROUPS)
+    config = DevicePresets.get_config("N150")
+    assert config.precision.of("router") == "BF16"
+    config.precision.mlp_weights = DataFormat.BFP4
+    assert config.precision.of("experts") == "BFP4", "an expert's weights inherit as the MLP's do"
+    assert config.precision.of("router") == "BF16", "but not the router's"
+    for name, op in {"expert3.w2": "experts_ff2", "shared.w2": "ff2", "w2": "ff2", "router": "router"}.items():
+        assert matrix_op(name).name == op
+    assert matrix_op("shared.gate") is ROUTER
 
 
 @pytest.mark.parametrize(
@@ -149,9 +171,9 @@ def test_weights_and_the_op_groups_that_multiply_by_them():
 
 def test_finest_groups():
     assert finest_op_groups("attention") == ("qkv_decode", "qkv_prefill", "o_decode", "o_prefill")
-    assert finest_op_groups("mlp") == ("ff1_ff3", "ff2")
+    assert finest_op_groups("mlp") == ("ff1_ff3", "ff2", "experts")
     assert finest_op_groups("norm") == ("norm",)
-    assert set(finest_tensor_groups("mlp_weights")) == {"ff1_ff3", "ff2"}
+    assert set(finest_tensor_groups("mlp_weights")) == {"ff1_ff3", "ff2", "experts"}
     assert finest_tensor_groups("kv_cache") == ("kv_cache",)
 
 

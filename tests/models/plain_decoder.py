@@ -17,7 +17,8 @@ def logits(source: WeightSource, ids: torch.Tensor) -> torch.Tensor:
     """Logits [B, T, vocab] for token ids [B, T]."""
     spec, (batch, length) = source.spec, ids.shape
     q_width, kv_width = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
-    cos, sin = rope_tables(spec, torch.arange(length))
+    (table,) = rope_tables(spec, torch.arange(length)).values()
+    cos, sin = table.cos, table.sin
     age = torch.arange(length)[:, None] - torch.arange(length)[None, :]
     hidden_key = age < 0
     if spec.sliding_window is not None:

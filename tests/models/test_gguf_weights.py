@@ -124,7 +124,11 @@ def test_llama3_scaling_is_recognised_from_its_divisors(tmp_path: Path) -> None:
     plain = ModelSpec.uniform(256, 64, 1, 1, 64, rope_theta=5e5)
     scaled = ModelSpec.uniform(256, 64, 1, 1, 64, rope_theta=5e5, rope_scaling=scaling)
     divisors = torch.from_numpy(_llama3_divisors(64, 5e5, scaling)).float()
-    assert torch.allclose(inverse_frequencies(plain) / divisors, inverse_frequencies(scaled), rtol=1e-4)
+    assert torch.allclose(
+        inverse_frequencies(plain, plain.rotaries[0]) / divisors,
+        inverse_frequencies(scaled, scaled.rotaries[0]),
+        rtol=1e-4,
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tt_transformers_v2.common.errors import ConfigError
-from tt_transformers_v2.models.rope import apply_rope, attention_factor, inverse_frequencies, rope_tables
+from tt_transformers_v2.models import rope
+from tt_transformers_v2.models.rope import apply_rope, rotary_table
 from tt_transformers_v2.models.spec import ModelSpec, RopeScaling
 
 
@@ -19,9 +20,23 @@ def spec(scaling: RopeScaling | None = None, theta: float = 5e5, head_dim: int =
     )
 
 
+def tables(model: ModelSpec, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    table = rotary_table(model, model.rotaries[0], positions)
+    assert table.query_cos is table.cos
+    return table.cos, table.sin
+
+
+def inverse_frequencies(model: ModelSpec, length: int = 0) -> torch.Tensor:
+    return rope.inverse_frequencies(model, model.rotaries[0], length)
+
+
+def attention_factor(model: ModelSpec) -> float:
+    return rope.attention_factor(model, model.rotaries[0])
+
+
 def test_plain_tables() -> None:
     positions = torch.tensor([0, 1, 5, 1000])
-    cos, sin = rope_tables(spec(theta=1e4), positions)
+    cos, sin = tables(spec(theta=1e4), positions)
     assert cos.shape == sin.shape == (4, 128)
     assert cos.dtype == sin.dtype == torch.float32
     for row, position in enumerate(positions.tolist()):
@@ -37,7 +52,7 @@ def test_rotation_keeps_lengths_and_sees_distances_only() -> None:
     q, k = torch.randn(1, 1, 1, 128), torch.randn(1, 1, 1, 128)
 
     def rotated(x: torch.Tensor, position: int) -> torch.Tensor:
-        return apply_rope(x, *rope_tables(spec(), torch.tensor([position])))
+        return apply_rope(x, *tables(spec(), torch.tensor([position])))
 
     assert torch.allclose(rotated(q, 77).norm(), q.norm(), rtol=1e-5)
     near, far = rotated(q, 12) * rotated(k, 5), rotated(q, 107) * rotated(k, 100)
@@ -46,8 +61,8 @@ def test_rotation_keeps_lengths_and_sees_distances_only() -> None:
 
 
 def test_linear_scaling_stretches_positions() -> None:
-    scaled, _ = rope_tables(spec(RopeScaling("linear", 4.0)), torch.tensor([8, 40]))
-    plain, _ = rope_tables(spec(), torch.tensor([2, 10]))
+    scaled, _ = tables(spec(RopeScaling("linear", 4.0)), torch.tensor([8, 40]))
+    plain, _ = tables(spec(), torch.tensor([2, 10]))
     assert torch.allclose(scaled, plain, atol=1e-5)
 
 
@@ -70,7 +85,7 @@ def test_yarn_scaling() -> None:
     assert float(ratio[-1]) == pytest.approx(4.0)
     assert bool((ratio.diff() > -1e-6).all())
     assert attention_factor(spec(scaling)) == pytest.approx(0.1 * math.log(4) + 1)
-    cos, _ = rope_tables(spec(scaling), torch.tensor([0]))
+    cos, _ = tables(spec(scaling), torch.tensor([0]))
     assert torch.allclose(cos, torch.tensor(0.1 * math.log(4) + 1))
     assert attention_factor(spec(RopeScaling("yarn", 4.0, 32768, attention_factor=1.5))) == 1.5
 
@@ -81,8 +96,8 @@ def test_longrope_changes_factors_beyond_the_original_context() -> None:
     assert torch.allclose(inverse_frequencies(scaled, 4096), inverse_frequencies(spec()))
     assert torch.allclose(inverse_frequencies(scaled, 4097), inverse_frequencies(spec()) / 3)
     assert attention_factor(scaled) == pytest.approx(math.sqrt(1 + math.log(32) / math.log(4096)))
-    short, _ = rope_tables(scaled, torch.arange(4096))
-    long, _ = rope_tables(scaled, torch.arange(4097))
+    short, _ = tables(scaled, torch.arange(4096))
+    long, _ = tables(scaled, torch.arange(4097))
     assert not torch.allclose(short[100], long[100])
 
 
@@ -94,5 +109,5 @@ def test_impossible_scalings_are_refused() -> None:
 
 
 def test_no_positions() -> None:
-    cos, sin = rope_tables(spec(), torch.arange(0))
+    cos, sin = tables(spec(), torch.arange(0))
     assert cos.shape == sin.shape == (0, 128)

@@ -24,11 +24,12 @@ from ..models.decoder import (
     decoder_layer,
     each_layer,
     final_hidden,
+    logits_of,
     mlp_half,
 )
 from ..models.decoding import PhasedOps, Segment, phased_layer, segments
 from ..models.kv_cache import KVCache
-from ..models.rope import rope_tables
+from ..models.rope import RotaryTables, rope_tables, table_rows
 from ..models.weights import WeightSource
 from .agreement import Agreement, pcc
 from .evaluation_text import EvaluationTokens
@@ -96,8 +97,7 @@ class _Stream:
     tokens: Tensor
     places: list[int]
     parts: list[Segment]
-    cos: Tensor
-    sin: Tensor
+    tables: RotaryTables
     reference: Tensor
     candidate: Tensor
 
@@ -147,10 +147,10 @@ def _streams(
     for length in dict.fromkeys(len(window) for window in windows):
         places = [i for i, window in enumerate(windows) if len(window) == length]
         rows = torch.stack([windows[i] for i in places])
-        cos, sin = rope_tables(source.spec, torch.arange(length))
+        tables = rope_tables(source.spec, torch.arange(length))
         ids = torch.stack([tokens.windows[i] for i in places])
         states = reference.embed(rows, table), candidate.embed(rows, table)
-        streams.append(_Stream(ids, places, phases.of(length), cos, sin, *states))
+        streams.append(_Stream(ids, places, phases.of(length), tables, *states))
     return streams
 
 
@@ -206,7 +206,7 @@ def _step(
 def _reference_outputs(streams: list[_Stream], weights: LayerWeights, reference: Ops) -> dict[str, list[Tensor]]:
     spec, taps = weights.source.spec, _taps()
     for stream in streams:
-        decoder_layer(reference, spec, weights, stream.reference, stream.cos, stream.sin, _tap_into(taps))
+        decoder_layer(reference, spec, weights, stream.reference, stream.tables, _tap_into(taps))
     return taps
 
 
@@ -214,7 +214,7 @@ def _candidate_outputs(streams: list[_Stream], weights: LayerWeights, candidate:
     spec, taps, own = weights.source.spec, _taps(), candidate.at_layer(weights.layer)
     for stream in streams:
         stream.candidate = phased_layer(
-            own, spec, weights, stream.candidate, stream.cos, stream.sin, stream.parts, _tap_into(taps)
+            own, spec, weights, stream.candidate, stream.tables, stream.parts, _tap_into(taps)
         )
     return taps
 
@@ -230,7 +230,7 @@ def _isolated_outputs(
         for part in stream.parts:
             own, rows = layer.in_phase(part.phase).continuing(cache), slice(part.start, part.stop)
             x = stream.reference[:, rows]
-            attention_half(own, spec, weights, x, stream.cos[rows], stream.sin[rows], _tap_into(taps))
+            attention_half(own, spec, weights, x, table_rows(stream.tables, rows), _tap_into(taps))
             mlp_half(own, spec, weights, x + attended[:, rows], _tap_into(taps))
         for name, pieces in taps.items():
             outputs[name].append(torch.cat(pieces, dim=1))
@@ -272,10 +272,10 @@ def _compare_logits(
             targets = torch.cat([stream.tokens[row, 1:], torch.tensor([-1])])
             for start in range(0, len(targets), at_once):
                 piece = slice(start, start + at_once)
-                expected = reference.linear(hidden_theirs[row, piece], theirs, None, LM_HEAD)
+                expected = logits_of(reference, spec, theirs, hidden_theirs[row, piece])
                 found = expected
                 if candidate is not reference:
-                    found = candidate.linear(hidden_ours[row, piece], ours, None, LM_HEAD)
+                    found = logits_of(candidate, spec, ours, hidden_ours[row, piece])
                 own.add(found, expected, targets[piece], start)
                 done += len(found)
                 progress("logits", done, tokens.count)

@@ -70,8 +70,8 @@ class MultiHeadAttention:
             return self._on_device(x)
         if self._ops is None:
             self._ops = EmulatedOps(self.hw_config)
-        cos, sin = rope_tables(self.spec, torch.arange(x.shape[1]))
-        return attention_block(self._ops, self.spec, LayerWeights(self.weights, 0), self._ops.rounded(x), cos, sin)
+        tables = rope_tables(self.spec, torch.arange(x.shape[1]))
+        return attention_block(self._ops, self.spec, LayerWeights(self.weights, 0), self._ops.rounded(x), tables)
 
     __call__ = forward
 

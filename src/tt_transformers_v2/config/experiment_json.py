@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,8 @@ from ..common.checked import field_types
 from ..hardware.enums import DeviceType
 from ..hardware.op_table import ROOT_OP_GROUPS
 from ..hardware.schema import ComputeConfig, ComputeOverride, DeviceConfig, DeviceSpec, PrecisionConfig
-from ..models.spec import ModelSpec, RopeScaling
+from ..models.layer_spec import LayerSpec
+from ..models.spec import OF_LAYERS, ModelSpec
 from .building import build
 from .experiment_schema import ExperimentConfig
 from .findings import Finding, Severity
@@ -99,8 +101,25 @@ def _kind(group: str) -> type[ComputeConfig] | type[ComputeOverride]:
 
 
 def _spec(values: Mapping[str, Any]) -> ModelSpec:
-    scaling: dict[str, Any] | None = values["rope_scaling"]
-    if scaling is not None:
-        tuples: dict[str, Any] = {name: tuple(value) for name, value in scaling.items() if isinstance(value, list)}
-        return ModelSpec(**dict(values) | {"rope_scaling": RopeScaling(**scaling | tuples)})
-    return ModelSpec(**values)
+    known = dict(values)
+    kinds = [_made(LayerSpec, kind) for kind in known.pop("kinds", ())]
+    pattern, metadata = known.pop("pattern", ()), known.pop("_metadata")
+    if not kinds:
+        made: ModelSpec = _made(ModelSpec, known | {"_metadata": metadata})
+        return made
+    for name in (*OF_LAYERS, "num_layers"):
+        del known[name]
+    return ModelSpec.of_layers([kinds[number] for number in pattern], **metadata, **known)
+
+
+def _made(kind: Any, values: Mapping[str, Any]) -> Any:
+    """A dataclass of models.spec, its own dataclasses and tuples made of objects and lists."""
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _value(hints[name], value) for name, value in values.items()})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        inner = [own for own in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(own)]
+        return _made(inner[0], value) if inner else value
+    return tuple(value) if isinstance(value, list) else value

@@ -14,8 +14,9 @@ from typing import Any
 
 from ..common.checked import field_types
 from ..common.errors import ConfigError
-from ..hardware.op_table import OP_GROUPS
+from ..hardware.op_table import EXPERT_GROUPS, OP_GROUPS
 from ..hardware.schema import DeviceConfig, PrecisionConfig
+from ..models.differing import Differing
 from ..models.spec import ModelSpec, RopeScaling
 from ..perf.calibration import Calibration
 from ..perf.confidence import ConfidenceRules
@@ -71,6 +72,12 @@ class Experiment:
         model |= {"name": self.spec.name, "family": self.spec.family, "parameters": self.spec.num_parameters}
         model |= {"path": self.config.model.path, "package": self.config.model.package}
         del model["_metadata"]
+        # What a model of the plain kind does not have is not listed.
+        for name in ("kinds", "pattern", "logit_cap"):
+            if not model[name]:
+                del model[name]
+        if isinstance(model["rope_scaling"], dict) and model["rope_scaling"]["truncate"]:
+            del model["rope_scaling"]["truncate"]
         device = plain(hardware.spec)
         device |= {
             name: getattr(hardware, name)
@@ -86,8 +93,8 @@ class Experiment:
             "device": _without_sources(device),
             "mode": str(self.config.mode),
             "model_rules": str(self.config.model_rules),
-            "precision": _precision_dict(hardware),
-            "compute": _compute_dict(hardware),
+            "precision": self._of_model(_precision_dict(hardware)),
+            "compute": self._of_model(_compute_dict(hardware)),
             "layers": self.layer_differences(),
             "memory": plain(hardware.memory),
             "parallelism": plain(hardware.parallelism),
@@ -101,6 +108,12 @@ class Experiment:
             "seed": self.config.seed,
         } | ({"search": plain(self.config.search)} if self.config.task in SEARCHING else {})
 
+    def _of_model(self, groups: dict[str, Any]) -> dict[str, Any]:
+        """Without the groups that this model has no op of."""
+        if any(kind.experts is not None for kind in self.spec.layer_counts):
+            return groups
+        return {group: value for group, value in groups.items() if group not in EXPERT_GROUPS}
+
     def layer_differences(self) -> list[dict[str, Any]]:
         """The layers that differ from the rest, equal ones together: which, and their own resolved values."""
         if not self.hardware.layers:
@@ -110,6 +123,7 @@ class Experiment:
         for own, layers in self.hardware.own_layers():
             formats = {k: v for k, v in _precision_dict(own).items() if v != precision[k]}
             kernels = {k: v for k, v in _compute_dict(own).items() if v != compute[k]}
+            formats, kernels = self._of_model(formats), self._of_model(kernels)
             if formats or kernels:
                 found.append({"select": write_select(layers), "precision": formats, "compute": kernels})
         return found
@@ -245,7 +259,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
-    return str(value) if isinstance(value, enum.Enum) else value
+    return str(value) if isinstance(value, (enum.Enum, Differing)) else value
 
 
 _JSON_SCALARS = (str, int, float, bool, type(None))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ops of a model as a configuration sees them: what each reads, and which settings it runs with.
 
-One row per op. Everything else that is known about tensor groups (precision.*), op groups (compute.*) and the two
-phases follows from the rows: a new op is a new row, and its groups a field each in `schema`.
+One row per op: OP_TABLE's of every model, EXPERT_OPS' of layers with experts. Everything else that is known about
+tensor groups (precision.*), op groups (compute.*) and the two phases follows from the rows: a new op is a new row, and
+its groups a field each in `schema`.
 """
 
 from __future__ import annotations
@@ -102,12 +103,45 @@ OP_TABLE: tuple[ModelOp, ...] = (
     ModelOp("embedding", "embedding", in_layer=False, tensor_group="embedding"),
 )
 # fmt: on
+# The matmuls of layers with experts, which dense models do not have: each expert's, and the router's. What every token
+# uses besides (a shared expert) runs as ff1, ff3 and ff2 do. The router's weights are BF16 unless asked otherwise and
+# its settings inherit from none, as tt-metal's Mixtral and gpt-oss have it (t3000/mixtral8x7b/tt/mixtral_moe.py,
+# gpt_oss/tt/topk.py@00b0fa3f): a choice of experts is all or nothing.
+# fmt: off
+EXPERT_OPS: tuple[ModelOp, ...] = (
+    ModelOp(
+        "experts_ff1", "matmul", matrix="experts.w1", title="experts' FF1", half="mlp", inputs_over="hidden",
+        tensor_group="experts", tensor_parent="mlp_weights", op_group="experts", op_parent="mlp",
+        activations="mlp_activations",
+    ),
+    ModelOp(
+        "experts_ff3", "matmul", matrix="experts.w3", title="experts' FF3", half="mlp", inputs_over="hidden",
+        tensor_group="experts", tensor_parent="mlp_weights", op_group="experts", op_parent="mlp",
+        activations="mlp_activations",
+    ),
+    ModelOp(
+        "experts_ff2", "matmul", matrix="experts.w2", title="experts' FF2", half="mlp", inputs_over="heads",
+        tensor_group="experts", tensor_parent="mlp_weights", op_group="experts", op_parent="mlp",
+        activations="mlp_activations",
+    ),
+    ModelOp(
+        "router", "matmul", matrix="router", title="router", half="mlp", inputs_over="hidden",
+        tensor_group="router", op_group="router",
+    ),
+)
+# fmt: on
+# The tensor groups and op groups that only layers with experts have.
+EXPERT_GROUPS = ("experts", "router")
 # Tensor groups of no op's weights or output: what travels between chips.
 OTHER_TENSOR_GROUPS = ("ccl",)
 
+_EVERY_OP = (*OP_TABLE, *EXPERT_OPS)
 OPS: Mapping[str, ModelOp] = {op.name: op for op in OP_TABLE}
 # Weight matrix -> the matmul with it.
 MATRICES: Mapping[str, ModelOp] = {op.matrix: op for op in OP_TABLE if op.matrix}
+# The same of layers with experts; the gate of a shared expert runs as the router does.
+EXPERT_MATRICES: Mapping[str, ModelOp] = {op.matrix: op for op in EXPERT_OPS}
+ROUTER = EXPERT_MATRICES["router"]
 SDPA, LM_HEAD, NORM = OPS["sdpa"], OPS["lm_head"], OPS["rms_norm"]
 SILU_MUL, RESIDUAL_ADD, EMBEDDING = OPS["silu_mul"], OPS["add"], OPS["embedding"]
 
@@ -122,7 +156,7 @@ def _readers() -> dict[str, tuple[ModelOp, ...]]:
 
 def _op_group_parents() -> dict[str, str]:
     found: dict[str, str] = {}
-    for op in OP_TABLE:
+    for op in _EVERY_OP:
         if op.op_parent:
             found[op.op_group] = op.op_parent
         if op.by_phase:
@@ -132,7 +166,7 @@ def _op_group_parents() -> dict[str, str]:
 
 def _tensor_group_parents() -> dict[str, str]:
     finer = {op.activations: "activations" for op in OP_TABLE}
-    return finer | {op.tensor_group: op.tensor_parent for op in OP_TABLE if op.tensor_parent}
+    return finer | {op.tensor_group: op.tensor_parent for op in _EVERY_OP if op.tensor_parent}
 
 
 # Tensor group of weights, or the KV cache -> the ops that read it.
@@ -141,7 +175,7 @@ READERS: Mapping[str, tuple[ModelOp, ...]] = _readers()
 WEIGHT_OP_GROUPS: Mapping[str, str] = {op.tensor_group: op.op_group for op in MATRICES.values()}
 # Finer op group -> the group it inherits from; the roots inherit from none.
 OP_GROUP_PARENTS: Mapping[str, str] = _op_group_parents()
-ROOT_OP_GROUPS: tuple[str, ...] = tuple(dict.fromkeys(op.op_parent or op.op_group for op in OP_TABLE if op.op_group))
+ROOT_OP_GROUPS: tuple[str, ...] = tuple(dict.fromkeys(op.op_parent or op.op_group for op in _EVERY_OP if op.op_group))
 OP_GROUPS: tuple[str, ...] = (*ROOT_OP_GROUPS, *OP_GROUP_PARENTS)
 # Finer tensor group -> the group it inherits from.
 TENSOR_GROUP_PARENTS: Mapping[str, str] = _tensor_group_parents()

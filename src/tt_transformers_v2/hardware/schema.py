@@ -85,6 +85,7 @@ class ComputeGroups(Checked):
     sdpa: ComputeConfig = field(default_factory=ComputeConfig)
     lm_head: ComputeConfig = field(default_factory=ComputeConfig)
     norm: ComputeConfig = field(default_factory=lambda: ComputeConfig(math_fidelity=MathFidelity.HiFi4))
+    router: ComputeConfig = field(default_factory=ComputeConfig)
     ff1_ff3: ComputeOverride = field(default_factory=ComputeOverride)
     ff2: ComputeOverride = field(default_factory=ComputeOverride)
     qkv: ComputeOverride = field(default_factory=ComputeOverride)
@@ -95,6 +96,7 @@ class ComputeGroups(Checked):
     o_prefill: ComputeOverride = field(default_factory=ComputeOverride)
     sdpa_decode: ComputeOverride = field(default_factory=ComputeOverride)
     sdpa_prefill: ComputeOverride = field(default_factory=ComputeOverride)
+    experts: ComputeOverride = field(default_factory=ComputeOverride)
 
     def table(self) -> dict[str, ComputeConfig | ComputeOverride]:
         """The groups as DeviceConfig.compute holds them: every root, and the finer groups that set something."""
@@ -116,6 +118,8 @@ class PrecisionConfig(Checked):
     ff2: DataFormat | None = None
     wqkv: DataFormat | None = None
     wo: DataFormat | None = None
+    experts: DataFormat | None = None
+    router: DataFormat = DataFormat.BF16
     lm_head: DataFormat = DataFormat.BFP8
     embedding: DataFormat = DataFormat.BF16
     ccl: DataFormat = DataFormat.BFP8

@@ -6,12 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..hardware.op_table import LM_HEAD, MATRICES, ModelOp
+from ..common.errors import ConfigError
+from ..hardware.op_table import EXPERT_MATRICES, LM_HEAD, MATRICES, ROUTER, ModelOp
+from .layer_spec import AttentionSpec, ExpertsSpec, MlpSpec
 from .spec import ModelSpec
-from .weights import WeightSource
+from .weights import WeightSource, expert_name
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from .rope import RotaryTables
 
 # A prepared weight: whatever a backend's `matrix` returns and its `linear` takes.
 Weight = Any
@@ -66,15 +70,46 @@ class Ops(Protocol):
         """Rotates x [batch, heads, tokens, head_dim] by tables [tokens, head_dim]."""
         ...
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, kind: AttentionSpec, sinks: Tensor | None) -> Tensor:
         """Causal attention: q [batch, heads, tokens, d], k and v [batch, kv_heads, tokens, d] -> like q.
 
-        `window` is the sliding window in tokens, None for full attention.
+        `kind` has its window, scale and soft cap; `sinks` [heads] are scores that attend to nothing.
         """
         ...
 
-    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
-        """silu(gate) * up."""
+    def norm_all_heads(self, qkv: Tensor, q_norm: Tensor, k_norm: Tensor, spec: ModelSpec) -> Tensor:
+        """qkv [batch, tokens, all heads] with an RMS norm over all of q and one over all of k."""
+        ...
+
+    def gated(self, gate: Tensor, up: Tensor, mlp: MlpSpec) -> Tensor:
+        """activation(gate) * up, or what `mlp` makes of them within its limit."""
+        ...
+
+    def activated(self, x: Tensor, mlp: MlpSpec) -> Tensor:
+        """activation(x) of an MLP without a gate."""
+        ...
+
+    def biased(self, x: Tensor, bias: Tensor, op: ModelOp) -> Tensor:
+        """What `reduce` gave plus the bias [out] of its matrix."""
+        ...
+
+    def route(self, scores: Tensor, experts: ExpertsSpec) -> tuple[Tensor, Tensor]:
+        """The chosen experts int64 [batch, tokens, top_k] and their shares, of the router's scores [..., experts]."""
+        ...
+
+    def mixed(self, x: Tensor, chosen: Tensor, shares: Tensor, expert: Callable[[Ops, int, Tensor], Tensor]) -> Tensor:
+        """The sum over the chosen experts of share times output, like x [batch, tokens, hidden].
+
+        `expert(ops, number, rows)` computes one on [1, tokens, hidden].
+        """
+        ...
+
+    def scaled(self, x: Tensor, gate: Tensor) -> Tensor:
+        """sigmoid(gate) [..., 1] times x [..., width]."""
+        ...
+
+    def capped(self, logits: Tensor, cap: float) -> Tensor:
+        """cap * tanh(logits / cap)."""
         ...
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
@@ -112,55 +147,108 @@ def no_tap(name: str, value: Tensor) -> None:
 
 
 def decoder_layer(
-    ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor, tap: Tap = no_tap
+    ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, tables: RotaryTables, tap: Tap = no_tap
 ) -> Tensor:
-    """One layer on x [batch, tokens, hidden]; `tap` sees the outputs of attention, MLP and layer."""
-    x = attention_half(ops, spec, weights, x, cos, sin, tap)
+    """One layer on x [batch, tokens, hidden]; `tap` sees what attention and MLP add, and the layer's output."""
+    x = attention_half(ops, spec, weights, x, tables, tap)
     x = mlp_half(ops, spec, weights, x, tap)
     tap("layer", x)
     return x
 
 
 def attention_half(
-    ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor, tap: Tap = no_tap
+    ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, tables: RotaryTables, tap: Tap = no_tap
 ) -> Tensor:
-    """x plus attention over its norm; `tap` sees what is added."""
-    normed = ops.rms_norm(x, ops.vector(weights["attention_norm"]), spec.norm_eps)
-    attended = attention_block(ops, spec, weights, normed, cos, sin)
+    """x plus attention; `tap` sees what is added."""
+    normed = _normed(ops, spec, weights, x, "attention_norm")
+    attended = attention_block(ops, spec, weights, normed, tables)
+    attended = _normed(ops, spec, weights, attended, "attention_post_norm")
     tap("attention", attended)
     return ops.add(x, attended)
 
 
 def mlp_half(ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, tap: Tap = no_tap) -> Tensor:
-    """x plus the MLP of its norm; `tap` sees what is added."""
-    normed = ops.rms_norm(x, ops.vector(weights["ffn_norm"]), spec.norm_eps)
-    fed = mlp_block(ops, weights, normed)
+    """x plus the MLP or the experts; `tap` sees what is added."""
+    kind = spec.layer(weights.layer).feed_forward
+    normed = _normed(ops, spec, weights, x, "ffn_norm")
+    if isinstance(kind, MlpSpec):
+        fed = mlp_block(ops, kind, weights, normed)
+    else:
+        fed = experts_block(ops, kind, weights, normed)
+    fed = _normed(ops, spec, weights, fed, "ffn_post_norm")
     tap("mlp", fed)
     return ops.add(x, fed)
 
 
-def attention_block(ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def attention_block(ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, tables: RotaryTables) -> Tensor:
     """QKV projection, rotary embedding, grouped-query attention and output projection of x [batch, tokens, hidden]."""
-    bias = ops.vector(weights["bqkv"]) if spec.qkv_bias else None
-    qkv = _product(ops, weights, "wqkv", x, bias)
+    kind = spec.layer(weights.layer).attention
+    qkv = _product(ops, weights, "wqkv", x, "bqkv" if kind.qkv_bias else None)
+    if kind.qk_norm == "all":
+        qkv = ops.norm_all_heads(qkv, ops.vector(weights["q_norm"]), ops.vector(weights["k_norm"]), spec)
     q, k, v = ops.split_heads(qkv, spec)
-    if spec.qk_norm:
+    if kind.qk_norm == "head":
         q = ops.rms_norm(q, ops.vector(weights["q_norm"]), spec.norm_eps)
         k = ops.rms_norm(k, ops.vector(weights["k_norm"]), spec.norm_eps)
-    cos, sin = ops.vector(cos), ops.vector(sin)
-    attended = ops.attention(ops.rope(q, cos, sin), ops.rope(k, cos, sin), v, spec.sliding_window)
-    return ops.reduce(_product(ops, weights, "wo", ops.merge_heads(attended)), MATRICES["wo"])
+    if kind.rotary is not None:
+        table = tables[kind.rotary]
+        q = ops.rope(q, ops.vector(table.query_cos), ops.vector(table.query_sin))
+        k = ops.rope(k, ops.vector(table.cos), ops.vector(table.sin))
+    attended = ops.attention(q, k, v, kind, ops.vector(weights["sinks"]) if kind.sinks else None)
+    return _reduced(ops, weights, "wo", ops.merge_heads(attended), "bo" if kind.output_bias else None)
 
 
-def mlp_block(ops: Ops, weights: LayerWeights, x: Tensor) -> Tensor:
-    """(silu(x @ w1) * (x @ w3)) @ w2 of x [batch, tokens, hidden]."""
-    gate, up = _product(ops, weights, "w1", x), _product(ops, weights, "w3", x)
-    return ops.reduce(_product(ops, weights, "w2", ops.gated(gate, up)), MATRICES["w2"])
+def mlp_block(ops: Ops, mlp: MlpSpec, weights: LayerWeights, x: Tensor, of: str = "") -> Tensor:
+    """The MLP of x [batch, tokens, hidden]; `of` is what the names of its tensors begin with."""
+    b1, b3, b2 = (f"{of}b{n}" if mlp.bias else None for n in (1, 3, 2))
+    gate = _product(ops, weights, f"{of}w1", x, b1)
+    if not mlp.gated:
+        return _reduced(ops, weights, f"{of}w2", ops.activated(gate, mlp), b2)
+    up = _product(ops, weights, f"{of}w3", x, b3)
+    return _reduced(ops, weights, f"{of}w2", ops.gated(gate, up, mlp), b2)
 
 
-def _product(ops: Ops, weights: LayerWeights, name: str, x: Tensor, bias: Tensor | None = None) -> Tensor:
-    op = MATRICES[name]
-    return ops.linear(x, ops.matrix(weights[name], op), bias, op)
+def experts_block(ops: Ops, experts: ExpertsSpec, weights: LayerWeights, x: Tensor) -> Tensor:
+    """Each token's experts of x [batch, tokens, hidden], by the shares that the router gives them."""
+    scores = _product(ops, weights, "router", x, "router_bias" if experts.router_bias else None)
+    chosen, shares = ops.route(scores, experts)
+
+    def expert(own: Ops, number: int, rows: Tensor) -> Tensor:
+        return mlp_block(own, experts.mlp, weights, rows, expert_name(number))
+
+    fed = ops.mixed(x, chosen, shares, expert)
+    if experts.shared is None:
+        return fed
+    shared = mlp_block(ops, experts.shared, weights, x, "shared.")
+    if experts.shared_gate:
+        shared = ops.scaled(shared, _product(ops, weights, "shared.gate", x))
+    return ops.add(fed, shared)
+
+
+def _normed(ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, name: str) -> Tensor:
+    """x through the norm `name`, where layers of this kind have it."""
+    if spec.layer(weights.layer).norms == ("before" if name.endswith("post_norm") else "after"):
+        return x
+    return ops.rms_norm(x, ops.vector(weights[name]), spec.norm_eps)
+
+
+def _product(ops: Ops, weights: LayerWeights, name: str, x: Tensor, bias: str | None = None) -> Tensor:
+    op = matrix_op(name)
+    return ops.linear(x, ops.matrix(weights[name], op), ops.vector(weights[bias]) if bias else None, op)
+
+
+def _reduced(ops: Ops, weights: LayerWeights, name: str, x: Tensor, bias: str | None) -> Tensor:
+    """The product with a matrix whose inputs are split over chips: their sum first, then the bias."""
+    y = ops.reduce(_product(ops, weights, name, x), matrix_op(name))
+    return ops.biased(y, ops.vector(weights[bias]), matrix_op(name)) if bias else y
+
+
+def matrix_op(name: str) -> ModelOp:
+    """The matmul with a layer's matrix by its canonical name, also with an expert's or a shared expert's."""
+    group, _, matrix = name.rpartition(".")
+    if matrix in ("router", "gate"):
+        return ROUTER
+    return EXPERT_MATRICES[f"experts.{matrix}"] if group.startswith("expert") else MATRICES[matrix]
 
 
 def final_hidden(ops: Ops, spec: ModelSpec, source: WeightSource, x: Tensor) -> Tensor:
@@ -168,10 +256,10 @@ def final_hidden(ops: Ops, spec: ModelSpec, source: WeightSource, x: Tensor) -> 
     return ops.rms_norm(x, ops.vector(source.tensor("final_norm")), spec.norm_eps)
 
 
-def through_layers(ops: Ops, source: WeightSource, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def through_layers(ops: Ops, source: WeightSource, x: Tensor, tables: RotaryTables) -> Tensor:
     """x [batch, tokens, hidden] taken through every layer, each in its own settings; no weights are kept."""
     for weights in each_layer(source):
-        x = decoder_layer(ops.at_layer(weights.layer), source.spec, weights, x, cos, sin)
+        x = decoder_layer(ops.at_layer(weights.layer), source.spec, weights, x, tables)
     return x
 
 
@@ -180,14 +268,25 @@ def head_matrix(ops: Ops, source: WeightSource) -> Weight:
     return ops.matrix(source.tensor(LM_HEAD.matrix), LM_HEAD)
 
 
+def logits_of(ops: Ops, spec: ModelSpec, head: Weight, hidden: Tensor) -> Tensor:
+    """Logits of normed outputs of the last layer; `head` is `head_matrix`."""
+    logits = ops.linear(hidden, head, None, LM_HEAD)
+    return logits if spec.logit_cap is None else ops.capped(logits, spec.logit_cap)
+
+
 def forward(ops: Ops, source: WeightSource, tokens: Tensor) -> Tensor:
-    """Logits [batch, tokens, vocab] for `tokens` int64 [batch, tokens], layer by layer, nothing kept."""
+    """Logits [batch, tokens, vocab] for `tokens` int64 [batch, tokens], layer by layer, nothing kept.
+
+    Raises ConfigError for a token that the embedding has no row for.
+    """
     import torch
 
     from .rope import rope_tables
 
     spec = source.spec
-    cos, sin = rope_tables(spec, torch.arange(tokens.shape[1]))
+    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < spec.vocab_size:
+        raise ConfigError(f"tokens must be 0 to {spec.vocab_size - 1}, not {int(tokens.min())} to {int(tokens.max())}.")
+    tables = rope_tables(spec, torch.arange(tokens.shape[1]))
     x = ops.embed(tokens, source.tensor("embedding"))
-    x = through_layers(ops, source, x, cos, sin)
-    return ops.linear(final_hidden(ops, spec, source, x), head_matrix(ops, source), None, LM_HEAD)
+    x = through_layers(ops, source, x, tables)
+    return logits_of(ops, spec, head_matrix(ops, source), final_hidden(ops, spec, source, x))

@@ -20,6 +20,8 @@ from .spec import ModelSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .rope import RotaryTables
+
 
 class PhasedOps(Ops, Protocol):
     """Ops that know the phases and can go on from a cache: those of backends on this machine."""
@@ -68,23 +70,24 @@ def phased_layer(
     spec: ModelSpec,
     weights: LayerWeights,
     x: Tensor,
-    cos: Tensor,
-    sin: Tensor,
+    tables: RotaryTables,
     parts: Sequence[Segment],
     tap: Tap = no_tap,
 ) -> Tensor:
     """One layer on x [batch, tokens, hidden] in `parts`; `tap` sees whole outputs, as with decoder_layer."""
     import torch
 
+    from .rope import table_rows
+
     if len(parts) == 1 and parts[0].phase == PREFILL:
-        return decoder_layer(ops.in_phase(PREFILL), spec, weights, x, cos, sin, tap)
+        return decoder_layer(ops.in_phase(PREFILL), spec, weights, x, tables, tap)
     cache = KVCache()
     seen: dict[str, list[Tensor]] = {}
     outputs = []
     for part in parts:
         rows = slice(part.start, part.stop)
         own = ops.in_phase(part.phase).continuing(cache)
-        outputs.append(decoder_layer(own, spec, weights, x[:, rows], cos[rows], sin[rows], _into(seen)))
+        outputs.append(decoder_layer(own, spec, weights, x[:, rows], table_rows(tables, rows), _into(seen)))
     for name, pieces in seen.items():
         tap(name, torch.cat(pieces, dim=1))
     return torch.cat(outputs, dim=1)

@@ -45,8 +45,10 @@ def open_weights(
     if place.is_dir():
         chosen = _agreed(spec, huggingface_spec(place), place)
         has_tokenizer = (place / "tokenizer.json").is_file()
-        return SafetensorsWeights(place, chosen), folder_tokenizer(place) if has_tokenizer else None
-    return GgufWeights(place, _agreed(spec, gguf_spec(place), place)), gguf_tokenizer(place)
+        tokenizer = folder_tokenizer(place).for_rows(chosen.vocab_size) if has_tokenizer else None
+        return SafetensorsWeights(place, chosen), tokenizer
+    chosen = _agreed(spec, gguf_spec(place), place)
+    return GgufWeights(place, chosen), gguf_tokenizer(place).for_rows(chosen.vocab_size)
 
 
 def model_files(*, path: str | None = None, package: str | None = None) -> list[Path]:

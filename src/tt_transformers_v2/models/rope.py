@@ -8,26 +8,69 @@ the model the weights were trained as, also at long positions where float32 angl
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 
-from ..common.errors import ConfigError, did_you_mean
-from .spec import ModelSpec, RopeScaling
+from ..common.errors import ConfigError
+from .rotary_spec import RopeScaling, Rotary
+from .spec import ModelSpec
 
-_KINDS = ("llama3", "linear", "yarn", "longrope")
+
+class RotaryTable(NamedTuple):
+    """Cosines and sines [T, head_dim] for the keys of some positions, and those for queries: other ones only where
+    queries grow with their position (Rotary.query_beta). Tensors of torch, or of a backend."""
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+    query_cos: torch.Tensor
+    query_sin: torch.Tensor
+
+    @classmethod
+    def of(cls, cos: torch.Tensor, sin: torch.Tensor) -> RotaryTable:
+        """The same for queries and keys."""
+        return cls(cos, sin, cos, sin)
 
 
-def rope_tables(spec: ModelSpec, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+# The table of each kind of rotary embedding that a model's layers have.
+RotaryTables = Mapping[Rotary, RotaryTable]
+
+
+def rope_tables(spec: ModelSpec, positions: torch.Tensor) -> dict[Rotary, RotaryTable]:
+    """Every rotary table of a model for `positions` [T] (whole numbers)."""
+    return {rotary: rotary_table(spec, rotary, positions) for rotary in spec.rotaries}
+
+
+def one_table(spec: ModelSpec, cos: torch.Tensor, sin: torch.Tensor) -> dict[Rotary, RotaryTable]:
+    """The tables of a model that has one, as a backend holds it: the same for queries and keys."""
+    return dict.fromkeys(spec.rotaries, RotaryTable.of(cos, sin))
+
+
+def table_rows(tables: RotaryTables, rows: slice) -> dict[Rotary, RotaryTable]:
+    """The tables of some of the positions."""
+    return {rotary: RotaryTable(*(part[rows] for part in table)) for rotary, table in tables.items()}
+
+
+def rotary_table(spec: ModelSpec, rotary: Rotary, positions: torch.Tensor) -> RotaryTable:
     """Cosines and sines for `positions` [T] (whole numbers), each float32 [T, head_dim], both halves filled.
 
     A scaling's attention factor is already multiplied in. With longrope the long factors hold as soon as the
     last position lies beyond the original context, as in Hugging Face: pass all positions of a forward pass.
+    Dimensions of a head that do not turn have cosine 1 and sine 0.
     """
     length = int(positions.max()) + 1 if positions.numel() else 0
-    angles = positions.to(torch.float32)[:, None] * inverse_frequencies(spec, length)[None, :]
-    angles = torch.cat((angles, angles), dim=-1)
-    factor = attention_factor(spec)
-    return angles.cos() * factor, angles.sin() * factor
+    angles = positions.to(torch.float32)[:, None] * inverse_frequencies(spec, rotary, length)[None, :]
+    factor = attention_factor(spec, rotary)
+    still = torch.zeros(len(positions), (spec.head_dim - (rotary.rotated or spec.head_dim)) // 2)
+    cos = torch.cat((angles.cos() * factor, still + 1), dim=-1)
+    sin = torch.cat((angles.sin() * factor, still), dim=-1)
+    cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, sin), dim=-1)
+    if not rotary.query_beta or rotary.scaling is None:
+        return RotaryTable.of(cos, sin)
+    original = rotary.scaling.original_max_context
+    growth = 1 + rotary.query_beta * torch.log(1 + torch.floor(positions.to(torch.float32) / original))
+    return RotaryTable(cos, sin, cos * growth[:, None], sin * growth[:, None])
 
 
 def apply_rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -37,13 +80,13 @@ def apply_rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.T
     return x * cos + turned * sin
 
 
-def inverse_frequencies(spec: ModelSpec, length: int = 0) -> torch.Tensor:
-    """Radians per position, float32 [head_dim / 2]; `length` (tokens) chooses among longrope's factors.
+def inverse_frequencies(spec: ModelSpec, rotary: Rotary, length: int = 0) -> torch.Tensor:
+    """Radians per position, float32 [rotated dimensions / 2]; `length` (tokens) chooses among longrope's factors.
 
-    Raises ConfigError for an unknown kind of scaling, and for longrope factors that are not head_dim / 2 many.
+    Raises ConfigError for longrope factors that are not as many.
     """
-    dim, scaling = spec.head_dim, spec.rope_scaling
-    base = torch.pow(spec.rope_theta, torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+    dim, scaling = rotary.rotated or spec.head_dim, rotary.scaling
+    base = torch.pow(rotary.theta, torch.arange(0, dim, 2, dtype=torch.float32) / dim)
     if scaling is None:
         return 1.0 / base
     if scaling.kind == "linear":
@@ -51,18 +94,16 @@ def inverse_frequencies(spec: ModelSpec, length: int = 0) -> torch.Tensor:
     if scaling.kind == "llama3":
         return _llama3(1.0 / base, scaling)
     if scaling.kind == "yarn":
-        return _yarn(base, spec, scaling)
-    if scaling.kind == "longrope":
-        factors = scaling.long_factor if length > _original(spec, scaling) else scaling.short_factor
-        if len(factors) != dim // 2:
-            raise ConfigError(f"longrope needs {dim // 2} short and long factors, one per pair of dimensions.")
-        return 1.0 / (torch.tensor(factors, dtype=torch.float32) * base)
-    raise ConfigError(f"unknown rope scaling {scaling.kind!r}.", did_you_mean(scaling.kind, _KINDS))
+        return _yarn(base, rotary.theta, _original(spec, scaling), scaling)
+    factors = scaling.long_factor if length > _original(spec, scaling) else scaling.short_factor
+    if len(factors) != dim // 2:
+        raise ConfigError(f"longrope needs {dim // 2} short and long factors, one per pair of dimensions.")
+    return 1.0 / (torch.tensor(factors, dtype=torch.float32) * base)
 
 
-def attention_factor(spec: ModelSpec) -> float:
+def attention_factor(spec: ModelSpec, rotary: Rotary) -> float:
     """What multiplies cosines and sines; 1.0 but for yarn and longrope."""
-    scaling = spec.rope_scaling
+    scaling = rotary.scaling
     if scaling is None or scaling.kind not in ("yarn", "longrope"):
         return 1.0
     if scaling.attention_factor is not None:
@@ -90,16 +131,18 @@ def _llama3(plain: torch.Tensor, scaling: RopeScaling) -> torch.Tensor:
     return torch.where(between, blended, scaled)
 
 
-def _yarn(base: torch.Tensor, spec: ModelSpec, scaling: RopeScaling) -> torch.Tensor:
+def _yarn(base: torch.Tensor, theta: float, original: int, scaling: RopeScaling) -> torch.Tensor:
     """Blend of kept and stretched frequencies along a ramp over the dimensions. `base` and result [D/2]."""
-    dim, original = spec.head_dim, _original(spec, scaling)
+    dim = 2 * len(base)
 
     def dimension(rotations: float) -> float:
         """The dimension whose wave turns that often within the original context."""
-        return dim * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(spec.rope_theta))
+        return dim * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(theta))
 
-    low = max(math.floor(dimension(scaling.beta_fast)), 0)
-    high: float = min(math.ceil(dimension(scaling.beta_slow)), dim - 1)
+    low, high = dimension(scaling.beta_fast), dimension(scaling.beta_slow)
+    if scaling.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dim - 1)
     if low == high:
         high += 0.001  # a ramp of no width would divide by zero
     ramp = ((torch.arange(dim // 2, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)

@@ -32,6 +32,7 @@ class Tokenizer:
     def __init__(self, tokenizer: FastTokenizer, basis: str) -> None:
         self._tokenizer = tokenizer
         self.basis = basis
+        self._rows: int | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -40,8 +41,19 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; nothing is put before or after it, so no BOS. Special tokens' names are read
-        as those tokens."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        as those tokens. Raises ConfigError for an id that the model has no row for (`for_rows`)."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        if self._rows is not None and ids and max(ids) >= self._rows:
+            raise ConfigError(
+                f"{self.basis}: the text has token {max(ids)}, but the model's embedding has {self._rows} rows.",
+                "The tokenizer is another model's, or vocab_size in config.json is wrong.",
+            )
+        return ids
+
+    def for_rows(self, rows: int) -> Tokenizer:
+        """The same, of a model whose embedding has `rows` rows."""
+        self._rows = rows
+        return self
 
     def decode(self, ids: list[int]) -> str:
         """Text of token ids, special tokens included; bytes that are no whole character become U+FFFD."""

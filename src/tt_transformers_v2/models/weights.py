@@ -8,6 +8,7 @@ narrower format rounds from there. torch is imported only when a tensor is made.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -17,12 +18,33 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ..common.errors import ConfigError, did_you_mean
+from .layer_spec import LayerSpec
 from .spec import ModelSpec
 
 if TYPE_CHECKING:
     import torch
 
-LAYER_TENSORS = ("wqkv", "bqkv", "wo", "w1", "w3", "w2", "attention_norm", "ffn_norm", "q_norm", "k_norm")
+LAYER_TENSORS = (
+    "wqkv",
+    "bqkv",
+    "wo",
+    "bo",
+    "router",
+    "router_bias",
+    "w1",
+    "w3",
+    "w2",
+    "b1",
+    "b3",
+    "b2",
+    "attention_norm",
+    "ffn_norm",
+    "attention_post_norm",
+    "ffn_post_norm",
+    "q_norm",
+    "k_norm",
+    "sinks",
+)
 GLOBAL_TENSORS = ("embedding", "final_norm", "lm_head")
 
 # Rows drawn or converted at a time: bounds the temporary memory of a table of several GB.
@@ -53,18 +75,40 @@ class WeightSource(Protocol):
         ...
 
 
-def tensor_names(spec: ModelSpec) -> tuple[str, ...]:
-    """The per-layer names that a model of this spec has, in the order a layer uses them."""
-    absent = set() if spec.qkv_bias else {"bqkv"}
-    if not spec.qk_norm:
-        absent |= {"q_norm", "k_norm"}
-    return tuple(name for name in LAYER_TENSORS if name not in absent)
+def expert_name(number: int) -> str:
+    """What the names of an expert's tensors begin with."""
+    return f"expert{number}."
+
+
+def layer_tensors(spec: ModelSpec, layer: int = 0) -> dict[str, tuple[int, ...]]:
+    """The tensors of a layer by canonical name, with their shapes: matrices [in, out], vectors [n].
+
+    Experts' names begin with `expert_name`, a shared expert's with "shared.".
+    """
+    return _layer_tensors(spec.layer(layer), spec.hidden_dim, spec.num_heads, spec.num_kv_heads, spec.head_dim)
+
+
+@functools.lru_cache(maxsize=64)
+def _layer_tensors(kind: LayerSpec, *widths: int) -> dict[str, tuple[int, ...]]:
+    order = {name: i for i, name in enumerate(LAYER_TENSORS)}
+    own = kind.tensors(*widths)
+    shapes = {name: own[name] for name in sorted(own, key=lambda name: order.get(name, len(order)))}
+    if kind.experts is not None:
+        each = kind.experts.mlp.tensors(widths[0])
+        for number in range(kind.experts.count):
+            shapes |= {expert_name(number) + name: shape for name, shape in each.items()}
+    return shapes
+
+
+def tensor_names(spec: ModelSpec, layer: int = 0) -> tuple[str, ...]:
+    """The per-layer names that a layer of this model has."""
+    return tuple(layer_tensors(spec, layer))
 
 
 def every_tensor(spec: ModelSpec) -> Iterator[tuple[str, int | None]]:
     """(name, layer) of each tensor of a model: those of the whole model, then the layers'."""
     yield from ((name, None) for name in GLOBAL_TENSORS)
-    yield from ((name, layer) for layer in range(spec.num_layers) for name in tensor_names(spec))
+    yield from ((name, layer) for layer in range(spec.num_layers) for name in layer_tensors(spec, layer))
 
 
 def tensor_shape(spec: ModelSpec, name: str, layer: int | None = None) -> tuple[int, ...]:
@@ -73,26 +117,22 @@ def tensor_shape(spec: ModelSpec, name: str, layer: int | None = None) -> tuple[
     Raises ConfigError for a name the model does not have, a layer out of range, a layer given to a global
     tensor and a layer missing for a per-layer one.
     """
-    hidden, matrices = spec.hidden_dim, spec.matrices()
-    shapes: dict[str, tuple[int, ...]] = {
-        **matrices,
-        "bqkv": matrices["wqkv"][1:],
-        "attention_norm": (hidden,),
-        "ffn_norm": (hidden,),
-        "q_norm": (spec.head_dim,),
-        "k_norm": (spec.head_dim,),
+    hidden = spec.hidden_dim
+    whole: dict[str, tuple[int, ...]] = {
         "embedding": (spec.vocab_size, hidden),
         "final_norm": (hidden,),
         "lm_head": (hidden, spec.vocab_size),
     }
-    known = (*tensor_names(spec), *GLOBAL_TENSORS)
-    if name not in known:
-        why = f"{spec.name} has no such tensor" if name in LAYER_TENSORS else "unknown tensor"
-        raise ConfigError(f"weights: {why}: {name!r}.", did_you_mean(name, known))
-    if name in GLOBAL_TENSORS:
+    if name in whole:
         if layer is not None:
             raise ConfigError(f"weights: {name} belongs to the whole model, not to layer {layer}.")
-    elif layer is None or not 0 <= layer < spec.num_layers:
+        return whole[name]
+    in_range = layer is not None and 0 <= layer < spec.num_layers
+    shapes = layer_tensors(spec, layer if in_range and layer is not None else 0)
+    if name not in shapes:
+        why = f"{spec.name} has no such tensor" if name in LAYER_TENSORS else "unknown tensor"
+        raise ConfigError(f"weights: {why}: {name!r}.", did_you_mean(name, (*shapes, *whole)))
+    if not in_range:
         raise ConfigError(f"weights: {name} needs a layer from 0 to {spec.num_layers - 1}, not {layer}.")
     return shapes[name]
 
@@ -136,8 +176,8 @@ class SyntheticWeights:
     A tensor depends on (seed, name, layer) alone, not on the order of calls. Matrices are normal with
     standard deviation 1/sqrt(fan in), which keeps the scale of what passes through them; the embedding has
     0.02, the initialisation that these families are trained from, which also gives logits of a sensible scale
-    where the embedding is tied to the LM head (0.02 * sqrt(hidden), about 1). Biases have 0.02, norms are
-    ones.
+    where the embedding is tied to the LM head (0.02 * sqrt(hidden), about 1). Biases have 0.02, sinks 1, norms
+    are ones.
     """
 
     synthetic = True
@@ -146,7 +186,8 @@ class SyntheticWeights:
         self.spec = spec
         self.seed = seed
         self.basis = f"synthetic weights (seed {seed})"
-        self.fingerprint = hashlib.sha256(f"synthetic 1: {seed} {spec!r}".encode()).hexdigest()[:16]
+        layers = f" {spec.kinds!r} {spec.pattern!r} {spec.logit_cap!r}" if spec.kinds or spec.logit_cap else ""
+        self.fingerprint = hashlib.sha256(f"synthetic 1: {seed} {spec!r}{layers}".encode()).hexdigest()[:16]
 
     def tensor(self, name: str, layer: int | None = None) -> torch.Tensor:
         """As WeightSource.tensor; about 20 ns an element on one core, no memory beside the tensor."""
@@ -181,4 +222,6 @@ class SyntheticWeights:
 
     @staticmethod
     def _deviation(name: str, shape: tuple[int, ...]) -> float:
-        return 0.02 if name in ("embedding", "bqkv") else shape[0] ** -0.5
+        if name == "sinks":
+            return 1.0
+        return 0.02 if name == "embedding" or len(shape) == 1 else shape[0] ** -0.5

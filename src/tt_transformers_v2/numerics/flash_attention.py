@@ -20,7 +20,8 @@ from zero, are the upper bits of a float32, shifted left by 15. Its error is up 
 Source: the kernels of the ttnn 0.81.1 wheel (sdpa.cpp, compute_common.hpp, ckernel_sfpu_exp.h). With the approximate
 exponential and an fp32 Dst, 0 differing values from ttnn 0.81.1 on Tenstorrent's simulator (November 2026, not a card;
 Wormhole, HiFi2 and HiFi4, vector kernels compiled by a stand-in for the vendor's compiler). Not compared: the accurate
-exponential and r are float32's here, a bf16 Dst, windows. Decode is assumed to take the same steps, chunk by chunk; it
+exponential and r are float32's here, a bf16 Dst, windows, soft caps and sinks. Soft caps are no option of ttnn's
+attention: here they are float32 between steps 1 and 2. Decode is assumed to take the same steps, chunk by chunk; it
 sums P in the matrix unit, and chunks on several cores meet in a tree.
 """
 
@@ -64,8 +65,11 @@ def flash_attention(
     window: int | None = None,
     exp_approx: bool = True,
     out: str = "bf16",
+    scale: float | None = None,
+    cap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Causal attention of the last positions over all of them, scaled by head_dim ** -0.5.
+    """Causal attention of the last positions over all of them.
 
     Args:
         q: float32 CPU tensor [batch, heads, tokens, head_dim] of bf16 values: the last `tokens` positions.
@@ -77,6 +81,10 @@ def flash_attention(
         window: how many positions up to its own a row sees; None: all.
         exp_approx: ttnn's `exp_approx_mode`.
         out: what the result is packed to, as in `matmul`.
+        scale: what scores are multiplied by; None: head_dim ** -0.5.
+        cap: scaled scores become cap * tanh(score / cap); None: they stay.
+        sinks: float32 [heads] of bf16 values, a scaled score of each head that takes part in the softmax and has no
+            value; None: there are none.
 
     Returns:
         float32 tensor like q.
@@ -100,11 +108,13 @@ def flash_attention(
     queries, keys, values = q.reshape(*grouped, depth), k.unsqueeze(2), v.unsqueeze(2)
     largest = torch.full((*grouped, 1), -torch.inf)
     sums, result = torch.zeros(*grouped, TILE), torch.zeros(*grouped, v.shape[-1])
-    scale = float(np.float32(depth**-0.5))
+    scale = float(np.float32(depth**-0.5 if scale is None else scale))
     short_scale = float(_cut(torch.tensor([scale])))
     first = positions - tokens
     for start, rows, weights in _scores(queries, keys, product, between, k_chunk, window):
         stop = start + weights.shape[-1]
+        if cap is not None:
+            weights = quantize(torch.tanh(weights * (scale / cap)) * (cap / scale), between)
         before = largest[..., rows, :].clone()
         own = _weigh(weights, largest, sums.shape, rows, first - start, window, scale, exp_approx, wide)
         part = product(weights, values[..., start:stop, :], "bf16")
@@ -115,9 +125,34 @@ def flash_attention(
             own = add(own, kept, fp32_dest_acc_en=wide, out=between)
             part = quantize(part + multiply(result[..., rows, :], rescale, **how), "bf16")
         sums[..., rows, :], result[..., rows, :] = own, part
+    if sinks is not None:
+        sums, result = _with_sinks(sinks.reshape(kv_heads, -1, 1, 1) / scale, largest, sums, result, scale, wide, how)
     total = product(sums, torch.ones(TILE, 1), between)
     shares = 1 / _cut(total, _TF32) if wide else quantize(1 / total, "bf16")
     return pack_output(multiply(result, shares, out=between, **how), out, wide).reshape(batch, heads, tokens, -1)
+
+
+def _with_sinks(
+    sinks: torch.Tensor,
+    largest: torch.Tensor,
+    sums: torch.Tensor,
+    result: torch.Tensor,
+    scale: float,
+    wide: bool,
+    how: dict[str, Any],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums and result after one more chunk, whose only score is the head's sink and whose value is nothing.
+
+    The steps are assumed to be those between chunks, with an accurate exponential.
+    """
+    between = "fp32" if wide else "bf16"
+    most = torch.maximum(largest, _cut(sinks.expand_as(largest).contiguous()))
+    gone = torch.exp((largest - most) * float(_cut(torch.tensor([scale]))))
+    rescale = pack_output(gone, "bf16", True) if wide else quantize(gone, "bf16")
+    own = torch.zeros_like(sums)
+    own[..., :1] = quantize(torch.exp((sinks - most) * scale), between)
+    sums = add(own, multiply(sums, rescale, out=between, **how), fp32_dest_acc_en=wide, out=between)
+    return sums, quantize(multiply(result, rescale, **how), "bf16")
 
 
 def _scores(

@@ -123,6 +123,24 @@ def silu_product(gate: torch.Tensor, up: torch.Tensor, out: str = "bf16") -> tor
     return pack_output(quantize(activated * right, "bf16"), out, False)
 
 
+def product(x: torch.Tensor, y: torch.Tensor, out: str = "bf16") -> torch.Tensor:
+    """x * y of bf16 values as `ttnn.mul` rounds it, packed to `out`; shapes broadcast as torch's do."""
+    return pack_output(quantize(x * y, "bf16"), out, False)
+
+
+def limited_product(
+    gate: torch.Tensor, up: torch.Tensor, limit: float, alpha: float, out: str = "bf16"
+) -> torch.Tensor:
+    """gpt-oss's gate of [..., width] each: gate = min(gate, limit), up cut to +- limit, gate * sigmoid(alpha * gate) *
+    (up + 1).
+
+    Assumed: an op of its own in bf16 for each step, as tt-metal's gpt-oss demo has it, with float32's sigmoid.
+    """
+    gate, up = gate.clamp(max=limit), up.clamp(-limit, limit)
+    turned = quantize(torch.sigmoid(quantize(gate * alpha, "bf16")), "bf16")
+    return product(quantize(gate * turned, "bf16"), quantize(up + 1, "bf16"), out)
+
+
 @helper
 def _exp_21f(x):  # type: ignore[no-untyped-def]
     """exp(x): 2 to the power of x / ln 2, its fraction by a polynomial of the second degree."""

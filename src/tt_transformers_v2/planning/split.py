@@ -66,6 +66,11 @@ class Split:
         )
 
     def _check(self, spec: ModelSpec) -> None:
+        if spec.kinds or spec.logit_cap is not None:
+            raise ConfigError(
+                f"backend=ttnn cannot compute the layers of {spec.name} yet: they are not all of the Llama kind.",
+                "Use backend=emulated.",
+            )
         if spec.num_heads % self.heads:
             raise ConfigError(f"{spec.num_heads} heads cannot be split over {self.heads} chips.")
         if spec.num_kv_heads % self.heads and self.heads % spec.num_kv_heads:

@@ -10,7 +10,7 @@ from ..common.errors import ConfigError
 from ..config.experiment_schema import Sampling
 from ..config.resolve import Experiment
 from ..hardware.enums import Arch, DataFormat, MathFidelity, Named
-from ..hardware.op_table import MATRICES, OP_GROUPS, SDPA, finest_op_groups, finest_tensor_groups
+from ..hardware.op_table import EXPERT_GROUPS, MATRICES, OP_GROUPS, SDPA, finest_op_groups, finest_tensor_groups
 from ..hardware.schema import DeviceConfig
 from .questions import Answer, Refused, ask_for_figures, changed
 
@@ -167,9 +167,10 @@ def runtime_knobs(experiment: Experiment) -> list[Knob]:
 
 
 def _changing(hw: DeviceConfig, groups: Iterable[str], value: Named) -> frozenset[str]:
-    """The groups that have another value than `value` in some layer."""
+    """The groups that have another value than `value` in some layer; predictions have no experts yet."""
     variants = [hw, *(own for own, _ in hw.own_layers())]
-    return frozenset(group for group in groups if any(_value(own, group, value) != value for own in variants))
+    known = [group for group in groups if group not in EXPERT_GROUPS]
+    return frozenset(group for group in known if any(_value(own, group, value) != value for own in variants))
 
 
 def _value(hw: DeviceConfig, group: str, like: Named) -> Named:

@@ -221,7 +221,7 @@ def reference_hidden(
     for weights in each_layer(source, keep=True):
         progress("reference layers", weights.layer, spec.num_layers)
         for i, x in enumerate(streams):
-            streams[i] = decoder_layer(ops, spec, weights, x, *rope_tables(spec, torch.arange(x.shape[1])))
+            streams[i] = decoder_layer(ops, spec, weights, x, rope_tables(spec, torch.arange(x.shape[1])))
     progress("reference layers", spec.num_layers, spec.num_layers)
     return [final_hidden(ops, spec, source, x)[0] for x in streams]
 

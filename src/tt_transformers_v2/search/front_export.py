@@ -11,7 +11,7 @@ from ..common.errors import ConfigError
 from ..common.files import write_atomically
 from ..config.exchange import read_decoder_json, write_decoder_json
 from ..config.resolve import Experiment, plain
-from ..hardware.op_table import OP_GROUP_PARENTS, OP_GROUPS, TENSOR_GROUP_PARENTS
+from ..hardware.op_table import EXPERT_GROUPS, OP_GROUP_PARENTS, OP_GROUPS, TENSOR_GROUP_PARENTS
 from ..hardware.schema import DeviceConfig, PrecisionConfig
 from .space import Assignment, entries
 
@@ -49,9 +49,9 @@ def tttv1_json(experiment: Experiment) -> str:
 
 
 def same_numerics(one: DeviceConfig, other: DeviceConfig) -> bool:
-    """Whether two configurations of a layer compute the same: formats and kernel settings of every finest group."""
-    tensors = set(field_types(PrecisionConfig)) - set(TENSOR_GROUP_PARENTS.values())
-    ops = set(OP_GROUPS) - set(OP_GROUP_PARENTS.values())
+    """Whether two configurations of a dense layer compute the same: formats and kernels of every finest group."""
+    tensors = set(field_types(PrecisionConfig)) - set(TENSOR_GROUP_PARENTS.values()) - set(EXPERT_GROUPS)
+    ops = set(OP_GROUPS) - set(OP_GROUP_PARENTS.values()) - set(EXPERT_GROUPS)
     return all(one.precision.of(group) == other.precision.of(group) for group in tensors) and all(
         one.compute_for(group) == other.compute_for(group) for group in ops
     )

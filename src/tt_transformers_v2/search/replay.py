@@ -15,9 +15,16 @@ from torch import Tensor
 
 from ..backends.emulated.emulated_ops import EmulatedOps
 from ..backends.emulated.prepared_weights import PreparedWeights
-from ..hardware.op_table import LM_HEAD
 from ..hardware.schema import DeviceConfig
-from ..models.decoder import LayerWeights, attention_half, each_layer, final_hidden, head_matrix, mlp_half
+from ..models.decoder import (
+    LayerWeights,
+    attention_half,
+    each_layer,
+    final_hidden,
+    head_matrix,
+    logits_of,
+    mlp_half,
+)
 from ..models.rope import rope_tables
 from ..models.weights import WeightSource
 from ..planning.op_plans import OpPlans
@@ -88,7 +95,7 @@ class Replay:
 
     def _attention(self, ops: EmulatedOps, weights: LayerWeights, x: Tensor) -> Tensor:
         self.layers_run += 0.5
-        return attention_half(ops.at_layer(weights.layer), self.source.spec, weights, x, *self._tables)
+        return attention_half(ops.at_layer(weights.layer), self.source.spec, weights, x, self._tables)
 
     def _mlp(self, ops: EmulatedOps, weights: LayerWeights, x: Tensor) -> Tensor:
         self.layers_run += 0.5
@@ -97,4 +104,4 @@ class Replay:
     def _compare(self, ops: EmulatedOps, x: Tensor) -> Divergence:
         hidden = final_hidden(ops, self.source.spec, self.source, x).flatten(0, 1)
         head = head_matrix(ops, self.source)
-        return self.target.divergence(lambda rows: ops.linear(hidden[rows], head, None, LM_HEAD))
+        return self.target.divergence(lambda rows: logits_of(ops, self.source.spec, head, hidden[rows]))

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from ..accuracy.agreement import confidence_interval
 from ..backends.reference import ReferenceOps
-from ..hardware.op_table import LM_HEAD
-from ..models.decoder import final_hidden, head_matrix, through_layers
+from ..models.decoder import final_hidden, head_matrix, logits_of, through_layers
 from ..models.rope import rope_tables
 from ..models.weights import WeightSource
 
@@ -39,10 +38,10 @@ class Target:
     def __init__(self, source: WeightSource, windows: Tensor) -> None:
         self.windows = windows
         ops, spec = ReferenceOps(), source.spec
-        cos, sin = rope_tables(spec, torch.arange(windows.shape[1]))
-        x = through_layers(ops, source, ops.embed(windows, source.tensor("embedding")), cos, sin)
+        tables = rope_tables(spec, torch.arange(windows.shape[1]))
+        x = through_layers(ops, source, ops.embed(windows, source.tensor("embedding")), tables)
         hidden = final_hidden(ops, spec, source, x).flatten(0, 1)
-        self.logits = ops.linear(hidden, head_matrix(ops, source), None, LM_HEAD)
+        self.logits = logits_of(ops, spec, head_matrix(ops, source), hidden)
         self.best = self.logits.argmax(-1)
         self._normaliser = torch.logsumexp(self.logits, -1)
         self._sum = float(self.logits.sum(dtype=torch.float64))

@@ -34,10 +34,10 @@ def hardware(**precision):
 
 def forward_in_phases(ops, source, tokens, parts):
     """As `forward`, with every position in its segment's phase."""
-    cos, sin = rope_tables(source.spec, torch.arange(tokens.shape[1]))
+    tables = rope_tables(source.spec, torch.arange(tokens.shape[1]))
     x = ops.embed(tokens, source.tensor("embedding"))
     for weights in each_layer(source, keep=True):
-        x = phased_layer(ops.at_layer(weights.layer), source.spec, weights, x, cos, sin, parts)
+        x = phased_layer(ops.at_layer(weights.layer), source.spec, weights, x, tables, parts)
     return ops.linear(final_hidden(ops, source.spec, source, x), head_matrix(ops, source), None, LM_HEAD)
 
 

@@ -8,6 +8,7 @@ from tt_transformers_v2.backends.emulated.emulated_ops import EmulatedOps
 from tt_transformers_v2.hardware import AutoHardwareConfig
 from tt_transformers_v2.hardware.op_table import MATRICES
 from tt_transformers_v2.models.kv_cache import KVCache
+from tt_transformers_v2.models.layer_spec import AttentionSpec
 from tt_transformers_v2.numerics import eltwise, matmul, quantize
 from tt_transformers_v2.numerics.flash_attention import flash_attention
 from tt_transformers_v2.numerics.typecast import typecast
@@ -36,7 +37,7 @@ def test_a_bias_is_added_to_the_packed_product(fp32_dest_acc_en):
 def test_the_cache_holds_what_the_device_converts(numerics, stored):
     backend = ops(numerics, precision={"kv_cache": stored}).continuing(KVCache())
     q, k, v = normal(1, 4, 8, 64), normal(1, 2, 8, 64, seed=2), normal(1, 2, 8, 64, seed=3)
-    backend.attention(q, k, v, None)
+    backend.attention(q, k, v, AttentionSpec(), None)
     held = backend.cache.extend(k[:, :, :0], v[:, :, :0])
     assert torch.equal(held[0], typecast(k, stored.lower()))
     assert torch.equal(held[1], typecast(v, stored.lower()))
@@ -56,7 +57,7 @@ def test_attention_takes_the_chunks_of_its_plan(tokens, phase, k_chunk):
             fp32_dest_acc_en=kernel.fp32_dest_acc_en, k_chunk=width,
         )  # fmt: skip
 
-    y = backend.attention(q, typecast(k, "bf16"), v, None)
+    y = backend.attention(q, typecast(k, "bf16"), v, AttentionSpec(), None)
     stored = backend.hardware.precision.kv_cache.value.lower()
     k, v = typecast(k, stored), typecast(v, stored)
     assert torch.equal(y, in_chunks(k_chunk))

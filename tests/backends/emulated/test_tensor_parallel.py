@@ -187,10 +187,10 @@ def test_one_chip_can_be_asked_for(weights):
 
 
 def test_split_sums_stay_near_the_whole_one(weights):
-    cos, sin = rope_tables(SPEC, torch.arange(5))
+    tables = rope_tables(SPEC, torch.arange(5))
     layer = LayerWeights(weights, 0)
-    one = decoder_layer(EmulatedOps(hardware(1), "exact"), SPEC, layer, hidden(), cos, sin)
-    eight = decoder_layer(EmulatedOps(hardware(8), "exact"), SPEC, layer, hidden(), cos, sin)
+    one = decoder_layer(EmulatedOps(hardware(1), "exact"), SPEC, layer, hidden(), tables)
+    eight = decoder_layer(EmulatedOps(hardware(8), "exact"), SPEC, layer, hidden(), tables)
     difference = (eight - one).square().mean().sqrt() / one.square().mean().sqrt()
     assert 0 < difference < 0.02
 
@@ -219,12 +219,12 @@ def test_a_galaxy_sums_over_both_axes_in_the_ccl_format():
         )
     spec = dataclasses.replace(SPEC, num_heads=8)
     weights = SyntheticWeights(spec, seed=5)
-    layer, (cos, sin) = LayerWeights(weights, 0), rope_tables(spec, torch.arange(5))
+    layer, tables = LayerWeights(weights, 0), rope_tables(spec, torch.arange(5))
     found = {}
     for ccl in ("BF16", "BFP8", "BFP4"):
         config.precision.ccl = ccl
-        found[ccl] = attention_block(EmulatedOps(config, "fast"), spec, layer, hidden(), cos, sin)
-    one = attention_block(EmulatedOps(hardware(1), "fast"), spec, layer, hidden(), cos, sin)
+        found[ccl] = attention_block(EmulatedOps(config, "fast"), spec, layer, hidden(), tables)
+    one = attention_block(EmulatedOps(hardware(1), "fast"), spec, layer, hidden(), tables)
     errors = [float((found[ccl] - one).square().mean()) for ccl in ("BF16", "BFP8", "BFP4")]
     assert errors[0] < errors[1] < errors[2]
     assert "BFP4" in str(TensorParallel.of(config))

@@ -18,6 +18,8 @@ from tt_transformers_v2.backends.ttnn.weights import arrange
 from tt_transformers_v2.backends.ttnn.weights.host_weights import Handle, Handles, matrix_axes
 from tt_transformers_v2.hardware.op_table import LM_HEAD, ModelOp
 from tt_transformers_v2.models.decoder import final_hidden, head_matrix, through_layers
+from tt_transformers_v2.models.layer_spec import AttentionSpec, MlpSpec
+from tt_transformers_v2.models.rope import one_table
 from tt_transformers_v2.models.weights import WeightSource
 from tt_transformers_v2.planning.split import Split
 
@@ -104,15 +106,15 @@ class MeshOps:
 
         return {chip: piece * cos + turned(piece) * sin for chip, piece in x.items()}
 
-    def attention(self, q: Pieces, k: Pieces, v: Pieces, window: int | None) -> Pieces:
+    def attention(self, q: Pieces, k: Pieces, v: Pieces, kind: AttentionSpec, sinks: object) -> Pieces:
         found = {}
         for chip, query in q.items():
             keys, values = repeat_kv_heads(k[chip], query), repeat_kv_heads(v[chip], query)
             scores = query @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5
-            found[chip] = torch.softmax(scores + causal_mask(query.shape[-2], window), -1) @ values
+            found[chip] = torch.softmax(scores + causal_mask(query.shape[-2], kind.window), -1) @ values
         return found
 
-    def gated(self, gate: Pieces, up: Pieces) -> Pieces:
+    def gated(self, gate: Pieces, up: Pieces, mlp: MlpSpec) -> Pieces:
         return {chip: torch.nn.functional.silu(gate[chip]) * up[chip] for chip in self.chips}
 
     def add(self, x: Pieces, y: Pieces) -> Pieces:
@@ -122,7 +124,7 @@ class MeshOps:
 def logits_on_mesh(source: WeightSource, split: Split, tokens: Tensor) -> Tensor:
     """Logits [tokens, vocab] of a prompt [tokens], put together from the chips' parts of the vocabulary."""
     spec, ops, handles = source.spec, MeshOps(source, split), Handles(source.spec)
-    cos, sin = arrange.rotary_tables(spec, len(tokens))
-    x = through_layers(ops, handles, ops.embed(tokens, handles.tensor("embedding")), cos, sin)
+    tables = one_table(spec, *arrange.rotary_tables(spec, len(tokens)))
+    x = through_layers(ops, handles, ops.embed(tokens, handles.tensor("embedding")), tables)
     found = ops.linear(final_hidden(ops, spec, handles, x), head_matrix(ops, handles), None, LM_HEAD)
     return torch.cat([found[h, 0] for h in range(split.heads)], -1)[0, 0][:, : spec.vocab_size]

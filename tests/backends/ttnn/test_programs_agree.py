@@ -129,10 +129,10 @@ def blocks_that_reach_the_unit(experiment: Experiment, patch: pytest.MonkeyPatch
     ops = Ops(experiment.hardware, plans=op_plans(experiment))
     ops.unit = Watched()
     weights, x = Nothing(spec), torch.zeros(1, tokens, spec.hidden_dim)
-    cos, sin = rope_tables(spec, torch.arange(tokens))
+    tables = rope_tables(spec, torch.arange(tokens))
     for phase in PHASES:
         own = ops.at_layer(0).in_phase(phase).continuing(KVCache())
-        decoder_layer(own, spec, LayerWeights(weights, 0), x, cos, sin)  # type: ignore[arg-type]
+        decoder_layer(own, spec, LayerWeights(weights, 0), x, tables)  # type: ignore[arg-type]
         head = ops.in_phase(phase)
         head.linear(x, head_matrix(head, weights), None, LM_HEAD)  # type: ignore[arg-type]
     return found

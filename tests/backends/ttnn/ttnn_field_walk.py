@@ -22,7 +22,7 @@ from tt_transformers_v2.common.checked import UNIONS, field_types
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.device_presets import DevicePresets
 from tt_transformers_v2.hardware.enums import DataFormat
-from tt_transformers_v2.hardware.op_table import DECODE, OP_GROUP_PARENTS, PREFILL, ROOT_OP_GROUPS
+from tt_transformers_v2.hardware.op_table import DECODE, EXPERT_GROUPS, OP_GROUP_PARENTS, PREFILL, ROOT_OP_GROUPS
 from tt_transformers_v2.hardware.schema import (
     ComputeConfig,
     ComputeOverride,
@@ -40,11 +40,15 @@ Ops = dict[str, Calls]  # by phase
 
 
 def fields_walked() -> list[str]:
-    """Every field of the precision, memory and compute settings, compute's by op group: `compute.mlp.math_fidelity`."""
+    """Every field of the precision, memory and compute settings, compute's by op group: `compute.mlp.math_fidelity`.
+
+    Not those of experts and routers: the model that is walked has none.
+    """
     flat = {"precision": PrecisionConfig, "memory": MemoryConfig}
     named = [f"{section}.{name}" for section, kind in flat.items() for name in field_types(kind)]
     named += [f"compute.{group}.{name}" for group in ROOT_OP_GROUPS for name in field_types(ComputeConfig)]
-    return named + [f"compute.{group}.{name}" for group in OP_GROUP_PARENTS for name in field_types(ComputeOverride)]
+    named += [f"compute.{group}.{name}" for group in OP_GROUP_PARENTS for name in field_types(ComputeOverride)]
+    return [name for name in named if name.split(".")[1] not in EXPERT_GROUPS]
 
 
 def walk(payload: dict[str, Any], job: Job) -> dict[str, Any]:

@@ -22,15 +22,17 @@ from ...common.units import TILE
 from ...hardware.enums import DataFormat
 from ...hardware.op_table import DECODE, NORM, PREFILL, RESIDUAL_ADD, SDPA, SILU_MUL, ModelOp
 from ...hardware.schema import DeviceConfig
+from ...models.layer_spec import AttentionSpec, ExpertsSpec, MlpSpec
 from ...numerics import quantize
 from ...numerics.flash_attention import flash_attention
+from ...numerics.packer import pack_output
 from ...numerics.typecast import typecast
-from ...numerics.vector_unit import rms_norm, rope, silu_product
+from ...numerics.vector_unit import limited_product, product, rms_norm, rope, silu_product
 from ...perf.ops import padded_prompt
 from ...planning.dst import dst_tiles
 from ...planning.op_plans import OpPlans, Planned
 from ...planning.plans import SdpaPlan
-from ..reference import HostLayout
+from ..reference import HostLayout, activation, largest, route
 from .matrix_units import ExactUnit, FastUnit, MatrixUnit
 from .prepared_weights import PreparedWeights
 from .tensor_parallel import ONE_CHIP, TensorParallel
@@ -59,6 +61,7 @@ class EmulatedOps(HostLayout):
         self.numerics = numerics
         self.prepared = prepared
         self.phase = PREFILL
+        self.rows: int | None = None  # of the matmul that a linear is a part of, where it is not all
         self.plans = OpPlans(hardware) if plans is None else plans
         self.used: dict[tuple[int, str, str], UsedProgram] = {}
         self.attended: dict[tuple[int, str], tuple[str, DeviceConfig, SdpaPlan, str]] = {}
@@ -112,11 +115,11 @@ class EmulatedOps(HostLayout):
         out = self._out(op)
         # What gated gave is in the MLP's format, everything else in the residual stream's: rounding again is for a
         # change of format.
-        if op.matrix != "w2" and out != self._residual:
+        if not (op.half == "mlp" and op.inputs_over == "heads") and out != self._residual:
             x = quantize(x, out)
         kernel = self.hardware.kernel(op, self.phase)
         depth, columns = (weight[0] if isinstance(weight, list) else weight).shape[-2:]
-        block = self._block(op, x.shape[-2], depth, columns)
+        block = self._block(op, self.rows or x.shape[-2], depth, columns)
         if not isinstance(weight, list):
             return self.unit.linear(x, weight, bias, kernel, out, block)
         chips = self.chips.chips(op)
@@ -164,11 +167,11 @@ class EmulatedOps(HostLayout):
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         return rope(x, cos, sin)
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, kind: AttentionSpec, sinks: Tensor | None) -> Tensor:
         kernel = self.hardware.kernel(SDPA, self.phase)
         stored = format_name(self.hardware.precision.kv_cache)
         k, v = self._attended_to(typecast(k, stored), typecast(v, stored))
-        plan = self._attention_plan(q.shape[-2], window)
+        plan = self._attention_plan(q.shape[-2], kind.window)
         return flash_attention(
             q,
             k,
@@ -178,7 +181,10 @@ class EmulatedOps(HostLayout):
             fp32_dest_acc_en=kernel.fp32_dest_acc_en,
             # Where ttnn chooses, as many tiles as Dst holds; of fewer keys it takes fewer, in one chunk all the same.
             k_chunk=plan.k_chunk_size or TILE * dst_tiles(kernel.fp32_dest_acc_en),
-            window=window,
+            window=kind.window,
+            scale=kind.scale,
+            cap=kind.cap,
+            sinks=sinks,
             # In decode the simulator showed no difference, and the error of the approximate one.
             exp_approx=self.phase == DECODE or plan.exp_approx_mode,
         )
@@ -193,8 +199,41 @@ class EmulatedOps(HostLayout):
         """Rows of a prompt, or of a chunk of it, as the device has them."""
         return min(padded_prompt(tokens), self.hardware.max_prefill_chunk_size)
 
-    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
-        return silu_product(gate, up, self._out(SILU_MUL))
+    def gated(self, gate: Tensor, up: Tensor, mlp: MlpSpec) -> Tensor:
+        out = self._out(SILU_MUL)
+        if mlp.limit is not None:
+            return limited_product(gate, up, mlp.limit, mlp.alpha, out)
+        if mlp.activation == "silu":
+            return silu_product(gate, up, out)
+        return product(pack_output(quantize(activation(gate, mlp.activation), "bf16"), out, False), up, out)
+
+    def activated(self, x: Tensor, mlp: MlpSpec) -> Tensor:
+        return pack_output(quantize(activation(x, mlp.activation), "bf16"), self._out(SILU_MUL), False)
+
+    def biased(self, x: Tensor, bias: Tensor, op: ModelOp) -> Tensor:
+        return self.unit.add(x, bias.expand_as(x), self._out(op))
+
+    def route(self, scores: Tensor, experts: ExpertsSpec) -> tuple[Tensor, Tensor]:
+        # Assumed: ttnn's softmax is float32's between bf16 tensors, and so are the sum and the quotient after top-k.
+        if experts.router == "top_k_then_softmax":
+            chosen, shares = route(quantize(scores, "bf16"), experts)
+            return chosen, quantize(shares, "bf16")
+        shares, chosen = largest(quantize(torch.softmax(scores, dim=-1), "bf16"), experts.top_k)
+        if experts.normalised:
+            shares = quantize(shares / quantize(shares.sum(dim=-1, keepdim=True), "bf16"), "bf16")
+        return chosen, shares
+
+    def for_experts(self, rows: int) -> EmulatedOps:
+        # Every expert's matmul is assumed to be that of all rows: the plan, and so the block of K, follows from them.
+        changed = copy.copy(self)
+        changed.rows = rows
+        return changed
+
+    def shared_out(self, x: Tensor, share: Tensor) -> Tensor:
+        return product(x, share, self._residual)
+
+    def scaled(self, x: Tensor, gate: Tensor) -> Tensor:
+        return product(x, quantize(torch.sigmoid(gate), "bf16"), self._residual)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         return self.unit.add(x, y, self._residual)

@@ -22,6 +22,7 @@ from ...common.units import TILE
 from ...hardware.op_table import DECODE, LM_HEAD, PREFILL
 from ...hardware.schema import DeviceConfig
 from ...models.decoder import final_hidden, head_matrix, through_layers
+from ...models.rope import one_table
 from ...perf.ops import padded_prompt
 from .ops.decoder_run import Run, over_users
 from .ops.ttnn_ops import TtnnOps
@@ -138,7 +139,9 @@ class TtnnModel:
     def hidden(self, run: Run, tokens: Any, tables: tuple[Any, Any]) -> Any:
         """The normed output of the last layer for `tokens` on the mesh."""
         ops = TtnnOps(run, self.config)
-        x = through_layers(ops, self._handles, ops.embed(tokens, self._handles.tensor("embedding")), *tables)
+        x = through_layers(
+            ops, self._handles, ops.embed(tokens, self._handles.tensor("embedding")), one_table(self.spec, *tables)
+        )
         return final_hidden(ops, self.spec, self._handles, x)
 
     def head(self, run: Run, x: Any) -> Any:

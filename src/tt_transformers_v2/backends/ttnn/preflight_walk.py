@@ -15,6 +15,7 @@ from ...config.resolve import Experiment
 from ...hardware.op_table import DECODE, LM_HEAD, PREFILL
 from ...hardware.schema import DeviceConfig
 from ...models.decoder import decoder_layer, final_hidden, head_matrix
+from ...models.rope import one_table
 from ...models.spec import ModelSpec
 from ...perf.ops import padded_prompt
 from ...planning.attention_chunks import cache_tokens
@@ -130,13 +131,13 @@ class _Walk:
         ops = TtnnOps(self.run, self.config)
         self._begin("embedding")
         x = ops.embed(self.weights.tokens(self.run.rows), "embedding")
-        cos, sin = _tables(self.run)
+        tables = one_table(self.spec, *_tables(self.run))
         y = None
         for own, layers in self.kinds:
             self._begin(f"layer {layers}, chunk 2" if self.run.chunk_start else f"layer {layers}")
             del y  # the output of another kind of layer would take L1
             layer = TtnnOps(self.run, own)
-            y = decoder_layer(layer, self.spec, self.weights, x, cos, sin)  # type: ignore[arg-type]
+            y = decoder_layer(layer, self.spec, self.weights, x, tables)  # type: ignore[arg-type]
         if self.run.chunk_start:
             return
         self._begin("LM head")

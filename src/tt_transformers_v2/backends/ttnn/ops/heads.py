@@ -9,6 +9,7 @@ from typing import Any
 from ....common.errors import ConfigError
 from ....common.units import TILE
 from ....hardware.op_table import DECODE, PREFILL, SDPA
+from ....models.layer_spec import AttentionSpec
 from ....models.spec import ModelSpec
 from ....planning import plans
 from ....planning.attention_chunks import chunk_refusal
@@ -86,7 +87,7 @@ class Heads(Settings):
             ),
         )
 
-    def attention(self, q: Any, k: Any, v: Any, window: int | None) -> Any:
+    def attention(self, q: Any, k: Any, v: Any, kind: AttentionSpec, sinks: Any) -> Any:
         """Writes k and v to the layer's cache; returns causal attention over the positions so far, shaped like q.
 
         Raises ConfigError for a prompt in several chunks whose cache has no pages.
@@ -94,7 +95,7 @@ class Heads(Settings):
         precision, memory = self.config.precision, self.config.memory
         keys, values = self.run.weights.cache(self.layer, precision.kv_cache, memory.kv_cache_placement)
         attend = self._attend_one if self.run.phase == DECODE else self._attend_prompt
-        return attend(q, k, v, keys, values, window)
+        return attend(q, k, v, keys, values, kind.window)
 
     def _attend_prompt(self, q: Any, k: Any, v: Any, keys: Any, values: Any, window: int | None) -> Any:
         import ttnn

@@ -10,13 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from ....hardware.op_table import EMBEDDING, RESIDUAL_ADD, SILU_MUL, ModelOp
+from ....models.layer_spec import MlpSpec
 from .decoder_run import OF_A_HEAD, HeadNorm
 from .heads import Heads
 from .matmuls import Matmuls
 from .norms import Norms
+from .not_yet import NotYet
 
 
-class TtnnOps(Matmuls, Norms, Heads):
+class TtnnOps(Matmuls, Norms, Heads, NotYet):
     """One layer's settings on a run; `at_layer` gives another's."""
 
     name = "ttnn"
@@ -58,7 +60,7 @@ class TtnnOps(Matmuls, Norms, Heads):
             return x
         return self._sum(op.half, x, self.run.split.heads_axis, scatter=self.run.fractured)
 
-    def gated(self, gate: Any, up: Any) -> Any:
+    def gated(self, gate: Any, up: Any, mlp: MlpSpec) -> Any:
         """silu(gate) * up, in the format of the MLP's activations."""
         import ttnn
 

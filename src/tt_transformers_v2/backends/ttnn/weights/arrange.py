@@ -38,7 +38,8 @@ def rotation() -> Tensor:
 
 def rotary_tables(spec: ModelSpec, tokens: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines [tokens, head_dim] for positions from 0, in ttnn's order."""
-    cos, sin = rope_tables(spec, torch.arange(tokens))
+    (table,) = rope_tables(spec, torch.arange(tokens)).values()
+    cos, sin = table.cos, table.sin
     order = interleaved(spec.head_dim)
     return cos[:, order], sin[:, order]
 

@@ -17,7 +17,9 @@ from ..ops.decoder_run import OF_A_HEAD
 
 
 class ShapesOnly:
-    """ops.Weights whose handles are canonical tensor names."""
+    """ops.Weights whose handles are canonical tensor names; those of any layer, as all are of one kind."""
+
+    layer = 0
 
     def __init__(
         self,

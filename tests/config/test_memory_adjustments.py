@@ -154,7 +154,9 @@ def test_prompts_of_one_pass_need_memory_together():
     )
     assert one == pass_of_32 == 2 * chunked
     assert api.predict(*PASS, CHUNK_8K, *BATCHED, "workload.prefill_users=16").memory.activations == one // 2
-    assert api.predict(*PASS, CHUNK_8K, "workload.batch=32", "workload.prompt_length=100").memory.activations == one // 32
+    assert (
+        api.predict(*PASS, CHUNK_8K, "workload.batch=32", "workload.prompt_length=100").memory.activations == one // 32
+    )
 
 
 def test_dram_may_be_full_to_the_byte_of_a_pass():

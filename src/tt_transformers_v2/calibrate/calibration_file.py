@@ -20,10 +20,8 @@ from .refit import Refit
 
 _FEW_MODELS = 4  # models named one by one
 _PLAIN_KEY = re.compile(r"[A-Za-z_]\w*$")
-_HEADER = """\
-# SPDX-License-Identifier: Apache-2.0
-# Written by scripts/calibrate.py.
-"""
+_LICENSE = "# SPDX-License-Identifier: Apache-2.0"
+_WRITER = "Written by the calibrate command."
 
 
 def refitted_data(
@@ -86,7 +84,9 @@ def _comment(text: str) -> list[str]:
 
 def calibration_text(data: Mapping[str, Any], comment: str = "") -> str:
     """`data` as YAML, `comment` above it; reading it gives `data` again."""
-    lines = [_HEADER.rstrip("\n"), *_comment(comment)]
+    release = " ".join(str(data.get("release", "")).split())
+    about = f"Speed of the silicon and the software of {release}. " if release else ""
+    lines = [_LICENSE, f"# {about}{_WRITER}", *_comment(comment)]
     for key, value in data.items():
         if not isinstance(value, Mapping):
             lines.append(f"{key}: {_flow(value)}")

@@ -154,36 +154,42 @@ def unsupported(asked: Asked) -> tuple[str, ...]:
 
 def confidences(asked: Asked, rules: ConfidenceRules) -> tuple[Confidence, Confidence]:
     """The confidence in decode speed and in time to first token."""
-    refused = unsupported(asked)
-    if refused:
-        none = Confidence(UNSUPPORTED, math.inf, refused)
-        return none, none
     key = _what_decides(asked)
     found = rules.known.get(key)
     if found is None:
         if len(rules.known) > 10_000:
             rules.known.clear()
-        outside = ways_outside(asked, rules)
-        reasons = [entry for entry in rules.beyond if entry.id in outside]
-        found = rules.known[key] = rules.of("decode", reasons), rules.of("prefill", reasons)
+        found = rules.known[key] = _confidences(asked, rules)
     return found
 
 
+def _confidences(asked: Asked, rules: ConfidenceRules) -> tuple[Confidence, Confidence]:
+    if refused := unsupported(asked):
+        none = Confidence(UNSUPPORTED, math.inf, refused)
+        return none, none
+    outside = ways_outside(asked, rules)
+    reasons = [entry for entry in rules.beyond if entry.id in outside]
+    return rules.of("decode", reasons), rules.of("prefill", reasons)
+
+
 def _what_decides(asked: Asked) -> Hashable:
-    """Everything that _TESTS look at."""
-    parallel, system = asked.hw.parallelism, asked.hw.spec
+    """Everything that _TESTS and `unsupported` look at."""
+    hw, spec = asked.hw, asked.spec
+    parallel, system = hw.parallelism, hw.spec
     return (
+        hw.device_type,
         system.chip.arch,
         (*system.mesh_shape,),
         parallel.tensor_parallel_size,
+        parallel.pipeline_parallel_size,
         parallel.data_parallel_size,
-        asked.spec.family,
-        asked.spec.hidden_dim,
-        asked.constants,
-        asked.spec.vocab_size,
-        asked.prompt_length,
-        asked.batch,
-        asked.context,
+        parallel.sequence_parallel,
+        spec.family,
+        spec.hidden_dim,
+        spec.num_heads,
+        spec.head_dim,
+        spec.vocab_size,
+        *asked[2:],
     )
 
 

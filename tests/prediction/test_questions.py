@@ -24,7 +24,6 @@ from tt_transformers_v2.prediction.questions import (
     Refused,
     ask,
     changed,
-    nearest_measured,
     resolve_overrides,
     typed_overrides,
 )
@@ -228,7 +227,7 @@ def test_groups_count_all_their_users():
 
 def test_only_the_same_configuration_has_a_ratio_to_its_measurement():
     answer = ask(MEASURED)
-    same = nearest_measured(answer)
+    same = answer.nearest
     assert same.differs == ()
     assert same.decode_ratio == pytest.approx(answer.tokens_per_s_per_user / same.row.tokens_per_s_per_user)
     assert same.ttft_ratio == pytest.approx(answer.ttft_ms / same.row.ttft_ms)
@@ -240,14 +239,14 @@ def test_only_the_same_configuration_has_a_ratio_to_its_measurement():
         "device.max_prefill_chunk_size=64": "device.max_prefill_chunk_size",
         "runtime.prefill=untraced": "prefill",
     }.items():
-        other = nearest_measured(ask([*MEASURED, more]))
+        other = ask([*MEASURED, more]).nearest
         assert part in other.differs
         assert other.decode_ratio is None
         assert other.ttft_ratio is None
 
 
 def test_a_typed_value_that_changes_nothing_is_still_the_measured_configuration():
-    assert nearest_measured(ask([*MEASURED, "precision.ff2=BFP8"])).differs == ()
+    assert ask([*MEASURED, "precision.ff2=BFP8"]).nearest.differs == ()
 
 
 def test_layers_that_differ_have_their_own_rows_of_the_op_table():

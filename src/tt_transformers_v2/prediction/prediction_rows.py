@@ -20,7 +20,7 @@ from ..perf.timing import OpTime
 from ..run.performance import performance_section
 from .knobs import Gain, WhatIf
 from .limits import BatchLimit, ContextLimit
-from .questions import Answer, Refused, nearest_measured
+from .questions import Answer, Refused
 from .targets import Option, Search
 
 SCHEMA_VERSION = 1
@@ -97,7 +97,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
     """One prediction with everything behind it. ConfigError where its class is unsupported."""
     experiment, prediction = answer.experiment, answer.prediction
     speed, parallel = prediction.speed, experiment.hardware.parallelism
-    nearest = nearest_measured(answer)
+    nearest = answer.nearest
     return {
         "basis": speed.basis,
         "overrides": list(answer.overrides),

@@ -16,7 +16,7 @@ from ..perf.confidence import Confidence
 from .knobs import NOISE, Gain, WhatIf
 from .limits import BatchLimit, ContextLimit
 from .prediction_rows import OpRow, op_rows
-from .questions import Answer, Measured, nearest_measured
+from .questions import Answer, Measured
 from .targets import Option, Search
 
 WIDTH = 100
@@ -52,7 +52,7 @@ def answer_lines(answer: Answer, *, prefill: bool) -> list[str]:
     first, *more = escaped(answer.prediction.memory.summary).splitlines()
     lines = [*header_lines(answer), *figure_lines(answer), _named("memory", first)]
     lines += [_named("", line) for line in more]
-    nearest = nearest_measured(answer)
+    nearest = answer.nearest
     lines += _nearest_lines(nearest) if nearest else []
     lines += _note_lines(answer)
     lines += ["", *_op_lines("decode, one token of every user", op_rows(answer.prediction, DECODE))]

@@ -6,6 +6,7 @@ scripts/predict.py asks its questions through this module; from Python it is `tt
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,11 @@ class Answer:
         """The lower end of the band."""
         return self.tokens_per_s_per_user * (1 - self.prediction.decode.band / 100)
 
+    @functools.cached_property
+    def nearest(self) -> Measured | None:
+        """The nearest measured row; None where the calibration has no rows."""
+        return _nearest_measured(self)
+
     @property
     def tokens_per_s(self) -> float:
         """Over all users of the workload."""
@@ -141,8 +147,7 @@ class Measured:
     ttft_ratio: float | None = None
 
 
-def nearest_measured(answer: Answer) -> Measured | None:
-    """The nearest measured row; None where the calibration has no rows."""
+def _nearest_measured(answer: Answer) -> Measured | None:
     row = answer.prediction.nearest(
         measured_points(answer.prediction.points), str(answer.experiment.config.mode), described_spec
     )

@@ -217,10 +217,9 @@ def test_rows_without_a_prediction_are_passed_over():
         dataclasses.replace(rows[0], model="Mixtral-8x7B"),
         dataclasses.replace(rows[0], device="T3K", tensor_parallel=3),
     ]
-    assert (
-        refit([*rows, *strange], calibration_data(CALIBRATION_2025), FEW).values
-        == refit(rows, calibration_data(CALIBRATION_2025), FEW).values
-    )
+    found = refit([*rows, *strange], calibration_data(CALIBRATION_2025), FEW)
+    assert found.values == refit(rows, calibration_data(CALIBRATION_2025), FEW).values
+    assert list(found.refused.values()) == [[strange[0].line], [strange[1].line]]
 
 
 def test_rows_of_one_kind_of_measurement_fit_its_phase_alone():
@@ -285,6 +284,9 @@ def test_the_command_writes_a_complete_calibration(own_rows, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "kept layer_overhead_2d_us: no row is from a 2-D mesh" in said
     assert "% -> 0." in said
+    assert "that is far off" not in said
+    assert "Its bands are still those of tt_metal_2025" in said
+    assert f"Predict with it: --config-dir {tmp_path / 'conf'} calibration=rack3" in said
     data, base = yaml.safe_load(out.read_text(encoding="utf-8")), calibration_data(CALIBRATION_2025)
     assert data["name"] == "rack3"
     assert "refitted on own.csv" in data["release"]
@@ -303,6 +305,21 @@ def test_the_command_writes_a_complete_calibration(own_rows, tmp_path, capsys):
     done = subprocess.run([*command, "calibration=rack3"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "name: rack3" in done.stdout
+
+
+def test_rows_that_cannot_be_predicted_are_named_with_their_lines(own_rows, tmp_path, capsys):
+    of_two_kinds = [dataclasses.replace(row, device="N250") if row.line % 2 else row for row in own_rows]
+    points, out = write(tmp_path / "own.csv", of_two_kinds), tmp_path / "rack3.yaml"
+    names = ["--constants", "token_overhead_ms"]
+    assert main(["--base", CALIBRATION_2025, "--points", str(points), "--out", str(out), *names]) == 0
+    said = capsys.readouterr().out
+    lines = [number for number, row in enumerate(of_two_kinds, start=2) if row.device == "N250"]
+    assert f"left out lines {', '.join(map(str, lines[:-1]))} and {lines[-1]}: no device named 'N250'" in said
+    assert "that is far off: these rows may need another constant" in said
+    assert "Predict with it: put it in DIR/calibration, then --config-dir DIR calibration=rack3" in said
+    nowhere = write(tmp_path / "nowhere.csv", [dataclasses.replace(own_rows[0], device="N250")])
+    assert main(["--points", str(nowhere), "--out", str(tmp_path / "none.yaml")]) == 2
+    assert "line 2: no device named 'N250'" in capsys.readouterr().err
 
 
 def test_an_existing_file_is_kept_unless_forced(own_rows, tmp_path, capsys):

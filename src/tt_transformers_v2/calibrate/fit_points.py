@@ -57,12 +57,28 @@ class Point:
         return self.row.tensor_parallel > max(self.experiment.hardware.spec.mesh_shape)
 
 
-def measured_points(rows: Iterable[MeasuredRow], calibration: Calibration) -> tuple[list[Point], dict[str, int]]:
-    """What can be fitted or checked, and by phase how many rows of other releases were left out."""
+@dataclass
+class Points:
+    """What can be fitted or checked.
+
+    left_out: by phase, how many rows of other releases are not among them. refused: by reason, the lines of rows that
+    have no prediction.
+    """
+
+    points: list[Point] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, list[int]] = field(default_factory=dict)
+
+
+def measured_points(rows: Iterable[MeasuredRow], calibration: Calibration) -> Points:
+    """The rows whose flag lets them count, predicted."""
     predictor, rules = RowPredictor(calibration), confidence_rules(calibration)
     counted = [row for row in rows if any(row.counts(phase) for phase in PHASES)]
     predicted = [predictor.predict(own) for own in resolve_rows(counted)]
-    points, left_out = [], {}
+    found = Points()
+    for each in predicted:
+        if each.prediction is None:
+            found.refused.setdefault(each.decode.reasons[0], []).append(each.row.line)
     for phase in PHASES:
         own = []
         for each in predicted:
@@ -70,9 +86,9 @@ def measured_points(rows: Iterable[MeasuredRow], calibration: Calibration) -> tu
             if each.prediction and each.experiment and measured is not None and each.row.counts(phase):
                 own.append(Point(each.row, each.experiment, phase, measured, _earlier(calibration, each)))
         covered = [point for point in own if rules.covers(point.row, phase)]
-        left_out[phase] = len(own) - len(covered) if covered else 0
-        points += covered or own
-    return points, left_out
+        found.left_out[phase] = len(own) - len(covered) if covered else 0
+        found.points += covered or own
+    return found
 
 
 def _earlier(calibration: Calibration, each: PredictedRow) -> dict[str, Any]:

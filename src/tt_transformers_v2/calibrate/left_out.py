@@ -59,7 +59,7 @@ def left_out(
     out.
     """
     key, calibration = LEFT_OUT[by], Calibration.from_dict(data)
-    points, _ = measured_points(rows, calibration)
+    points = measured_points(rows, calibration).points
     names = list(dict.fromkeys(map(key, points)))
     if len(names) < 2:
         raise ConfigError(f"all rows are of one {by}: there is nothing to leave out.")

@@ -26,7 +26,8 @@ from .fit_points import Point, measured_points
 from .free_constants import DEFAULT_CONSTANTS, FREE
 from .validation import fitted_models
 
-_ABSENT, _EXACT = "the calibration does not have it", "its prior is exact"
+_ABSENT = "the calibration has none for this architecture"
+_EXACT = "known exactly (its prior has a spread of 0)"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Refit:
 
     values: fitted constants by architecture, in their own units, rounded to three digits. kept: those that stayed as
     they were, with the reason. rows, sources: how many rows gave the constants and where those came from, by phase.
-    left_out: rows without a flag that were not used because they are of other releases, by phase. alike: pairs of
+    left_out: rows without a flag that were not used because they are of other releases, by phase. refused: lines of
+    rows that have no prediction, by reason. alike: pairs of
     fitted constants that the rows cannot tell apart, with the correlation that the rows alone give them.
     """
 
@@ -58,6 +60,7 @@ class Refit:
     rows: dict[tuple[Arch, str], int] = field(default_factory=dict)
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, list[int]] = field(default_factory=dict)
     alike: dict[Arch, list[tuple[str, str, float]]] = field(default_factory=dict)
 
 
@@ -77,10 +80,12 @@ def refit(
     rows. Raises ConfigError for unknown constants and models, and when nothing can be fitted.
     """
     calibration = Calibration.from_dict(calibration_data)
-    points, left_out = measured_points(rows, calibration)
+    measured = measured_points(rows, calibration)
+    points = measured.points
     models = _models(points, fit_models, confidence_rules(calibration).points)
     found = refit_points(points, calibration_data, constants, models)
-    found.left_out.update(left_out)
+    found.left_out.update(measured.left_out)
+    found.refused.update(measured.refused)
     if not any(found.values.values()):
         raise ConfigError(_nothing_fitted(found))
     return found
@@ -180,4 +185,11 @@ def _telling(kept: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def _nothing_fitted(found: Refit) -> str:
     reasons = (f"{arch}: {name}: {why}" for arch, kept in found.kept.items() for name, why in _telling(kept)[:2])
-    return "these rows are too few or too similar to fit any constant (" + "; ".join(reasons) + ")."
+    refused = [f"{lines_of(lines)}: {reason}" for reason, lines in found.refused.items()]
+    return f"these rows are too few or too similar to fit any constant ({'; '.join((*refused, *reasons))})."
+
+
+def lines_of(lines: Sequence[int]) -> str:
+    """Line 3, or lines 3, 5 and 9."""
+    *first, last = map(str, lines)
+    return f"lines {', '.join(first)} and {last}" if first else f"line {last}"

@@ -18,7 +18,7 @@ from ..calibrate.left_out import left_out, with_bands
 from ..calibrate.measured_rows import calibration_data
 from ..calibrate.op_fit import fit_ops
 from ..calibrate.op_fit_file import op_fit_lines, refitted_ops
-from ..calibrate.refit import Refit, refit
+from ..calibrate.refit import Refit, lines_of, refit
 from ..common.command_names import command
 from ..common.errors import ConfigError
 from ..common.files import write_atomically
@@ -28,6 +28,7 @@ from ..perf.measurements import read_points
 from ..perf.op_rows import read_op_rows
 from .command_line import CommandParser, run_command
 
+_FAR = 10.0  # percent of mean error after a fit that says that the wrong constants were fitted
 _APART = """\
 Units, sources and dates of the constants: {provenance}.
 Bands in percent, by phase: nine of ten rows whose model was left out of the fit lie within (--left-out); an entry of
@@ -73,6 +74,16 @@ def _calibrate(options: argparse.Namespace) -> None:
     print(f"\nwrote {out}; compare it row by row with:")
     fitted = f" --fit '{','.join(found.models)}'"
     print(f"  {command('validate_predictions')} --points {points} --calibration {out}{fitted}")
+    if not options.left_out:
+        print(f"Its bands are still those of {base['name']}; --left-out takes them from these rows.")
+    print(_how_to_choose(out))
+
+
+def _how_to_choose(out: Path) -> str:
+    """How a command composes with the written file."""
+    if out.parent.name == "calibration":
+        return f"Predict with it: --config-dir {out.parent.parent} calibration={out.stem}"
+    return f"Predict with it: put it in DIR/calibration, then --config-dir DIR calibration={out.stem}"
 
 
 def _calibrate_ops(options: argparse.Namespace, out: Path, base: Mapping[str, Any]) -> None:
@@ -85,6 +96,7 @@ def _calibrate_ops(options: argparse.Namespace, out: Path, base: Mapping[str, An
     print("\n".join(op_fit_lines(base, found)))
     print(f"\nwrote {out}; compare it row by row with:")
     print(f"  {command('validate_predictions')} --ops {ops} --calibration {out}")
+    print(_how_to_choose(out))
 
 
 def _write_apart(data: Mapping[str, Any], out: Path, provenance: Path) -> None:
@@ -104,6 +116,7 @@ def _report(base: Mapping[str, Any], found: Refit) -> list[str]:
     for phase, count in found.left_out.items():
         if count:
             lines.append(f"{phase}: left out {count} rows of other releases than the calibration's")
+    lines += [f"left out {lines_of(of)}: {reason}" for reason, of in found.refused.items()]
     for arch, values in found.values.items():
         lines += ["", str(arch)]
         for name, value in values.items():
@@ -121,6 +134,8 @@ def _report(base: Mapping[str, Any], found: Refit) -> list[str]:
                 f"  mean error of {quantity} on {errors.rows} {errors.split} rows: "
                 f"{errors.before:.1f} % -> {errors.after:.1f} %"
             )
+            if errors.split == "fitted" and errors.after > _FAR:
+                lines.append("  that is far off: these rows may need another constant; name it with --constants")
     return lines
 
 

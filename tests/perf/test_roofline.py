@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from perf_cases import CALIBRATION, make_device, make_model
 
+from tt_transformers_v2.calibrate.measured_rows import load_calibration
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.layers import apply_layers, layer_entry
-from tt_transformers_v2.hardware.enums import Arch, DataFormat, MathFidelity, Prefill
+from tt_transformers_v2.hardware.enums import Arch, DataFormat, MathFidelity, Prefill, Stack
 from tt_transformers_v2.perf import Calibration, Performance, predict_performance
 from tt_transformers_v2.perf.collective_times import all_reduce_us
 from tt_transformers_v2.perf.memory import weight_bytes
@@ -186,6 +187,18 @@ def test_traced_prefill_and_smaller_chunks():
     chunked = make_device("T3K")
     chunked.max_prefill_chunk_size = 2048
     assert predict(chunked, "Llama-3.1-8B", 16384).ttft_ms > predict(hw, "Llama-3.1-8B", 16384).ttft_ms
+
+
+def test_under_a_server_requests_that_arrive_together_wait_for_all_prompts():
+    def ttft(batch, **switches):
+        archs = {a: dataclasses.replace(c, **switches) for a, c in load_calibration().archs.items()}
+        calibration = dataclasses.replace(load_calibration(), archs=archs)
+        return predict(make_device("N300"), "Llama-3.1-8B", batch=batch, calibration=calibration).ttft_ms
+
+    assert ttft(1) == ttft(32)
+    assert ttft(32, stack=Stack.vllm) == pytest.approx(32 * ttft(1, stack=Stack.vllm))
+    share = ttft(32, prefill=Prefill.batched)  # a user's of the pass; a server adds its overhead to the pass
+    assert ttft(32, prefill=Prefill.batched, stack=Stack.vllm) == pytest.approx(32 * share, rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,9 @@ class _Walk:
         if c.prefill is not Prefill.batched:
             host += c.prefill_user_overhead_ms * 1e3 * (batch - 1)
         times.append((self._overhead("sampling_and_host", host), 1))
+        if c.stack is Stack.vllm and batch > 1:
+            # Requests that arrive together are all prefilled before the first of them decodes.
+            return tuple([(time, count * batch) for time, count in times])
         return tuple(times)
 
     def _overhead(self, name: str, us: float) -> OpTime:

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..common.units import GIB
 from ..config.rule_lines import rule_lines
+from ..hardware.enums import Stack
 from ..hardware.op_table import DECODE, PREFILL
 from ..perf.confidence import Confidence
+from ..perf.prediction import Prediction
 from .knobs import NOISE, Gain, WhatIf
 from .limits import BatchLimit, ContextLimit
 from .prediction_rows import OpRow, op_rows
@@ -57,7 +59,7 @@ def answer_lines(answer: Answer, *, prefill: bool) -> list[str]:
     lines += _note_lines(answer)
     lines += ["", *_op_lines("decode, one token of every user", op_rows(answer.prediction, DECODE))]
     if prefill:
-        lines += ["", *_op_lines("prefill, one prompt", op_rows(answer.prediction, PREFILL))]
+        lines += ["", *_op_lines(f"prefill, {_prompts(answer.prediction)}", op_rows(answer.prediction, PREFILL))]
     return lines
 
 
@@ -119,6 +121,13 @@ def _note_lines(answer: Answer) -> list[str]:
             for finding in experiment.warnings
         ),
     ]
+
+
+def _prompts(prediction: Prediction) -> str:
+    """Whose prompts the ops of prefill are."""
+    if prediction.assumes["stack"] == Stack.vllm.value and prediction.batch > 1:
+        return f"the prompts of {prediction.batch} users who wait for each other"
+    return "one pass over several prompts" if prediction.batched else "one prompt"
 
 
 def _op_lines(title: str, rows: Sequence[OpRow]) -> list[str]:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from ..common.units import TILE
 from ..hardware.enums import DataFormat, Placement, Prefill, Stack
-from ..hardware.op_table import DECODE, EXPERT_GROUPS, LM_HEAD, MATRICES, PREFILL, SDPA, ModelOp
+from ..hardware.op_table import DECODE, EXPERT_GROUPS, LM_HEAD, MATRICES, PHASES, PREFILL, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
 from ..models.layer_spec import LayerSpec
 from ..models.spec import ModelSpec
@@ -112,15 +112,29 @@ class _Settings:
         self.kv_in_dram = memory.kv_cache_placement is Placement.DRAM
 
 
+class _Matmul(NamedTuple):
+    """A matrix of one kind of layer: what tells it from all others of the model, and the groups it is set by."""
+
+    tag: str
+    matrix: StoredMatrix
+    tensor_group: str
+    op_groups: dict[str, str]  # by phase
+
+    @classmethod
+    def of(cls, matrix: StoredMatrix, number: int) -> _Matmul:
+        groups = {phase: matrix.op.group_in(phase) for phase in PHASES}
+        return cls(f"{matrix.name} of kind {number}", matrix, matrix.op.tensor_group, groups)
+
+
 class _Layer(NamedTuple):
-    """One kind of layer: its number among them, its matrices on a chip, and which of them stand behind attention."""
+    """One kind of layer: its number among them, its matmuls, and which of them stand behind attention."""
 
     number: int
     kind: LayerSpec
     window: int | None
-    wqkv: StoredMatrix
-    wo: StoredMatrix
-    fed: tuple[StoredMatrix, ...]
+    wqkv: _Matmul
+    wo: _Matmul
+    fed: tuple[_Matmul, ...]
 
 
 class _Walk:
@@ -227,18 +241,16 @@ class _Walk:
 
         `rows` of the activations hold `tokens` tokens.
         """
-        matmul, number = self._matmul, layer.number
-        times = [matmul(layer.wqkv, number, own, rows, phase), attention, matmul(layer.wo, number, own, rows, phase)]
+        matmul = self._matmul
+        times = [matmul(layer.wqkv, own, rows, phase), attention, matmul(layer.wo, own, rows, phase)]
         if self.tp > 1:
             times.append(self._all_reduce(_WO, own, rows, phase))
         if layer.kind.experts is None:
-            times += [matmul(matrix, number, own, rows, phase) for matrix in layer.fed]
+            times += [matmul(each, own, rows, phase) for each in layer.fed]
         else:
             times += [
-                matmul(matrix, number, own, rows, phase)
-                if matrix.experts is None
-                else self._experts(matrix, number, own, tokens, phase)
-                for matrix in layer.fed
+                self._experts(each, own, tokens, phase) if each.matrix.experts else matmul(each, own, rows, phase)
+                for each in layer.fed
             ]
         if self.tp > 1:
             times.append(self._all_reduce(_W2, own, rows, phase))
@@ -273,10 +285,10 @@ class _Walk:
         counted = [(timer.overhead(op.name, op.us, rows), op.executions) for op in ops]
         return (*counted, (timer.overhead(REST, rest, rows), 1)) if rest else tuple(counted)
 
-    def _matmul(self, matrix: StoredMatrix, number: int, own: _Settings, rows: int, phase: str) -> OpTime:
-        op = matrix.op
-        weights, fidelity = own.formats[op.tensor_group], own.fidelities[op.group_in(phase)]
-        key = (matrix.name, number, weights, fidelity, rows, phase, own.weights_in_dram)
+    def _matmul(self, each: _Matmul, own: _Settings, rows: int, phase: str) -> OpTime:
+        tag, matrix, tensor_group, op_groups = each
+        weights, fidelity = own.formats[tensor_group], own.fidelities[op_groups[phase]]
+        key = (tag, weights, fidelity, rows, phase, own.weights_in_dram)
         found = self.timer.known.get(key)
         if found is not None:
             return found
@@ -285,7 +297,7 @@ class _Walk:
             key,
             phase,
             matmul_op,
-            op,
+            matrix.op,
             matrix.shape,
             phase=phase,
             weights=weights,
@@ -296,10 +308,11 @@ class _Walk:
             fused=fused,
         )
 
-    def _experts(self, matrix: StoredMatrix, number: int, own: _Settings, tokens: int, phase: str) -> OpTime:
-        weights, fidelity = own.formats[matrix.op.tensor_group], own.fidelities[matrix.op.group_in(phase)]
+    def _experts(self, each: _Matmul, own: _Settings, tokens: int, phase: str) -> OpTime:
+        tag, matrix, tensor_group, op_groups = each
+        weights, fidelity = own.formats[tensor_group], own.fidelities[op_groups[phase]]
         return self.timer.timed(
-            (matrix.name, number, weights, fidelity, tokens, phase, own.weights_in_dram),
+            (tag, weights, fidelity, tokens, phase, own.weights_in_dram),
             phase,
             experts_op,
             matrix.op,
@@ -377,7 +390,7 @@ class _Walk:
         return self.timer.timed(key, DECODE, embedding_op, self.spec, self.tp, rows=rows, table=table)
 
     def _lm_head(self, rows: int) -> OpTime:
-        return self._matmul(self.head, -1, self.common, rows, DECODE)
+        return self._matmul(self.head, self.common, rows, DECODE)
 
     def _host(self, users: int, groups: int) -> OpTime:
         known, key = self.timer.known, ("host", users, groups)
@@ -391,7 +404,7 @@ class _Walk:
 _WO, _W2 = MATRICES["wo"], MATRICES["w2"]
 
 
-def _layers(key: tuple[object, ...], spec: ModelSpec, tp: int) -> tuple[tuple[_Layer, ...], StoredMatrix]:
+def _layers(key: tuple[object, ...], spec: ModelSpec, tp: int) -> tuple[tuple[_Layer, ...], _Matmul]:
     """The kinds of layers in the order of spec.kinds, and the LM head."""
     found = _LAYERS.get((key, tp))
     if found is None:
@@ -399,14 +412,14 @@ def _layers(key: tuple[object, ...], spec: ModelSpec, tp: int) -> tuple[tuple[_L
             _LAYERS.clear()
         layers = []
         for number, kind in enumerate(spec.kinds or (spec.layer(0),)):
-            wqkv, wo, *fed = layer_matrices_per_chip(spec, kind, tp)
+            wqkv, wo, *fed = (_Matmul.of(each, number) for each in layer_matrices_per_chip(spec, kind, tp))
             layers.append(_Layer(number, kind, kind.attention.window, wqkv, wo, tuple(fed)))
-        head = StoredMatrix(LM_HEAD.matrix, LM_HEAD, lm_head_per_chip(spec, tp))
+        head = _Matmul.of(StoredMatrix(LM_HEAD.matrix, LM_HEAD, lm_head_per_chip(spec, tp)), 0)
         found = _LAYERS[key, tp] = tuple(layers), head
     return found
 
 
-_LAYERS: dict[tuple[object, int], tuple[tuple[_Layer, ...], StoredMatrix]] = {}
+_LAYERS: dict[tuple[object, int], tuple[tuple[_Layer, ...], _Matmul]] = {}
 
 
 def _notes(hw: DeviceConfig, spec: ModelSpec) -> tuple[str, ...]:

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The matmuls with experts, one chip's: as many experts as tokens touch, in one sparse matmul (ttnn.sparse_matmul).
+"""The matmuls with experts, one chip's: as many experts as tokens touch, in sparse matmuls (ttnn.sparse_matmul).
 
-In decode it multiplies the one tile of rows that holds all users by every touched expert, and reads those experts. In
-prefill each touched expert gets its share of the tokens, in whole tiles. Checked against the rows of SparseMatmul in
-conf/measurements/op_rows_2026.csv, which no constant was fitted to (tests/perf/test_expert_ops.py); no measured speed
-of a whole model with experts has checked the rest.
+A sparse matmul multiplies a tile of rows by every expert that one of its tokens uses, and reads those. In decode all
+users share one tile; the tokens of a prompt come a tile after the other, and each reads its experts anew: measured TTFT
+of gpt-oss-120b grows with the tokens (891 ms for 128, 6.94 s for 1024 on P300x2, tt-inference-server #3105).
+
+Checked against the rows of SparseMatmul in conf/measurements/op_rows_2026.csv, which no constant was fitted to
+(tests/perf/test_expert_ops.py). Whole models come out too fast: see `experts` in conf/calibration's confidence.
 """
 
 from __future__ import annotations
 
+from ..common.units import TILE
 from ..hardware.enums import DataFormat, MathFidelity
-from ..hardware.op_table import DECODE, ModelOp
+from ..hardware.op_table import ModelOp
 from ..models.layer_spec import ExpertsSpec
-from .ops import Op, matmul_op, padded
+from .ops import Op, matmul_op
 
 
 def touched_experts(experts: ExpertsSpec, tokens: int) -> float:
@@ -22,6 +25,12 @@ def touched_experts(experts: ExpertsSpec, tokens: int) -> float:
     so that fewer are touched.
     """
     return float(experts.count * (1 - (1 - experts.top_k / experts.count) ** tokens))
+
+
+def products(experts: ExpertsSpec, tokens: int) -> float:
+    """Expected products of a tile of rows and an expert, for `tokens` tokens in as many tiles as they fill."""
+    whole, rest = divmod(tokens, TILE)
+    return whole * touched_experts(experts, TILE) + (touched_experts(experts, rest) if rest else 0.0)
 
 
 def experts_op(
@@ -39,11 +48,8 @@ def experts_op(
 
     Experts lie in one interleaved tensor, as ttnn.sparse_matmul takes them. Its blocks of K are not known here.
     """
-    touched = touched_experts(experts, tokens)
-    rows = padded(tokens if phase == DECODE else tokens * experts.top_k / touched)
     one = matmul_op(
-        op, shape, phase=phase, weights=weights, fidelity=fidelity, rows=rows, banks=0, in_dram=in_dram, fused=True
+        op, shape, phase=phase, weights=weights, fidelity=fidelity, rows=TILE, banks=0, in_dram=in_dram, fused=True
     )
-    return one._replace(
-        weight_bytes=one.weight_bytes * touched, tiles=one.tiles * touched, flops=one.flops * touched, block=0
-    )
+    times = products(experts, tokens)
+    return one._replace(weight_bytes=one.weight_bytes * times, tiles=one.tiles * times, flops=one.flops * times)

@@ -90,7 +90,7 @@ def decode_layer_ops(
         rate, fed = costs.elementwise_efficiency * bandwidth * 1e3, kind.experts
 
         def one_pass(width: int) -> float:
-            return max(costs.move_us, 2 * fed.count * padded(batch) * width * _BF16 / rate)
+            return max(costs.move_us * tall, 2 * fed.count * padded(batch) * width * _BF16 / rate)
 
         ops += _around_experts(costs, fed, spec.hidden_dim, tensor_parallel, tall, one_pass)
     return [*ops, LayerOp(GAP, costs.gap_us, gaps(ops, spec, kind, tensor_parallel))]
@@ -144,7 +144,7 @@ def prefill_layer_ops(
         fed = kind.experts
 
         def one_pass(width: int) -> float:
-            return longer(costs.move_us, 2 * fed.top_k * width)
+            return longer(costs.move_us * tall, 2 * fed.count * width)
 
         ops += _around_experts(costs, fed, spec.hidden_dim, tensor_parallel, math.ceil(tall / cores), one_pass)
     return [*ops, LayerOp(GAP, costs.gap_us, gaps(ops, spec, kind, tensor_parallel))]

@@ -47,7 +47,9 @@ def family_spec(model: Mapping[str, Any]) -> ModelSpec:
     for name, key in KEYS.items():
         if key in more:
             raise ConfigError(f"model.config.{key} has a key of its own.", f"Use model.{name}.")
-    given = {key: model.get(name) for name, key in KEYS.items() if model.get(name) is not None or name == "sliding_window"}
+    given = {
+        key: model.get(name) for name, key in KEYS.items() if model.get(name) is not None or name == "sliding_window"
+    }
     config = ConfigValues(_WHERE, given | more, COMMON_DEFAULTS | dict(family.defaults))
     spec = layers_of_family(config, family, str(model["name"]), str(model.get("family", "")))
     read = config.read | {key.removeprefix("1/") for key in family.folds.values()}

@@ -32,3 +32,8 @@ def layer_groups(hardware: DeviceConfig, spec: ModelSpec) -> list[LayerGroup]:
             of_kind.setdefault(spec.pattern[layer], []).append(layer)
         groups += [LayerGroup(own, spec.kinds[number], same) for number, same in of_kind.items()]
     return groups
+
+
+def ordered_groups(hardware: DeviceConfig, spec: ModelSpec) -> list[LayerGroup]:
+    """The groups in the order of their first layers."""
+    return sorted(layer_groups(hardware, spec), key=lambda group: min(group.layers))

@@ -103,7 +103,9 @@ def _readers(hardware: DeviceConfig, spec: ModelSpec, runtime: RuntimeConfig) ->
         return None
     by_setting: dict[tuple[int, str], dict[str, tuple[int, int]]] = {}
     for name, shape in _matrices(hardware, spec).items():
-        op = MATRICES[name.split()[0]]
+        op = MATRICES.get(name.split()[0])
+        if op is None:
+            continue  # experts are interleaved
         asked = readers_of(runtime.programs, op.op_group, runtime.dram_readers_per_bank or 1)
         by_setting.setdefault(asked, {})[name] = shape
     refused = (two_readers(hardware, parts, *asked) for asked, parts in by_setting.items())

@@ -214,7 +214,7 @@ def test_rows_of_the_calibrated_release_are_preferred():
 def test_rows_without_a_prediction_are_passed_over():
     rows = made(list(shapes()), perturbed(FACTORS[0]))
     strange = [
-        dataclasses.replace(rows[0], model="Mixtral-8x7B"),
+        dataclasses.replace(rows[0], model="DeepSeek-V3"),
         dataclasses.replace(rows[0], device="T3K", tensor_parallel=3),
     ]
     found = refit([*rows, *strange], calibration_data(CALIBRATION_2025), FEW)

@@ -29,7 +29,7 @@ def test_the_command_prints_every_row_whole(capsys):
 
 
 def test_json_says_what_the_text_says(capsys, tmp_path):
-    points = write(tmp_path / "own.csv", [row(ttft_ms=20.0), row(model="Mixtral-8x7B"), row(flag="dup")])
+    points = write(tmp_path / "own.csv", [row(ttft_ms=20.0), row(model="DeepSeek-V3"), row(flag="dup")])
     assert main(["--points", str(points), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     first, second, third = found["rows"]
@@ -47,7 +47,7 @@ def test_json_says_what_the_text_says(capsys, tmp_path):
 
 
 def test_only_unsupported_rows_are_a_table_without_a_summary(capsys, tmp_path):
-    points = write(tmp_path / "own.csv", [row(model="Mixtral-8x7B")])
+    points = write(tmp_path / "own.csv", [row(model="DeepSeek-V3")])
     assert main(["--points", str(points)]) == 0
     assert "1 are unsupported" in capsys.readouterr().out
 

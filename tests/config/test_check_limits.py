@@ -158,6 +158,14 @@ PAIRS = {
             for passing, wide in ((32, 30), (32, 34), (64, 48), (64, 80), (96, 100), (128, 126))
         ),
     ],
+    "beyond-ttnn": [
+        (
+            "layers without a rotary table, norms after each",
+            ["task=preflight", "model=smollm3_3b"],
+            ["task=preflight", "model=gemma3_1b"],
+        ),
+        ("asked of ttnn", ["model=gpt_oss_20b", "device=t3k"], ["task=preflight", "model=gpt_oss_20b", "device=t3k"]),
+    ],
     "dram-readers": [
         ("Wormhole has one", ["runtime.dram_readers_per_bank=1"], TWO_READERS),
         ("Blackhole has two", ["device=p150", *TWO_READERS], ["device=n150", *TWO_READERS]),

@@ -193,6 +193,12 @@ CHOICES = [
     ),
     ("context-over-model", ["workload.context=8193"], "or raise model.max_context", ["model.max_context=8193"]),
     (
+        "beyond-ttnn",
+        ["model=gemma3_1b", "backend=ttnn"],
+        "Use backend=emulated",
+        ["backend=emulated"],
+    ),
+    (
         "uneven-heads",
         ["model.head_dim=80"],
         "Take a model whose head_dim is a multiple of 32",

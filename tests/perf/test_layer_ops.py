@@ -64,7 +64,7 @@ def test_activations_of_the_mlp_lie_on_the_cores_that_divide_both_sides():
 
 
 def small_ops_us(arch, spec, batch, cache):
-    ops = decode_layer_ops(costs(arch), spec, 1, batch=batch, kv_cache=cache)
+    ops = decode_layer_ops(costs(arch), spec, 1, batch=batch, kv_cache=cache, bandwidth=288.0)
     gaps = sum(op.us * op.executions for op in ops if op.name == GAP)
     return sum(op.us * op.executions for op in ops) - gaps, gaps
 
@@ -80,9 +80,14 @@ def test_the_small_ops_of_a_layer_come_to_what_profiles_of_an_8b_show():
 
 def test_norms_of_queries_and_keys_and_their_gaps_count_where_the_model_has_them():
     spec = experiment("device=n150", "model=llama8b").spec
-    plain = decode_layer_ops(costs(Arch.wormhole_b0), spec, 1, batch=1, kv_cache=DataFormat.BFP8)
+    plain = decode_layer_ops(costs(Arch.wormhole_b0), spec, 1, batch=1, kv_cache=DataFormat.BFP8, bandwidth=288.0)
     normed = decode_layer_ops(
-        costs(Arch.wormhole_b0), dataclasses.replace(spec, qk_norm=True), 1, batch=1, kv_cache=DataFormat.BFP8
+        costs(Arch.wormhole_b0),
+        dataclasses.replace(spec, qk_norm=True),
+        1,
+        batch=1,
+        kv_cache=DataFormat.BFP8,
+        bandwidth=288.0,
     )
     assert HEAD_NORM not in {op.name for op in plain}
     assert {op.name: op.executions for op in normed}[HEAD_NORM] == 2

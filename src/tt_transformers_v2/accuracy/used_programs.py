@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..config.layers import write_select
-from ..hardware.op_table import MATRICES, PHASES, SDPA, ModelOp
+from ..hardware.op_table import EXPERT_MATRICES, MATRICES, PHASES, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
 from ..planning.op_plans import Planned
 from ..planning.plans import SdpaPlan
@@ -27,7 +27,7 @@ def programs_section(
     (a preflight of the same configuration found that the first plan does not fit L1) or "typed". Of attention:
     q_chunk_size, k_chunk_size in tokens, and exp_approx_mode.
     """
-    order = list(MATRICES.values())
+    order = [*MATRICES.values(), *EXPERT_MATRICES.values()]
     layers = {id(own): write_select(list(same)) for own, same in hardware.layer_kinds(num_layers)}
     rows = []
     for op, phase, own, planned in sorted(used, key=lambda row: (PHASES.index(row[1]), order.index(row[0]))):

@@ -89,7 +89,11 @@ class RopeScalingConfig(Checked):
 
 @dataclass
 class ModelConfig(Checked):
-    """conf/model: a shape, or a `path` to a folder that has one. Widths in elements, `max_context` in tokens."""
+    """conf/model: a shape, or a `path` to a folder that has one. Widths in elements, `max_context` in tokens.
+
+    `model_type` is a family of models.families whose layers are not of the Llama kind, and `config` has what that
+    family wants beside the shape, by its names in config.json: experts, rope_scaling, partial_rotary_factor.
+    """
 
     name: str
     family: str = ""
@@ -110,6 +114,8 @@ class ModelConfig(Checked):
     rope_scaling: RopeScalingConfig | None = field(default_factory=RopeScalingConfig)
     max_context: int = 131072
     sliding_window: int | None = None
+    model_type: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     package: str | None = None
     path: str | None = None

@@ -15,7 +15,8 @@ from typing import Any
 
 from ..common.checkout import outputs_dir
 from ..common.files import write_atomically
-from ..planning.op_plans import Fitted, ordered_kinds
+from ..planning.layer_groups import ordered_groups
+from ..planning.op_plans import Fitted, first_layer
 from ..planning.plans import from_fields, smaller_plans
 from .layers import write_select
 from .resolve import Experiment, hash_of
@@ -30,8 +31,11 @@ def keep_fitted(experiment: Experiment, rows: Iterable[Mapping[str, Any]]) -> No
 
     Raises ConfigError where the file cannot be written.
     """
-    kinds = ordered_kinds(experiment.hardware, experiment.spec.num_layers)
-    first_layers = {f"layer {write_select(layers)}": layers[0] for _, layers in kinds}
+    hardware = experiment.hardware
+    first_layers = {
+        f"layer {write_select(list(group.layers))}": first_layer(hardware, min(group.layers))
+        for group in ordered_groups(hardware, experiment.spec)
+    }
     kept = [
         {
             "layer": first_layers.get(row["part"].partition(",")[0]),

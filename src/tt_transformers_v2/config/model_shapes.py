@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..models.family_spec import family_spec
 from ..models.spec import ModelSpec
 from .conf_folders import conf_dirs, read_yaml, remembered
 from .groups import aliases
@@ -40,9 +41,10 @@ class LayerShape(NamedTuple):
 
     @classmethod
     def of(cls, model: Any) -> LayerShape | None:
-        """The shape of a model specification; None for a model of which only the name is known."""
+        """The shape of a model specification; None for a model of which only the name is known, or whose layers have
+        no one shape."""
         found: list[Any] = [getattr(model, name, None) for name in cls._fields]
-        return None if None in found else cls(*found)
+        return cls(*found) if all(isinstance(value, int) for value in found) else None
 
 
 def described_spec(name: str) -> ModelSpec | None:
@@ -59,4 +61,6 @@ def _described_spec(name: str, roots: tuple[Path, ...]) -> ModelSpec | None:
     described = read_yaml(f"model/{option}.yaml")
     if described.get("num_layers") is None:
         return None
+    if described.get("model_type"):
+        return family_spec(described)
     return ModelSpec.uniform(**{key: described[key] for key in _FIELDS if key in described})

@@ -68,7 +68,7 @@ def program_findings(experiment: Experiment) -> list[Finding]:
     except ConfigError:  # the mesh has findings of its own
         return []
     owns = [plans, *(plans.on(hardware) for hardware, _ in experiment.hardware.own_layers())]
-    asked = list(_matmuls(experiment, plans.users))
+    asked = [each for each in _matmuls(experiment, plans.users) if each[0].matrix in plans.parts]
     findings: dict[str, Finding] = {}
     reached: list[tuple[ModelOp, str, Plan]] = []
     for own in owns:
@@ -79,8 +79,10 @@ def program_findings(experiment: Experiment) -> list[Finding]:
             elif refused not in findings:
                 alike = [each for each in asked if each[0].op_group == op.op_group]
                 findings[refused] = found(BLOCK, refused, f"This is {op.name} in {phase}.", _advice(owns, alike, phase))
-        window = experiment.spec.sliding_window
-        reached += [(SDPA, phase, own.attention(phase, plans.users, window=window)[0]) for phase in PHASES]
+        windows = {kind.attention.window for kind in experiment.spec.layer_counts}
+        reached += [
+            (SDPA, phase, own.attention(phase, plans.users, window=window)[0]) for phase in PHASES for window in windows
+        ]
     unused = [] if findings else unused_programs(programs, reached)
     if unused:
         typed = " and ".join(f"runtime.programs.{name}" for name in unused)

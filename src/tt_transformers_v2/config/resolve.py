@@ -17,6 +17,7 @@ from ..common.errors import ConfigError
 from ..hardware.op_table import EXPERT_GROUPS, OP_GROUPS
 from ..hardware.schema import DeviceConfig, PrecisionConfig
 from ..models.differing import Differing
+from ..models.family_spec import family_spec
 from ..models.spec import ModelSpec, RopeScaling
 from ..perf.calibration import Calibration
 from ..perf.confidence import ConfidenceRules
@@ -229,6 +230,13 @@ def model_spec(model: ModelConfig) -> ModelSpec:
     if missing:
         raise ConfigError(f"model {model.name!r} has no {', '.join(missing)}.", "Set them, or model.path=DIR.")
     scaling = model.rope_scaling
+    if model.model_type is not None:
+        _refuse_llama_keys(model)
+        return family_spec(vars(model))
+    if model.config:
+        raise ConfigError(
+            f"model.config.{next(iter(model.config))} needs a model_type that reads it.", "Add model.model_type=NAME."
+        )
     return ModelSpec.uniform(
         **shape,
         num_kv_heads=model.num_kv_heads,
@@ -238,6 +246,18 @@ def model_spec(model: ModelConfig) -> ModelSpec:
         rope_scaling=RopeScaling(**vars(scaling)) if scaling and scaling.kind else None,
         **{name: getattr(model, name) for name in _SPEC_OPTIONS},
     )
+
+
+def _refuse_llama_keys(model: ModelConfig) -> None:
+    """Raises ConfigError for keys that say of Llama-like layers what a family says of its own."""
+    for name in ("qkv_bias", "qk_norm"):
+        if getattr(model, name):
+            raise ConfigError(f"model.{name} follows from model.model_type={model.model_type}.", "Leave it out.")
+    if model.rope_scaling and model.rope_scaling.kind:
+        raise ConfigError(
+            f"model.rope_scaling does not go with model.model_type={model.model_type}.",
+            "Use model.config.rope_scaling, as in config.json.",
+        )
 
 
 _SPEC_OPTIONS = (

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from ..perf.ops import padded_prompt
 from ..planning import plans
 from ..planning.attention_chunks import cache_tokens, chunk_refusal
 from ..planning.plans import SdpaPlan
-from ..planning.refusals import Refusal, readers_of, two_readers, uneven_heads
+from ..planning.refusals import Refusal, beyond_ttnn, readers_of, two_readers, uneven_heads
 from ..planning.split import Split, lm_head_parts
 from ..planning.typed_programs import typed_fields
 from .adjustments import L1_CACHE_UNREAD
@@ -36,6 +37,12 @@ declare(
     stops=[TtnnUse.run],  # the preflight has ttnn say so, and tries the way out
 )
 declare("uneven-heads", Severity.warning, "a head_dim that is not whole tiles of 32", stops=ALWAYS)
+declare(
+    "beyond-ttnn",
+    Severity.hint,
+    "layers that backend=ttnn does not compute: experts, norms after attention, several rotary tables and others",
+    stops=ALWAYS,
+)
 declare(
     "dram-readers",
     Severity.warning,
@@ -65,6 +72,7 @@ def ttnn_findings(
     """What stands in the way of running `spec` on `hardware` with `context` cached tokens, errors where `use` stops."""
     known = [
         *_cache_place(hardware),
+        *(_of("beyond-ttnn", beyond_ttnn(spec)) if use is not None else ()),
         *_of("uneven-heads", uneven_heads(spec.head_dim)),
         *_of("dram-readers", _readers(hardware, spec, runtime)),
         *_of("attention-chunk", _chunk(hardware, spec, runtime, context)),
@@ -95,7 +103,9 @@ def _readers(hardware: DeviceConfig, spec: ModelSpec, runtime: RuntimeConfig) ->
         return None
     by_setting: dict[tuple[int, str], dict[str, tuple[int, int]]] = {}
     for name, shape in _matrices(hardware, spec).items():
-        op = MATRICES[name.split()[0]]
+        op = MATRICES.get(name.split()[0])
+        if op is None:
+            continue  # experts are interleaved
         asked = readers_of(runtime.programs, op.op_group, runtime.dram_readers_per_bank or 1)
         by_setting.setdefault(asked, {})[name] = shape
     refused = (two_readers(hardware, parts, *asked) for asked, parts in by_setting.items())
@@ -114,13 +124,14 @@ def _matrices(hardware: DeviceConfig, spec: ModelSpec) -> dict[str, tuple[int, i
 
 
 def attention_plans(experiment: Experiment) -> dict[str, SdpaPlan]:
-    """Attention's program by phase, typed fields included: of the first chunk of a prompt, and of a decode step."""
+    """Attention's program by phase, typed fields included: of the first chunk of a prompt, and of a decode step; of
+    layers with a sliding window where some have one."""
     hardware, runtime = experiment.hardware, experiment.config.runtime
     grid = (hardware.spec.grid[0], hardware.spec.grid[1])
     tokens = min(padded_prompt(experiment.config.workload.prompt_length), hardware.max_prefill_chunk_size)
     planned = {
         PREFILL: plans.prefill_attention(tokens, grid),
-        DECODE: plans.decode_attention(grid, experiment.spec.sliding_window),
+        DECODE: plans.decode_attention(grid, _windows(experiment.spec)[0]),
     }
     return {
         phase: dataclasses.replace(plan, **typed_fields(runtime.programs, SDPA.op_group, phase, plan))
@@ -128,15 +139,22 @@ def attention_plans(experiment: Experiment) -> dict[str, SdpaPlan]:
     }
 
 
+def _windows(spec: ModelSpec) -> list[int | None]:
+    """The different windows of the layers, the narrowest first, none last."""
+    found = {kind.attention.window for kind in spec.layer_counts}
+    return sorted(found, key=lambda window: window or math.inf)
+
+
 def _chunk(hardware: DeviceConfig, spec: ModelSpec, runtime: RuntimeConfig, context: int) -> Refusal | None:
-    planned = plans.decode_attention((hardware.spec.grid[0], hardware.spec.grid[1]), spec.sliding_window)
+    planned = plans.decode_attention((hardware.spec.grid[0], hardware.spec.grid[1]), _windows(spec)[0])
     fields = typed_fields(runtime.programs, SDPA.op_group, DECODE, planned)
     if "k_chunk_size" not in fields:
         return None
     chunk, tokens = fields["k_chunk_size"], cache_tokens(context, runtime.kv_page_size)
     variants = [hardware, *(own for own, _ in hardware.own_layers())]
     modes = dict.fromkeys(own.kernel(SDPA, DECODE).fp32_dest_acc_en for own in variants)
-    refused = (chunk_refusal(chunk, tokens, spec.sliding_window, fp32_dest_acc_en=mode) for mode in modes)
+    windows = _windows(spec)
+    refused = (chunk_refusal(chunk, tokens, window, fp32_dest_acc_en=mode) for window in windows for mode in modes)
     return next((refusal for refusal in refused if refusal is not None), None)
 
 

@@ -22,8 +22,9 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 from gguf.quants import dequantize
 
 from ..common.errors import ConfigError
+from .config_values import naming
 from .spec import ModelSpec, RopeScaling
-from .weights import ROWS_AT_A_TIME, every_tensor, naming, sampled_fingerprint, tensor_shape
+from .weights import ROWS_AT_A_TIME, every_tensor, sampled_fingerprint, tensor_shape
 
 if TYPE_CHECKING:
     import torch

@@ -9,14 +9,13 @@ from typing import Any
 
 from ..common.errors import ConfigError, did_you_mean
 from .changing_keys import CHANGES
-from .config_values import ConfigValues, read_json
+from .config_values import ConfigValues, naming, read_json
 from .families import ACTIVATIONS, COMMON_DEFAULTS, FAMILIES, FULL, SLIDING, ExpertsKeys, Family
 from .layer_spec import AttentionSpec, ExpertsSpec, LayerSpec, MlpSpec
 from .rope_config import Rotaries
 from .spec import ModelSpec
-from .weights import naming
 
-__all__ = ["FolderConfig", "huggingface_spec"]
+__all__ = ["FolderConfig", "huggingface_spec", "layers_of_family"]
 
 _SUPPORTED = f"Supported: {', '.join(FAMILIES)}."
 
@@ -75,6 +74,14 @@ def huggingface_spec(folder: Path | str) -> ModelSpec:
     return FolderConfig(folder).spec
 
 
+def layers_of_family(config: ConfigValues, family: Family, name: str, rules_family: str) -> ModelSpec:
+    """The model that the values of a config.json describe; `rules_family` is the family that model rules look at.
+
+    Raises ConfigError for what contradicts itself or cannot be computed.
+    """
+    return _Reader(config, family).spec(name, rules_family)
+
+
 def _family(path: Path, values: dict[str, Any]) -> tuple[str, Family]:
     """`model_type` decides; `architectures` must agree, and decides alone where there is no model_type."""
     named, kind = values.get("architectures"), values.get("model_type")
@@ -121,7 +128,7 @@ class _Reader:
         self.config, self.family = config, family
         self.layers = config.whole("num_hidden_layers")
 
-    def spec(self, name: str) -> ModelSpec:
+    def spec(self, name: str, rules_family: str = "") -> ModelSpec:
         config, family = self.config, self.family
         hidden, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
         if config.get("head_dim") is None and hidden % heads:
@@ -157,7 +164,7 @@ class _Reader:
                 logit_cap=self._maybe(family.logit_cap),
                 name=name,
                 # 128256 is the vocabulary of every Llama 3, and of no Llama before it.
-                family="llama-3" if family.name == "llama" and vocab == 128256 else family.name,
+                family=rules_family or ("llama-3" if family.name == "llama" and vocab == 128256 else family.name),
             )
 
     def _said(self, said: bool | str) -> bool:

@@ -6,10 +6,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .config_values import ConfigValues
+from .config_values import ConfigValues, naming
 from .families import FULL, SLIDING, Family
 from .rotary_spec import RopeScaling, Rotary
-from .weights import naming
 
 _UNDERSTOOD = {
     "rope_theta", "rope_type", "type", "factor", "original_max_position_embeddings", "low_freq_factor",

@@ -7,7 +7,6 @@ narrower format rounds from there. torch is imported only when a tensor is made.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import os
@@ -157,17 +156,6 @@ def sampled_fingerprint(files: Iterable[tuple[Path, int]]) -> str:
                 file.seek(last * piece // 63)
                 digest.update(file.read(4096))
     return digest.hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def naming(path: Path | str) -> Iterator[None]:
-    """Puts the file's path before a ConfigError that does not name it, raised inside the block."""
-    try:
-        yield
-    except ConfigError as error:
-        if str(path) in error.message:
-            raise
-        raise ConfigError(f"{path}: {error.message}", error.hint) from None
 
 
 class SyntheticWeights:

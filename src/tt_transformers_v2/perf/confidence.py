@@ -185,6 +185,7 @@ def _what_decides(asked: Asked) -> Hashable:
         parallel.data_parallel_size,
         parallel.sequence_parallel,
         spec.family,
+        spec.has_experts,
         spec.hidden_dim,
         spec.num_heads,
         spec.head_dim,
@@ -213,6 +214,7 @@ def _unfused(asked: Asked, covered: Any) -> bool:
 _TESTS = {
     "architecture": lambda asked, covered: asked.hw.spec.chip.arch.value not in covered,
     "family": lambda asked, covered: not any(fnmatch.fnmatchcase(asked.spec.family, pattern) for pattern in covered),
+    "experts": lambda asked, covered: asked.spec.has_experts,
     "hidden_dim": lambda asked, covered: not covered[0] <= asked.spec.hidden_dim <= covered[1],
     "eight_chips_without_fusion": _unfused,
     "two_d_mesh": _two_d,

@@ -25,8 +25,9 @@ from ..hardware.op_table import (
 from ..hardware.schema import DeviceConfig
 from ..planning import plans
 from .decode_blocks import activation_cores
+from .layer_matmuls import matrices_per_chip
 from .layer_ops import CONCAT_HEADS, CREATE_HEADS, HEAD_NORM, MOVE, ROPE, UPDATE_CACHE
-from .ops import formats, heads_per_chip, matrices_per_chip, padded
+from .ops import formats, heads_per_chip, padded
 from .ops_csv import ProfiledOp, Tensor
 from .prediction import Prediction
 from .speed import OpLine
@@ -61,13 +62,19 @@ _LAYER_STARTS = "wqkv"
 def decode_profile(prediction: Prediction) -> tuple[list[ProfiledOp], float]:
     """The ops of one decode step, and the microseconds of it that no device op accounts for (host, rest of a layer).
 
-    Raises ConfigError where the prediction has no figures, or a calibration without costs of single ops.
+    Raises ConfigError where the prediction has no figures, for layers that are not of the Llama kind, and for a
+    calibration without costs of single ops.
     """
     constants = prediction.calibration.of(prediction.hardware.spec.chip.arch)
     if constants.ops is None:
         raise ConfigError(
             f"calibration {prediction.calibration.name} has one lump a layer and no single ops to list.",
             "Use calibration=tt_metal_2026.",
+        )
+    if prediction.spec.kinds:
+        raise ConfigError(
+            f"the layers of {prediction.spec.name} are not of the Llama kind, the only one profiled here.",
+            "scripts/predict.py has its ops without an order.",
         )
     walk = _Step(prediction, constants.ops.gap_us)
     ops = list(walk.ops())

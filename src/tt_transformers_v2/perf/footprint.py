@@ -6,6 +6,10 @@ width) and of the LM head (split by vocabulary), the norms in BF16, whole, and t
 users. Tied embeddings are stored twice: the device keeps the embedding row-major for look-up and the LM head transposed
 in tiles, in its own format, as tt_transformers does. KV heads are split over the tensor-parallel chips, and replicated
 where there are fewer heads than chips.
+
+Layers with a sliding window have a cache as long as the others', as in tt_transformers. All experts are stored, each of
+them split like an MLP (perf.layer_matmuls) and interleaved, and a BF16 tile for every 32 elements of their biases;
+other biases and attention's sinks are small and within the reserve.
 """
 
 from __future__ import annotations
@@ -16,19 +20,16 @@ from typing import NamedTuple, Protocol
 
 from ..common.units import TILE
 from ..hardware.enums import DataFormat, MathFidelity, Placement, Prefill
-from ..hardware.op_table import DECODE, EMBEDDING, LM_HEAD, MATRICES, SDPA, ModelOp
+from ..hardware.op_table import DECODE, EMBEDDING, EXPERT_MATRICES, LM_HEAD, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
+from ..models.layer_spec import ExpertsSpec, LayerSpec
 from ..models.spec import ModelSpec
+from ..planning.layer_groups import layer_groups
 from ..planning.split import head_split
-from .ops import (
-    fused_all_gather_matmul,
-    heads_per_chip,
-    matmul_op,
-    matrices_per_chip,
-    padded,
-    padded_prompt,
-)
+from .layer_matmuls import layer_matrices_per_chip, lm_head_per_chip
+from .ops import fused_all_gather_matmul, heads_per_chip, matmul_op, padded, padded_prompt
 
+EXPERTS = EXPERT_MATRICES["experts.w1"].tensor_group
 KV_BLOCK = 32  # tokens per page of the paged KV cache (tt_transformers' short-context default)
 
 
@@ -75,34 +76,73 @@ def weight_bytes(hw: DeviceConfig, spec: ModelSpec) -> dict[str, int]:
 
     Matrices sharded over the DRAM banks are stored with as many tile columns on every bank (perf.ops.matmul_op).
     """
-    matrices = [MATRICES[name].tensor_group for name in (*spec.matrices(), LM_HEAD.matrix)]
-    groups = dict.fromkeys((*matrices, EMBEDDING.tensor_group, "norm"), 0)
+    stored = [matrix.op.tensor_group for kind in spec.layer_counts for matrix in layer_matrices_per_chip(spec, kind, 1)]
+    groups = dict.fromkeys((*stored, LM_HEAD.tensor_group, EMBEDDING.tensor_group, "norm"), 0)
     if hw.memory.weights_placement is Placement.DRAM:
         groups |= matrix_bytes(hw, spec, banks=hw.spec.chip.dram_banks if hw.memory.use_width_sharding else 0)
     columns = math.ceil(spec.hidden_dim / hw.parallelism.tensor_parallel_size)
     groups["embedding"] = math.ceil(spec.vocab_size * columns * hw.precision.of("embedding").bytes_per_element)
-    per_layer = 2 * spec.hidden_dim + (2 * spec.head_dim if spec.qk_norm else 0)
-    groups["norm"] = 2 * (_stage_layers(hw, spec) * per_layer + spec.hidden_dim)
+    norms = sum(count * _norm_elements(spec, kind) for kind, count in spec.layer_counts.items())
+    groups["norm"] = 2 * (_of_a_stage(hw, spec, norms) + spec.hidden_dim)
     return groups
 
 
 def matrix_bytes(hw: DeviceConfig, spec: ModelSpec, *, banks: int) -> dict[str, int]:
-    """Bytes of one chip's matrices by tensor group, their columns sharded over `banks` (0: interleaved, unpadded)."""
+    """Bytes of one chip's matrices by tensor group, their columns sharded over `banks` (0: interleaved, unpadded).
+
+    All layers of a pipeline stage together; layers that differ are shared out evenly over the stages.
+    """
+    tp = hw.parallelism.tensor_parallel_size
+    tiles = _tiles(hw, spec, banks)
+    whole: dict[str, int] = {}
+    for own, kind, layers in layer_groups(hw, spec):
+        for group, number in tiles[kind].items():
+            size = number * own.precision.of(group).tile_bytes
+            if group == EXPERTS and kind.experts is not None:
+                size += _expert_bias_bytes(kind.experts, spec.hidden_dim, tp)
+            whole[group] = whole.get(group, 0) + len(layers) * size
+    found = {group: _of_a_stage(hw, spec, size) for group, size in whole.items()}
+    head = _stored_tiles(LM_HEAD, lm_head_per_chip(spec, tp), banks) * hw.precision.lm_head.tile_bytes
+    return found | {LM_HEAD.tensor_group: head}
+
+
+def _tiles(hw: DeviceConfig, spec: ModelSpec, banks: int) -> dict[LayerSpec, dict[str, int]]:
+    """Tiles that one layer of each kind stores on a chip, by tensor group."""
     fused = fused_all_gather_matmul(hw, spec)
-    tiles: dict[str, int] = {}
-    for name, shape in matrices_per_chip(spec, hw.parallelism.tensor_parallel_size).items():
-        op = MATRICES[name]
-        # The fused all-gather and matmul reads wo interleaved.
-        stored = _stored_tiles(op, shape, 0 if name == "wo" and fused else banks)
-        tiles[op.tensor_group] = tiles.get(op.tensor_group, 0) + stored
-    return {group: number * _bytes_per_tile(hw, spec, group) for group, number in tiles.items()}
+    found: dict[LayerSpec, dict[str, int]] = {}
+    for kind in spec.layer_counts:
+        tiles = found[kind] = {}
+        for matrix in layer_matrices_per_chip(spec, kind, hw.parallelism.tensor_parallel_size):
+            # The fused all-gather and matmul reads wo interleaved, a sparse matmul its experts.
+            interleaved = matrix.experts is not None or (fused and matrix.name == "wo")
+            stored = matrix.copies * _stored_tiles(matrix.op, matrix.shape, 0 if interleaved else banks)
+            group = matrix.op.tensor_group
+            tiles[group] = tiles.get(group, 0) + stored
+    return found
+
+
+def _expert_bias_bytes(experts: ExpertsSpec, hidden: int, tensor_parallel: int) -> int:
+    """Bytes of the biases of one layer's experts on a chip: BF16 tiles, of which a bias fills one row."""
+    if not experts.mlp.bias:
+        return 0
+    width = math.ceil(math.ceil(experts.mlp.width / tensor_parallel) / TILE)
+    tiles = (2 if experts.mlp.gated else 1) * width + math.ceil(hidden / TILE)
+    return experts.count * tiles * DataFormat.BF16.tile_bytes
+
+
+def _norm_elements(spec: ModelSpec, kind: LayerSpec) -> int:
+    """Elements of the norms of one layer."""
+    shapes = kind.tensors(spec.hidden_dim, spec.num_heads, spec.num_kv_heads, spec.head_dim)
+    return sum(shape[0] for name, shape in shapes.items() if name.endswith("norm"))
 
 
 def kv_block_bytes(hw: DeviceConfig, spec: ModelSpec) -> int:
     """Bytes of one page of one user's cache on one chip: KV_BLOCK keys and values in all its layers."""
     _, kv_heads = heads_per_chip(spec, hw.parallelism.tensor_parallel_size)
     tiles = KV_BLOCK // TILE * padded(spec.head_dim) // TILE
-    return 2 * kv_heads * tiles * _bytes_per_tile(hw, spec, SDPA.tensor_group)
+    kinds = hw.layer_kinds(spec.num_layers)
+    whole = sum(len(layers) * own.precision.of(SDPA.tensor_group).tile_bytes for own, layers in kinds)
+    return 2 * kv_heads * tiles * _of_a_stage(hw, spec, whole)
 
 
 class ActivationFormats(NamedTuple):
@@ -126,14 +166,18 @@ class LiveActivations(NamedTuple):
         return self.residual + max(self.attention, self.mlp)
 
 
-def activation_formats(hw: DeviceConfig, spec: ModelSpec) -> set[ActivationFormats]:
-    """The different formats that the layers' activations have."""
+def activation_formats(hw: DeviceConfig, spec: ModelSpec) -> set[tuple[LayerSpec, ActivationFormats]]:
+    """The different layers, and formats that their activations have."""
     names = ("activations", "attention_activations", "mlp_activations")
-    return {ActivationFormats(*map(own.precision.of, names)) for own, _ in hw.layer_kinds(spec.num_layers)}
+    return {(kind, ActivationFormats(*map(own.precision.of, names))) for own, kind, _ in layer_groups(hw, spec)}
 
 
 def live_activations(
-    spec: ModelSpec, tensor_parallel: int, formats: ActivationFormats, size: Callable[[int, DataFormat], int]
+    spec: ModelSpec,
+    kind: LayerSpec,
+    tensor_parallel: int,
+    formats: ActivationFormats,
+    size: Callable[[int, DataFormat], int],
 ) -> LiveActivations:
     """The activations of one layer that are alive at once on one chip; `size(width, format)` is the bytes of one.
 
@@ -141,17 +185,30 @@ def live_activations(
     and frees a tensor after its last reader. Attention: its input and QKV, then QKV and the heads made of it. MLP: its
     input, gate and up, then gate, up and their product. The outputs of wo and w2 need less than that. Where attention
     and MLP differ (TTTv1's mixed activations) only the product is in the MLP's format, gate and up in the wider one:
-    tt-metal issue 31076 shows 2 bytes per element of up.
+    tt-metal issue 31076 shows 2 bytes per element of up. Of experts a token has as many gates, ups and products as it
+    chooses experts; a shared expert comes after them.
     """
     wider = max(formats.attention, formats.mlp, key=lambda data: data.tile_bytes)
     q_heads, kv_heads = heads_per_chip(spec, tensor_parallel)
     qkv = size((q_heads + 2 * kv_heads) * spec.head_dim, formats.attention)
-    split = math.ceil(spec.intermediate_dim / tensor_parallel)
     normed = size(spec.hidden_dim, wider)
+
+    def fed(width: int, gated: bool, times: int = 1) -> int:
+        split = times * math.ceil(width / tensor_parallel)
+        return (2 if gated else 1) * size(split, wider) + max(normed, size(split, formats.mlp))
+
+    if kind.mlp is not None:
+        mlp = fed(kind.mlp.width, kind.mlp.gated)
+    else:
+        experts = kind.experts
+        assert experts is not None  # a layer has either
+        mlp = fed(experts.mlp.width, experts.mlp.gated, experts.top_k)
+        if experts.shared is not None:
+            mlp = max(mlp, fed(experts.shared.width, experts.shared.gated))
     return LiveActivations(
         residual=size(math.ceil(spec.hidden_dim / tensor_parallel), formats.residual),
         attention=qkv + max(normed, qkv),
-        mlp=2 * size(split, wider) + max(normed, size(split, formats.mlp)),
+        mlp=mlp,
     )
 
 
@@ -162,16 +219,17 @@ def activation_bytes_per_token(hw: DeviceConfig, spec: ModelSpec) -> int:
         return math.ceil(width * data.bytes_per_element)
 
     split = hw.parallelism.tensor_parallel_size
-    return max(live_activations(spec, split, formats, size).most for formats in activation_formats(hw, spec))
+    layers = activation_formats(hw, spec)
+    return max(live_activations(spec, kind, split, formats, size).most for kind, formats in layers)
 
 
 def rotary_bytes_per_position(spec: ModelSpec) -> int:
-    """DRAM bytes of one position in the rotary tables: a row of head_dim cosines and one of sines, in BF16.
+    """DRAM bytes of one position in the rotary tables: of each a row of head_dim cosines and one of sines, in BF16.
 
     tt_transformers (rope.py, RotarySetup) keeps a row for each position of the context, whole on every chip, and
     prefill slices the rows of its chunk out of them.
     """
-    return 2 * 2 * padded(spec.head_dim)
+    return len(spec.rotaries) * 2 * 2 * padded(spec.head_dim)
 
 
 def prefill_tokens(hw: DeviceConfig, context: int, batched: int = 0) -> int:
@@ -193,18 +251,7 @@ def _stored_tiles(op: ModelOp, shape: tuple[int, int], banks: int) -> int:
     return int(stored.bank_tiles) * banks or int(stored.tiles)
 
 
-def _stage_layers(hw: DeviceConfig, spec: ModelSpec) -> int:
-    """Layers of the fullest pipeline stage."""
-    return math.ceil(spec.num_layers / hw.parallelism.pipeline_parallel_size)
-
-
-def _bytes_per_tile(hw: DeviceConfig, spec: ModelSpec, group: str) -> int:
-    """Bytes that one tile of a tensor group takes in all layers of a pipeline stage together; of the LM head, once.
-
-    Layers of their own are shared out evenly over the stages.
-    """
-    if group == LM_HEAD.tensor_group:
-        return hw.precision.lm_head.tile_bytes
-    kinds = hw.layer_kinds(spec.num_layers)
-    whole = sum(len(layers) * own.precision.of(group).tile_bytes for own, layers in kinds)
-    return -(-whole * _stage_layers(hw, spec) // spec.num_layers)
+def _of_a_stage(hw: DeviceConfig, spec: ModelSpec, whole: int) -> int:
+    """The part of what all layers have that the layers of the fullest pipeline stage do."""
+    layers = math.ceil(spec.num_layers / hw.parallelism.pipeline_parallel_size)
+    return -(-whole * layers // spec.num_layers)

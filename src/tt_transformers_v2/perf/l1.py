@@ -115,5 +115,6 @@ def _live_on_a_core(hw: DeviceConfig, spec: ModelSpec, tile_rows: int) -> LiveAc
         return tile_rows * math.ceil(math.ceil(width / TILE) / cores) * data.tile_bytes
 
     split = hw.parallelism.tensor_parallel_size
-    layers = [live_activations(spec, split, formats, size) for formats in activation_formats(hw, spec)]
+    kinds = activation_formats(hw, spec)
+    layers = [live_activations(spec, kind, split, formats, size) for kind, formats in kinds]
     return LiveActivations(*(max(parts) for parts in zip(*layers, strict=True)))

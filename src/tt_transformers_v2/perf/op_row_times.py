@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 from ..common.units import TILE
@@ -112,9 +111,7 @@ def _model(shape: OpShape) -> ModelSpec:
     """A model of one layer with the heads of `shape`; nothing else of it is read."""
     width = shape.q_heads * shape.head_dim
     q_heads = math.ceil(shape.q_heads / shape.kv_heads) * shape.kv_heads
-    return dataclasses.replace(
-        ModelSpec.uniform(TILE, width, 1, q_heads, TILE, shape.kv_heads, shape.head_dim), sliding_window=None
-    )
+    return ModelSpec.uniform(TILE, width, 1, q_heads, TILE, shape.kv_heads, shape.head_dim)
 
 
 def _collective(row: OpRow, chip: ChipFigures, constants: ArchCalibration) -> float | None:

@@ -18,7 +18,6 @@ from ..hardware.enums import DataFormat, MathFidelity
 from ..hardware.op_table import (
     DECODE,
     EMBEDDING,
-    LM_HEAD,
     OP_GROUP_PARENTS,
     OP_TABLE,
     PREFILL,
@@ -28,7 +27,7 @@ from ..hardware.op_table import (
     ModelOp,
 )
 from ..hardware.schema import DeviceConfig
-from ..models.spec import ModelSpec, layer_matrices
+from ..models.spec import ModelSpec
 from ..planning.plans import prefill_attention
 from .decode_blocks import in0_block_w
 
@@ -102,15 +101,6 @@ def padded_prompt(length: int) -> int:
     return 1024 if length <= 1024 else 1 << (length - 1).bit_length()
 
 
-def matrices_per_chip(spec: ModelSpec, tensor_parallel: int) -> Shapes:
-    """A layer's weight matrices and the LM head as one chip stores them: (inputs, outputs) in whole tiles."""
-    q_heads, kv_heads = heads_per_chip(spec, tensor_parallel)
-    hidden, ff = spec.hidden_dim, math.ceil(spec.intermediate_dim / tensor_parallel)
-    shapes = layer_matrices(hidden, q_heads * spec.head_dim, kv_heads * spec.head_dim, ff)
-    shapes[LM_HEAD.matrix] = (hidden, math.ceil(spec.vocab_size / tensor_parallel))
-    return {name: (padded(rows), padded(columns)) for name, (rows, columns) in shapes.items()}
-
-
 def fused_all_gather_matmul(hw: DeviceConfig, spec: ModelSpec) -> bool:
     """Whether wo is multiplied while the heads are gathered, instead of summed by a reduce-scatter afterwards.
 
@@ -172,14 +162,15 @@ def decode_attention_op(
     kv_cache: DataFormat,
     fidelity: MathFidelity,
     in_dram: bool,
+    window: int | None = None,
     places: int | None = None,
 ) -> Op:
-    """Attention of one token of `batch` users over `context` cached tokens each (less with a sliding window).
+    """Attention of one token of `batch` users over `context` cached tokens each, or the last `window` of them.
 
     `places`: users that the program computes for, at least those there; None for them alone.
     """
     q_heads, kv_heads = heads_per_chip(spec, tensor_parallel)
-    seen = min(context, spec.sliding_window) if spec.sliding_window else context
+    seen = min(context, window) if window else context
     cached = padded(seen) * padded(spec.head_dim) * kv_cache.bytes_per_element
     return Op(
         name=SDPA.name,
@@ -205,14 +196,16 @@ def prefill_attention_op(
     rows: int,
     chunks: int,
     fidelity: MathFidelity,
+    window: int | None = None,
     users: int = 1,
 ) -> Op:
-    """Causal attention of the prompts of `users`, `tokens` each, one of `chunks`: half of the scores are computed."""
+    """Causal attention of the prompts of `users`, `tokens` each, one of `chunks`: half of the scores are computed, or
+    with a `window` those of so many keys a query."""
     q_heads, _ = heads_per_chip(spec, tensor_parallel)
     scores = users * q_heads * tokens * tokens / 2
     chunk = min(tokens, prefill_attention(tokens, _ANY_GRID).q_chunk_size)
-    if spec.sliding_window and spec.sliding_window < tokens:
-        scores = users * q_heads * tokens * spec.sliding_window
+    if window and window < tokens:
+        scores = users * q_heads * tokens * window
     return Op(
         name=SDPA.name,
         kind="kv",

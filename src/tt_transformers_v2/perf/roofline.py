@@ -6,6 +6,8 @@ tiles over the cores that read them (c0 + math cycles each); then KV bytes, atte
 fixed cost per layer and one per token. Prefill: every matmul takes the longer of flops over the achieved peak
 of its cores and bytes over the interleaved DRAM bandwidth; then attention (matrix flops plus exponentials) and
 collectives; where prefill is not traced, the host dispatches beside the device and the slower of the two counts.
+Layers that differ are walked a kind at a time; of experts those count that the tokens are expected to touch
+(perf.expert_ops).
 
 The bound of the whole is the one whose ops take the largest share of the time.
 """
@@ -14,16 +16,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..common.units import TILE
 from ..hardware.enums import DataFormat, Placement, Prefill, Stack
-from ..hardware.op_table import DECODE, LM_HEAD, MATRICES, PREFILL, SDPA, ModelOp
+from ..hardware.op_table import DECODE, EXPERT_GROUPS, LM_HEAD, MATRICES, PHASES, PREFILL, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
+from ..models.layer_spec import LayerSpec
 from ..models.spec import ModelSpec
+from ..planning.layer_groups import layer_groups
 from .calibration import ArchCalibration, Calibration
+from .expert_ops import experts_op
+from .layer_matmuls import StoredMatrix, layer_matrices_per_chip, lm_head_per_chip
 from .layer_ops import REST, decode_layer_ops, prefill_layer_ops
 from .ops import (
-    Shapes,
     all_reduce_op,
     decode_attention_op,
     embedding_op,
@@ -31,7 +37,6 @@ from .ops import (
     formats,
     fused_all_gather_matmul,
     matmul_op,
-    matrices_per_chip,
     padded,
     padded_prompt,
     prefill_attention_op,
@@ -97,18 +102,45 @@ class _Settings:
 
     __slots__ = ("fidelities", "formats", "kv_in_dram", "weights_in_dram")
 
-    def __init__(self, own: DeviceConfig) -> None:
+    def __init__(self, own: DeviceConfig, *, experts: bool) -> None:
         memory = own.memory
         self.formats = formats(own)
+        if experts:
+            self.formats |= {group: own.precision.of(group) for group in EXPERT_GROUPS}
         self.fidelities = fidelities(own)
         self.weights_in_dram = memory.weights_placement is Placement.DRAM
         self.kv_in_dram = memory.kv_cache_placement is Placement.DRAM
 
 
+class _Matmul(NamedTuple):
+    """A matrix of one kind of layer: what tells it from all others of the model, and the groups it is set by."""
+
+    tag: str
+    matrix: StoredMatrix
+    tensor_group: str
+    op_groups: dict[str, str]  # by phase
+
+    @classmethod
+    def of(cls, matrix: StoredMatrix, number: int) -> _Matmul:
+        groups = {phase: matrix.op.group_in(phase) for phase in PHASES}
+        return cls(f"{matrix.name} of kind {number}", matrix, matrix.op.tensor_group, groups)
+
+
+class _Layer(NamedTuple):
+    """One kind of layer: its number among them, its matmuls, and which of them stand behind attention."""
+
+    number: int
+    kind: LayerSpec
+    window: int | None
+    wqkv: _Matmul
+    wo: _Matmul
+    fed: tuple[_Matmul, ...]
+
+
 class _Walk:
     """One configuration walked op by op."""
 
-    __slots__ = ("common", "fused", "hw", "kinds", "shapes", "spec", "timer", "tp")
+    __slots__ = ("common", "fused", "head", "hw", "kinds", "spec", "timer", "tp")
 
     def __init__(self, hw: DeviceConfig, spec: ModelSpec, constants: ArchCalibration) -> None:
         self.hw, self.spec, self.tp = hw, spec, hw.parallelism.tensor_parallel_size
@@ -120,16 +152,27 @@ class _Walk:
             spec.intermediate_dim,
             spec.vocab_size,
             spec.sliding_window,
+            spec.qk_norm,
+            spec.kinds,
         )
         self.fused = fused_all_gather_matmul(hw, spec)
         mesh = (*hw.spec.mesh_shape,)
         self.timer: Timer = timer(hw, constants, shape, self.fused, mesh)
-        self.shapes = _shapes(shape, spec, self.tp)
-        self.common = _Settings(hw)
-        self.kinds = [
-            (self.common if own is hw else _Settings(own), len(layers))
-            for own, layers in hw.layer_kinds(spec.num_layers)
-        ]
+        layers, self.head = _layers(shape, spec, self.tp)
+        self.common = _Settings(hw, experts=spec.has_experts)
+        if not spec.kinds:
+            self.kinds = [
+                (self.common if own is hw else _Settings(own, experts=False), layers[0], len(same))
+                for own, same in hw.layer_kinds(spec.num_layers)
+            ]
+            return
+        settings = {id(hw): self.common}
+        self.kinds = []
+        for own, kind, same in layer_groups(hw, spec):
+            found = settings.get(id(own))
+            if found is None:
+                found = settings[id(own)] = _Settings(own, experts=spec.has_experts)
+            self.kinds.append((found, layers[spec.kinds.index(kind)], len(same)))
 
     def decode(self, batch: int, context: int) -> tuple[Counted, ...]:
         """One token for each of `batch` users, `context` tokens in every user's cache."""
@@ -137,10 +180,10 @@ class _Walk:
         # A server's decode step walks the cache of every place, taken or not; what it reads is that of who is there.
         places = max(batch, c.max_num_seqs) if c.stack is Stack.vllm else batch
         times: list[Counted] = [(self._embedding(rows), 1)]
-        for own, count in self.kinds:
-            attention = self._decode_attention(own, batch, context, places)
-            times += [(time, count) for time in self._layer(own, rows, DECODE, attention)]
-            times += self._small_ops(own, places, DECODE, count)
+        for own, layer, count in self.kinds:
+            attention = self._decode_attention(own, layer.window, batch, context, places)
+            times += [(time, count) for time in self._layer(own, layer, rows, batch, DECODE, attention)]
+            times += self._small_ops(own, layer, places, DECODE, count)
         times.append((self._lm_head(rows), 1))
         times.append((self._host(batch, self.timer.chip.groups), 1))
         return tuple(times)
@@ -158,10 +201,10 @@ class _Walk:
         rows = min(tokens, self.hw.max_prefill_chunk_size)
         chunks = math.ceil(tokens / rows)
         times: list[Counted] = [(self._embedding(tokens), 1)]
-        for own, count in self.kinds:
-            attention = self._prefill_attention(own, one, rows, chunks, together)
-            times += [(time, count * chunks) for time in self._layer(own, rows, PREFILL, attention)]
-            times += self._small_ops(own, rows, PREFILL, count * chunks)
+        for own, layer, count in self.kinds:
+            attention = self._prefill_attention(own, layer.window, one, rows, chunks, together)
+            times += [(time, count * chunks) for time in self._layer(own, layer, rows, rows, PREFILL, attention)]
+            times += self._small_ops(own, layer, rows, PREFILL, count * chunks)
         times.append((self._lm_head(TILE), 1))
         if together > 1:
             slower = (c.prefill_batched_factor or 1.0) + (c.prefill_batched_chip or 0.0) * (self.tp - 1)
@@ -194,84 +237,120 @@ class _Walk:
             found = known[key] = self.timer.overhead(name, us)
         return found
 
-    def _layer(self, own: _Settings, rows: int, phase: str, attention: OpTime) -> list[OpTime]:
-        """The matmuls, attention and collectives of one decoder layer, in order of execution."""
+    def _layer(
+        self, own: _Settings, layer: _Layer, rows: int, tokens: int, phase: str, attention: OpTime
+    ) -> list[OpTime]:
+        """The matmuls, attention and collectives of one decoder layer, in order of execution.
+
+        `rows` of the activations hold `tokens` tokens.
+        """
         matmul = self._matmul
-        times = [matmul(_WQKV, own, rows, phase), attention, matmul(_WO, own, rows, phase)]
+        times = [matmul(layer.wqkv, own, rows, phase), attention, matmul(layer.wo, own, rows, phase)]
         if self.tp > 1:
             times.append(self._all_reduce(_WO, own, rows, phase))
-        times += [matmul(_W1, own, rows, phase), matmul(_W3, own, rows, phase), matmul(_W2, own, rows, phase)]
+        if layer.kind.experts is None:
+            times += [matmul(each, own, rows, phase) for each in layer.fed]
+        else:
+            times += [
+                self._experts(each, own, tokens, phase) if each.matrix.experts else matmul(each, own, rows, phase)
+                for each in layer.fed
+            ]
         if self.tp > 1:
             times.append(self._all_reduce(_W2, own, rows, phase))
         return times
 
-    def _small_ops(self, own: _Settings, rows: int, phase: str, count: int) -> tuple[Counted, ...]:
+    def _small_ops(self, own: _Settings, layer: _Layer, rows: int, phase: str, count: int) -> tuple[Counted, ...]:
         """The small ops of `count` layers, where the calibration knows them, and the cost that stands for the rest.
 
         `rows`: users of a decode step, tokens of a prompt.
         """
         known, cache = self.timer.layers, own.formats[SDPA.tensor_group]
-        key = (phase, rows, cache, self.spec.qk_norm, count)
+        key = (phase, rows, cache, layer.number, count)
         found = known.get(key)
         if found is None:
-            timed = self._timed_small_ops(cache, rows, phase)
+            timed = self._timed_small_ops(layer.kind, cache, rows, phase)
             found = known[key] = tuple([(time, each * count) for time, each in timed])
         return found
 
-    def _timed_small_ops(self, cache: DataFormat, rows: int, phase: str) -> tuple[Counted, ...]:
+    def _timed_small_ops(self, kind: LayerSpec, cache: DataFormat, rows: int, phase: str) -> tuple[Counted, ...]:
         timer, rest = self.timer, self.timer.layer_overhead_us()
         costs, chip = timer.constants.ops, timer.chip
         if costs is None:
             return ((timer.overhead("norms_rope_residual", rest), 1),)
         if phase == DECODE:
-            ops = decode_layer_ops(costs, self.spec, self.tp, batch=rows, kv_cache=cache)
+            ops = decode_layer_ops(
+                costs, self.spec, self.tp, batch=rows, kv_cache=cache, bandwidth=chip.bandwidth, kind=kind
+            )
         else:
-            ops = prefill_layer_ops(costs, self.spec, self.tp, rows=rows, cores=chip.cores, bandwidth=chip.bandwidth)
+            ops = prefill_layer_ops(
+                costs, self.spec, self.tp, rows=rows, cores=chip.cores, bandwidth=chip.bandwidth, kind=kind
+            )
         counted = [(timer.overhead(op.name, op.us, rows), op.executions) for op in ops]
         return (*counted, (timer.overhead(REST, rest, rows), 1)) if rest else tuple(counted)
 
-    def _matmul(self, op: ModelOp, own: _Settings, rows: int, phase: str) -> OpTime:
-        weights, fidelity = own.formats[op.tensor_group], own.fidelities[op.group_in(phase)]
-        key = (op.name, weights, fidelity, rows, phase, own.weights_in_dram)
+    def _matmul(self, each: _Matmul, own: _Settings, rows: int, phase: str) -> OpTime:
+        tag, matrix, tensor_group, op_groups = each
+        weights, fidelity = own.formats[tensor_group], own.fidelities[op_groups[phase]]
+        key = (tag, weights, fidelity, rows, phase, own.weights_in_dram)
         found = self.timer.known.get(key)
         if found is not None:
             return found
-        sharded = self.timer.chip.sharded and not (op.matrix == "wo" and self.fused)
+        fused = matrix.name == "wo" and self.fused
         return self.timer.timed(
             key,
             phase,
             matmul_op,
-            op,
-            self.shapes[op.matrix],
+            matrix.op,
+            matrix.shape,
             phase=phase,
             weights=weights,
             fidelity=fidelity,
             rows=rows,
-            banks=self.timer.chip.banks if sharded else 0,
+            banks=self.timer.chip.banks if self.timer.chip.sharded and not fused else 0,
             in_dram=own.weights_in_dram,
-            fused=op.matrix == "wo" and self.fused,
+            fused=fused,
         )
 
-    def _decode_attention(self, own: _Settings, batch: int, context: int, places: int) -> OpTime:
+    def _experts(self, each: _Matmul, own: _Settings, tokens: int, phase: str) -> OpTime:
+        tag, matrix, tensor_group, op_groups = each
+        weights, fidelity = own.formats[tensor_group], own.fidelities[op_groups[phase]]
+        return self.timer.timed(
+            (tag, weights, fidelity, tokens, phase, own.weights_in_dram),
+            phase,
+            experts_op,
+            matrix.op,
+            matrix.shape,
+            matrix.experts,
+            phase=phase,
+            weights=weights,
+            fidelity=fidelity,
+            tokens=tokens,
+            in_dram=own.weights_in_dram,
+        )
+
+    def _decode_attention(self, own: _Settings, window: int | None, batch: int, context: int, places: int) -> OpTime:
         kv_cache, fidelity = own.formats[SDPA.tensor_group], own.fidelities[SDPA.group_in(DECODE)]
         return self.timer.timed(
-            (SDPA.name, DECODE, kv_cache, fidelity, batch, context, places, own.kv_in_dram),
+            (SDPA.name, DECODE, window, kv_cache, fidelity, batch, context, places, own.kv_in_dram),
             DECODE,
             decode_attention_op,
             self.spec,
             self.tp,
             batch=batch,
             context=context,
+            window=window,
             places=places,
             kv_cache=kv_cache,
             fidelity=fidelity,
             in_dram=own.kv_in_dram,
         )
 
-    def _prefill_attention(self, own: _Settings, tokens: int, rows: int, chunks: int, users: int) -> OpTime:
+    def _prefill_attention(
+        self, own: _Settings, window: int | None, tokens: int, rows: int, chunks: int, users: int
+    ) -> OpTime:
         fidelity = own.fidelities[SDPA.group_in(PREFILL)]
         return self.timer.timed(
-            (SDPA.name, PREFILL, fidelity, tokens, rows, users),
+            (SDPA.name, PREFILL, window, fidelity, tokens, rows, users),
             PREFILL,
             prefill_attention_op,
             self.spec,
@@ -279,6 +358,7 @@ class _Walk:
             tokens=tokens,
             rows=rows,
             chunks=chunks,
+            window=window,
             users=users,
             fidelity=fidelity,
         )
@@ -313,7 +393,7 @@ class _Walk:
         return self.timer.timed(key, DECODE, embedding_op, self.spec, self.tp, rows=rows, table=table)
 
     def _lm_head(self, rows: int) -> OpTime:
-        return self._matmul(LM_HEAD, self.common, rows, DECODE)
+        return self._matmul(self.head, self.common, rows, DECODE)
 
     def _host(self, users: int, groups: int) -> OpTime:
         known, key = self.timer.known, ("host", users, groups)
@@ -324,19 +404,25 @@ class _Walk:
         return found
 
 
-_WQKV, _WO, _W1, _W3, _W2 = (MATRICES[name] for name in ("wqkv", "wo", "w1", "w3", "w2"))
+_WO, _W2 = MATRICES["wo"], MATRICES["w2"]
 
 
-def _shapes(key: tuple[object, ...], spec: ModelSpec, tp: int) -> Shapes:
-    found = _SHAPES.get((key, tp))
+def _layers(key: tuple[object, ...], spec: ModelSpec, tp: int) -> tuple[tuple[_Layer, ...], _Matmul]:
+    """The kinds of layers in the order of spec.kinds, and the LM head."""
+    found = _LAYERS.get((key, tp))
     if found is None:
-        if len(_SHAPES) > 10_000:
-            _SHAPES.clear()
-        found = _SHAPES[key, tp] = matrices_per_chip(spec, tp)
+        if len(_LAYERS) > 10_000:
+            _LAYERS.clear()
+        layers = []
+        for number, kind in enumerate(spec.kinds or (spec.layer(0),)):
+            wqkv, wo, *fed = (_Matmul.of(each, number) for each in layer_matrices_per_chip(spec, kind, tp))
+            layers.append(_Layer(number, kind, kind.attention.window, wqkv, wo, tuple(fed)))
+        head = _Matmul.of(StoredMatrix(LM_HEAD.matrix, LM_HEAD, lm_head_per_chip(spec, tp)), 0)
+        found = _LAYERS[key, tp] = tuple(layers), head
     return found
 
 
-_SHAPES: dict[tuple[object, int], Shapes] = {}
+_LAYERS: dict[tuple[object, int], tuple[tuple[_Layer, ...], _Matmul]] = {}
 
 
 def _notes(hw: DeviceConfig, spec: ModelSpec) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ..common.units import TILE
 from ..hardware.enums import Arch, Stack
-from ..hardware.op_table import DECODE, LM_HEAD, NORM
+from ..hardware.op_table import DECODE, EXPERT_MATRICES, LM_HEAD, NORM, ROUTER
 from ..hardware.schema import DeviceConfig
 from ..planning import plans
 from .calibration import ArchCalibration
@@ -28,6 +28,7 @@ BOUND_THRESHOLD = 0.65  # share of the nominal rate, as in tt-perf-report
 _HALF_ROWS_GRID = 8  # rows of cores that matmul_half_rows holds for, as on N150
 _QUERY_WIDTH = 128  # elements of a query head that its cost in decode attention is given for
 CYCLES_PER_PHASE = 16  # matrix-unit cycles of a 32x32x32 tile multiply per fidelity phase (matrix_engine.md)
+_BY_TILE = frozenset({LM_HEAD.name, *(op.name for op in EXPERT_MATRICES.values() if op is not ROUTER)})
 HOST_OPS = ("sampling_and_host", "host_dispatch")
 KINDS = ("weights", "kv", "collectives", "overhead", "flops")
 
@@ -139,8 +140,8 @@ class Timer:
         if op.kind == "kv":
             return self._decode_attention(op) if phase == DECODE else self._prefill_attention(op)
         if op.kind == "weights" and op.tiles:
-            # The LM head sees one tile of rows in either phase, and runs as a decode matmul.
-            return self._decode_matmul(op) if phase == DECODE or op.name == LM_HEAD.name else self._prefill_matmul(op)
+            # The LM head and experts see one tile of rows at a time in either phase, and run as decode matmuls.
+            return self._decode_matmul(op) if phase == DECODE or op.name in _BY_TILE else self._prefill_matmul(op)
         return self._timed(op, {"weights": self.dram_us(op.bytes, False)}, 0)
 
     def overhead(self, name: str, us: float, rows: int = 0) -> OpTime:

@@ -15,7 +15,7 @@ from ..common.units import TILE
 from ..hardware.op_table import LM_HEAD
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec, layer_matrices
-from .refusals import uneven_heads
+from .refusals import beyond_ttnn, uneven_heads
 
 Shape = tuple[int, int]
 
@@ -66,11 +66,8 @@ class Split:
         )
 
     def _check(self, spec: ModelSpec) -> None:
-        if spec.kinds or spec.logit_cap is not None:
-            raise ConfigError(
-                f"backend=ttnn cannot compute the layers of {spec.name} yet: they are not all of the Llama kind.",
-                "Use backend=emulated.",
-            )
+        if (refused := beyond_ttnn(spec)) is not None:
+            raise refused.error
         if spec.num_heads % self.heads:
             raise ConfigError(f"{spec.num_heads} heads cannot be split over {self.heads} chips.")
         if spec.num_kv_heads % self.heads and self.heads % spec.num_kv_heads:
@@ -97,10 +94,24 @@ class Split:
         return math.ceil(elements / (self.heads * TILE)) * TILE
 
     def matrices(self, spec: ModelSpec) -> dict[str, Shape]:
-        """(inputs, outputs) of a chip's part of every matrix, in elements."""
+        """(inputs, outputs) of a chip's part of every matrix, in elements.
+
+        Of layers that differ in their MLPs the widest one's, of those with experts an expert's as `experts.w1` and so
+        on; the matrices of a shared expert are not among them.
+        """
         hidden, q, kv = self.hidden_dim(spec), self.q_heads(spec) * spec.head_dim, self.kv_heads(spec) * spec.head_dim
-        own = layer_matrices(hidden, q, kv, self.width(spec.intermediate_dim))
-        return own | {LM_HEAD.matrix: (hidden, self.width(spec.vocab_size))}
+        head = {LM_HEAD.matrix: (hidden, self.width(spec.vocab_size))}
+        if not spec.kinds:
+            return layer_matrices(hidden, q, kv, self.width(spec.intermediate_dim)) | head
+        found: dict[str, Shape] = {}
+        for kind in sorted(spec.kinds, key=lambda each: each.mlp.width if each.mlp else 0):
+            mlp, of = (kind.mlp, "") if kind.experts is None else (kind.experts.mlp, "experts.")
+            assert mlp is not None  # a layer has either
+            own = layer_matrices(hidden, q, kv, self.width(mlp.width))
+            if not mlp.gated:
+                del own["w3"]
+            found |= {name if name in ("wqkv", "wo") else f"{of}{name}": shape for name, shape in own.items()}
+        return found | head
 
 
 def lm_head_parts(outputs: int, most: int) -> list[int]:

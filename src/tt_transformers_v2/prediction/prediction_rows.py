@@ -17,6 +17,7 @@ from ..perf.ops import Op
 from ..perf.prediction import Prediction
 from ..perf.speed import OpLine
 from ..perf.timing import OpTime
+from ..planning.layer_groups import layer_groups
 from ..run.performance import performance_section
 from .knobs import Gain, WhatIf
 from .limits import BatchLimit, ContextLimit
@@ -77,14 +78,16 @@ def op_rows(prediction: Prediction, phase: str) -> list[OpRow]:
     return list(rows.values())
 
 
+_LAYER_STARTS = MATRICES["wqkv"].name
+
+
 def _with_layers(prediction: Prediction, lines: Sequence[OpLine]) -> Iterator[tuple[OpLine, DeviceConfig]]:
     """Every op with the configuration it runs under; layers that differ come one kind after the other."""
-    kinds = (own for own, _ in prediction.hardware.layer_kinds(prediction.spec.num_layers))
+    groups = iter(layer_groups(prediction.hardware, prediction.spec))
     own = prediction.hardware
-    first = MATRICES[next(iter(prediction.spec.matrices()))]  # of a layer
     for line in lines:
-        if line.op.name == first.name:
-            own = next(kinds)
+        if line.op.name == _LAYER_STARTS:
+            own = next(groups).hardware
         yield line, own
 
 

@@ -83,7 +83,7 @@ def figure_lines(answer: Answer) -> list[str]:
 
 
 def _range(value: float, confidence: Confidence, form: str) -> str:
-    low, high = (value * (1 + sign * confidence.band / 100) for sign in (-1, 1))
+    low, high = (max(0.0, value * (1 + sign * confidence.band / 100)) for sign in (-1, 1))
     return f"{low:{form}} to {high:{form}}"
 
 

@@ -19,7 +19,7 @@ from ...models.rope import one_table
 from ...models.spec import ModelSpec
 from ...perf.ops import padded_prompt
 from ...planning.attention_chunks import cache_tokens
-from ...planning.op_plans import ordered_kinds
+from ...planning.layer_groups import LayerGroup, ordered_groups
 from ...planning.split import Split
 from .ops.decoder_run import Run, over_users
 from .ops.ttnn_ops import TtnnOps
@@ -102,9 +102,9 @@ def group_mesh(whole: Any, config: DeviceConfig, spec: ModelSpec) -> Any:
     return whole if list(shape) == list(config.spec.mesh_shape) else whole.create_submesh(ttnn.MeshShape(*shape))
 
 
-def kinds(config: DeviceConfig, num_layers: int) -> list[tuple[DeviceConfig, str]]:
-    """The layers' configurations in the order of their first layers, and which layers have each."""
-    return [(own, write_select(layers)) for own, layers in ordered_kinds(config, num_layers)]
+def part_of(group: LayerGroup) -> str:
+    """What a row says of where in the model its op is."""
+    return f"layer {write_select(list(group.layers))}"
 
 
 def _walk(question: Question, asking: Asking, progress: Progress, chunk_start: int = 0) -> None:
@@ -122,8 +122,8 @@ class _Walk:
 
     def __init__(self, question: Question, asking: Asking, progress: Progress, chunk_start: int) -> None:
         self.config, self.spec, self.asking = question.config, question.spec, asking
-        self.kinds = kinds(self.config, self.spec.num_layers)
-        self.steps, self.done, self.progress = len(self.kinds) + 2, 0, progress
+        self.groups = ordered_groups(self.config, self.spec)
+        self.steps, self.done, self.progress = len(self.groups) + 2, 0, progress
         asking.part = "tables"
         self.run, self.weights = _run(question, asking, chunk_start)
 
@@ -133,10 +133,12 @@ class _Walk:
         x = ops.embed(self.weights.tokens(self.run.rows), "embedding")
         tables = one_table(self.spec, *_tables(self.run))
         y = None
-        for own, layers in self.kinds:
-            self._begin(f"layer {layers}, chunk 2" if self.run.chunk_start else f"layer {layers}")
+        for group in self.groups:
+            part = part_of(group)
+            self._begin(f"{part}, chunk 2" if self.run.chunk_start else part)
             del y  # the output of another kind of layer would take L1
-            layer = TtnnOps(self.run, own)
+            self.weights.layer = min(group.layers)
+            layer = TtnnOps(self.run, group.hardware)
             y = decoder_layer(layer, self.spec, self.weights, x, tables)  # type: ignore[arg-type]
         if self.run.chunk_start:
             return

@@ -95,9 +95,9 @@ class Heads(Settings):
         precision, memory = self.config.precision, self.config.memory
         keys, values = self.run.weights.cache(self.layer, precision.kv_cache, memory.kv_cache_placement)
         attend = self._attend_one if self.run.phase == DECODE else self._attend_prompt
-        return attend(q, k, v, keys, values, kind.window)
+        return attend(q, k, v, keys, values, kind)
 
-    def _attend_prompt(self, q: Any, k: Any, v: Any, keys: Any, values: Any, window: int | None) -> Any:
+    def _attend_prompt(self, q: Any, k: Any, v: Any, keys: Any, values: Any, kind: AttentionSpec) -> Any:
         import ttnn
 
         k, v = (self._as(x, cache.dtype, "kv") for x, cache in ((k, keys), (v, values)))
@@ -113,12 +113,18 @@ class Heads(Settings):
                     ),
                 )
         if self.run.chunk_start:
-            return self._attend_later_chunk(q, keys, values, window)
+            return self._attend_later_chunk(q, keys, values, kind)
         return self._attended(
-            window, ttnn.transformer.scaled_dot_product_attention, q, k, v, is_causal=True, scale=self._scale
+            kind.window,
+            ttnn.transformer.scaled_dot_product_attention,
+            q,
+            k,
+            v,
+            is_causal=True,
+            scale=self._scale(kind),
         )
 
-    def _attend_later_chunk(self, q: Any, keys: Any, values: Any, window: int | None) -> Any:
+    def _attend_later_chunk(self, q: Any, keys: Any, values: Any, kind: AttentionSpec) -> Any:
         """Attention of a chunk of the prompt over all that the cache holds of it.
 
         It takes no `scale` that 32 bits do not hold exactly; its default is head_dim ** -0.5 all the same.
@@ -130,9 +136,14 @@ class Heads(Settings):
                 f"prompts of more than {self.run.rows} tokens need a paged KV cache.", "Set runtime.kv_page_size=32."
             )
         attend = ttnn.transformer.chunked_scaled_dot_product_attention
-        return self._attended(window, attend, q, keys, values, self.run.page_table, self.run.chunk_start)
+        if kind.scale is not None:
+            raise ConfigError(
+                f"a prompt of more than {self.run.rows} tokens cannot be attended to with a scale of its own.",
+                "Choose a longer device.max_prefill_chunk_size.",
+            )
+        return self._attended(kind.window, attend, q, keys, values, self.run.page_table, self.run.chunk_start)
 
-    def _attend_one(self, q: Any, k: Any, v: Any, keys: Any, values: Any, window: int | None) -> Any:
+    def _attend_one(self, q: Any, k: Any, v: Any, keys: Any, values: Any, kind: AttentionSpec) -> Any:
         import ttnn
 
         pages = {} if self.run.page_table is None else {"page_table": self.run.page_table}
@@ -153,12 +164,11 @@ class Heads(Settings):
             attend = ttnn.transformer.paged_scaled_dot_product_attention_decode
             table = {"page_table_tensor": self.run.page_table}
         return self._attended(
-            window, attend, q, keys, values, **table, cur_pos_tensor=self.run.positions, scale=self._scale
+            kind.window, attend, q, keys, values, **table, cur_pos_tensor=self.run.positions, scale=self._scale(kind)
         )
 
-    @property
-    def _scale(self) -> float:
-        return self.run.spec.head_dim**-0.5
+    def _scale(self, kind: AttentionSpec) -> float:
+        return kind.scale_for(self.run.spec.head_dim)
 
     def _attended(self, window: int | None, attend: Any, *tensors: Any, **how: Any) -> Any:
         """What ttnn's `attend` makes of `tensors` (q, keys, values), with the phase's plan, kernel and place.

@@ -17,7 +17,7 @@ from ..ops.decoder_run import OF_A_HEAD
 
 
 class ShapesOnly:
-    """ops.Weights whose handles are canonical tensor names; those of any layer, as all are of one kind."""
+    """ops.Weights whose handles are canonical tensor names, the same for all layers; `layer` says of which kind."""
 
     layer = 0
 

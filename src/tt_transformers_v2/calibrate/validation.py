@@ -202,6 +202,7 @@ def _kinds(lines: Iterable[ValidatedRow]) -> dict[str, _Choice]:
 
     lines = [line for line in lines if line.family]
     by: list[tuple[str, Callable[[ValidatedRow], object]]] = [
+        ("", lambda line: "server" if line.row.stack is Stack.vllm else ""),
         ("", lambda line: f"{line.arch}, {'server' if line.row.stack is Stack.vllm else 'demo'}"),
         ("sampling ", lambda line: line.row.sampling),
         ("prefill ", lambda line: line.row.prefill),

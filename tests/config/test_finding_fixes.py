@@ -118,6 +118,8 @@ PRINTED = {
         ["runtime.programs.qkv_decode.cores=4", "runtime.programs.qkv_decode.in0_block_w=5"],
         ["device=t3k", "model=llama8b", "runtime.programs.o_prefill.in0_block_w=32"],
         ["runtime.programs.lm_head.in0_block_w=2"],
+        ["runtime.programs.ff1_ff3.in0_block_w=99999999999999999999"],
+        ["runtime.programs.ff1_ff3.cores=99999999999999999999"],
         ["memory.use_width_sharding=false", "runtime.programs.lm_head.in0_block_w=4"],
     ],
     "program-unused": [

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError
 from ..common.units import TILE
@@ -16,7 +16,7 @@ from ..models.spec import ModelSpec
 from ..perf.ops import padded_prompt
 from ..planning.op_plans import Fitted, OpPlans, parts_of, unused_programs
 from ..planning.plans import Plan
-from ..planning.typed_programs import typed_keys
+from ..planning.typed_programs import divisors, typed_keys
 from .findings import Finding, Severity, declare, found
 from .model_rules import knobs
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .resolve import Experiment
 
 BLOCK, UNUSED = "program-block", "program-unused"
+Asked = tuple[ModelOp, str, int]  # an op, its phase and its rows
+TRIED = ("in0_block_w", "cores")  # the fields of which a smaller value is looked for
 declare(BLOCK, Severity.error, "a typed program whose blocks do not divide the inner width of its matmul")
 declare(UNUSED, Severity.error, "a typed field that no program of this configuration has")
 
@@ -101,16 +103,16 @@ def _asked(plans: OpPlans, op: ModelOp, phase: str, rows: int) -> tuple[str, Pla
         return error.message, None
 
 
-def _advice(owns: list[OpPlans], alike: list[tuple[ModelOp, str, int]], phase: str) -> str:
+def _advice(owns: list[OpPlans], alike: list[Asked], phase: str) -> str:
     """The largest smaller block that all matmuls of an op group take, or else fewer cores, or none of what was typed.
 
     `owns` are the plans of every kind of layers, `alike` the matmuls of the group.
     """
     programs, group = owns[0].programs, alike[0][0].op_group
     keys = typed_keys(programs, group, phase)
-    for name in ("in0_block_w", "cores"):
+    for name in TRIED:
         for key in reversed(keys):
-            for value in range(programs[key].get(name, 1) - 1, 0, -1):
+            for value in _worth_trying(name, programs[key], owns[0], alike):
                 changed = {**programs, key: {**programs[key], name: value}}
                 tried = [dataclasses.replace(own, programs=changed) for own in owns]
                 if all(_asked(own, *each)[1] is not None for own in tried for each in alike):
@@ -119,7 +121,16 @@ def _advice(owns: list[OpPlans], alike: list[tuple[ModelOp, str, int]], phase: s
     return f"Run what is planned, without {fields}."
 
 
-def _matmuls(experiment: Experiment, users: int) -> Iterator[tuple[ModelOp, str, int]]:
+def _worth_trying(name: str, typed: Mapping[str, Any], plans: OpPlans, alike: list[Asked]) -> list[int]:
+    """Smaller values of a typed field that an op might take, the largest first: a block or a number of cores divides
+    the tiles of an inner width, however large the one that was typed."""
+    if name not in typed:
+        return []
+    inner = {plans.parts[op.matrix][0] // TILE for op, _, _ in alike}
+    return sorted({d for tiles in inner for d in divisors(tiles) if d < typed[name]}, reverse=True)
+
+
+def _matmuls(experiment: Experiment, users: int) -> Iterator[Asked]:
     """Op, phase and rows of every matmul."""
     tokens = min(padded_prompt(experiment.config.workload.prompt_length), experiment.hardware.max_prefill_chunk_size)
     for op in MATRICES.values():

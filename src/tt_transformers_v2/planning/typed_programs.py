@@ -81,13 +81,13 @@ def check_blocks(group: str, plan: MatmulPlan, inputs: int) -> None:
         if tiles % block:
             raise ConfigError(
                 f"in0_block_w={block} of {group} does not divide the {tiles} tiles of its inner width.",
-                f"Use {_or(_divisors(tiles))}.",
+                f"Use {_or(divisors(tiles))}.",
             )
         return
     if tiles % plan.cores:
         raise ConfigError(
             f"{plan.cores} cores cannot share the {tiles} tiles of {group}'s inner width evenly.",
-            f"Use {_or(_divisors(tiles))} cores.",
+            f"Use {_or(divisors(tiles))} cores.",
         )
     held = tiles // plan.cores
     if held % block:
@@ -95,11 +95,12 @@ def check_blocks(group: str, plan: MatmulPlan, inputs: int) -> None:
             f"in0_block_w={block} of {group}: each of {plan.cores} cores holds {held} "
             f"tile{'s' * (held > 1)} of the inner width, not a whole number of such blocks (ttnn does not "
             "check this).",
-            f"Use {_or(_divisors(held))}.",
+            f"Use {_or(divisors(held))}.",
         )
 
 
-def _divisors(number: int) -> list[int]:
+def divisors(number: int) -> list[int]:
+    """All divisors of a whole number, the smallest first."""
     return [d for d in range(1, number + 1) if number % d == 0]
 
 

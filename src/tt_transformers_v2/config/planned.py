@@ -14,9 +14,10 @@ from ..hardware.op_table import DECODE, MATRICES, PHASES, PREFILL, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from ..perf.ops import padded_prompt
+from ..planning.dst import DST_TILES
 from ..planning.op_plans import Fitted, OpPlans, parts_of, unused_programs
 from ..planning.plans import Plan
-from ..planning.typed_programs import divisors, typed_keys
+from ..planning.typed_programs import READERS_PER_BANK, divisors, typed_keys
 from .findings import Finding, Severity, declare, found
 from .model_rules import knobs
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 BLOCK, UNUSED = "program-block", "program-unused"
 Asked = tuple[ModelOp, str, int]  # an op, its phase and its rows
-TRIED = ("in0_block_w", "cores")  # the fields of which a smaller value is looked for
-declare(BLOCK, Severity.error, "a typed program whose blocks do not divide the inner width of its matmul")
+# The fields of which another value is looked for.
+TRIED = ("in0_block_w", "cores", "columns", "rows", "readers_per_bank", "out_subblock_h", "out_subblock_w")
+declare(BLOCK, Severity.error, "a typed program whose blocks, subblocks, chunks or cores its op cannot take")
 declare(UNUSED, Severity.error, "a typed field that no program of this configuration has")
 
 
@@ -82,7 +84,12 @@ def program_findings(experiment: Experiment) -> list[Finding]:
                 alike = [each for each in asked if each[0].op_group == op.op_group]
                 findings[refused] = found(BLOCK, refused, f"This is {op.name} in {phase}.", _advice(owns, alike, phase))
         window = experiment.spec.sliding_window
-        reached += [(SDPA, phase, own.attention(phase, plans.users, window=window)[0]) for phase in PHASES]
+        for phase in PHASES:
+            try:
+                reached.append((SDPA, phase, own.attention(phase, plans.users, window=window)[0]))
+            except ConfigError as error:
+                fix = _without(programs, typed_keys(programs, SDPA.op_group, phase))
+                findings.setdefault(error.message, found(BLOCK, error.message, "ttnn refuses it.", fix))
     unused = [] if findings else unused_programs(programs, reached)
     if unused:
         typed = " and ".join(f"runtime.programs.{name}" for name in unused)
@@ -117,15 +124,24 @@ def _advice(owns: list[OpPlans], alike: list[Asked], phase: str) -> str:
                 tried = [dataclasses.replace(own, programs=changed) for own in owns]
                 if all(_asked(own, *each)[1] is not None for own in tried for each in alike):
                     return f"Set runtime.programs.{key}.{name}={value}."
+    return _without(programs, keys)
+
+
+def _without(programs: Mapping[str, Any], keys: list[str]) -> str:
     fields = " and ".join(f"runtime.programs.{key}.{name}" for key in keys for name in programs[key])
     return f"Run what is planned, without {fields}."
 
 
 def _worth_trying(name: str, typed: Mapping[str, Any], plans: OpPlans, alike: list[Asked]) -> list[int]:
-    """Smaller values of a typed field that an op might take, the largest first: a block or a number of cores divides
-    the tiles of an inner width, however large the one that was typed."""
+    """Values of a typed field that an op might take, the largest first and few however large the typed one: a block or
+    a number of cores divides the tiles of an inner width."""
     if name not in typed:
         return []
+    limits = {"columns": plans.grid[0], "rows": plans.grid[1], "readers_per_bank": max(READERS_PER_BANK)}
+    if name in limits:
+        return list(range(limits[name], 0, -1))
+    if name in ("out_subblock_h", "out_subblock_w"):
+        return list(range(min(typed[name] - 1, DST_TILES), 0, -1))
     inner = {plans.parts[op.matrix][0] // TILE for op, _, _ in alike}
     return sorted({d for tiles in inner for d in divisors(tiles) if d < typed[name]}, reverse=True)
 

@@ -21,9 +21,10 @@ from ..hardware.op_table import DECODE, LM_HEAD, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from . import plans
+from .dst import dst_tiles
 from .plans import DramShardedPlan, MatmulPlan, Plan, SdpaPlan
 from .split import Split, lm_head_parts
-from .typed_programs import Programs, check_blocks, fixes_sizes, typed_fields
+from .typed_programs import Programs, check_attention, check_blocks, check_layout, fixes_sizes, typed_fields
 
 AS_PLANNED, FITTED, TYPED = "as planned", "fitted", "typed"
 
@@ -118,7 +119,8 @@ class OpPlans:
         """The plan of [rows, inputs] x [inputs, outputs]: a chip's part of the matrix (planning.split), in elements.
 
         `rows` are a prompt's tokens in prefill, users in decode. An op that sees one tile of rows in either phase (the
-        LM head) is planned as in decode. Raises ConfigError for typed blocks that do not divide the inner width.
+        LM head) is planned as in decode. Raises ConfigError for typed blocks that do not divide the inner width
+        and for what else ttnn refuses of a typed program.
         """
         inputs, outputs = _whole_tiles(inputs), _whole_tiles(outputs)
         at_once = rows
@@ -131,6 +133,10 @@ class OpPlans:
             first = dataclasses.replace(planned, fuse_batch=at_once == rows)
         plan, origin = self._chosen(op, phase, first)
         check_blocks(op.op_group, plan, inputs)
+        if origin == TYPED:
+            kernel = self.hardware.kernel(op, phase)
+            dst = dst_tiles(kernel.fp32_dest_acc_en) * (2 if kernel.dst_full_sync_en else 1)
+            check_layout(op.op_group, plan, self.grid, outputs=outputs, rows=at_once, dst=dst)
         return Planned(inputs, outputs, rows, at_once, plan, origin)
 
     def attention(
@@ -139,11 +145,16 @@ class OpPlans:
         """The plan of attention over `rows` tokens of a prompt, or of a decode step, and its origin as in Planned.
 
         window: tokens of a sliding window. cached: tokens of a user that the KV cache has room for, where it is
-        otherwise than attention_chunks.cache_tokens has it.
+        otherwise than attention_chunks.cache_tokens has it. Raises ConfigError for a typed program that ttnn refuses.
         """
         if phase == DECODE:
-            return self._chosen(SDPA, phase, plans.decode_attention(self.grid, window, cached))
-        return self._chosen(SDPA, phase, plans.prefill_attention(rows, self.grid))
+            first = plans.decode_attention(self.grid, window, cached)
+        else:
+            first = plans.prefill_attention(rows, self.grid)
+        plan, origin = self._chosen(SDPA, phase, first)
+        if origin == TYPED:
+            check_attention(phase, plan, self.grid)
+        return plan, origin
 
     def _decode(self, op: ModelOp, phase: str, rows: int, inputs: int, outputs: int) -> MatmulPlan:
         if self.weights_sharded:

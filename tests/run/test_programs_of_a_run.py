@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tt_transformers_v2.accuracy.used_programs import programs_section
+from tt_transformers_v2.backends.emulated.emulated_ops import EmulatedOps
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config import fitted_plans
 from tt_transformers_v2.config.composition import compose
@@ -69,8 +71,11 @@ def test_a_typed_block_changes_the_figures(tmp_path: Path, numerics: str) -> Non
 def test_the_accurate_exponential_can_be_typed_and_is_named(tmp_path: Path) -> None:
     planned = accuracy(tmp_path, "workload.prefill_tokens=8")
     typed = accuracy(tmp_path, "workload.prefill_tokens=8", "runtime.programs.sdpa.exp_approx_mode=false")
-    modes = [{row["exp_approx_mode"] for row in each["programs"] if row["op"] == "sdpa"} for each in (planned, typed)]
-    assert modes == [{True}, {False}]
+    modes = [
+        {row["phase"]: row["exp_approx_mode"] for row in each["programs"] if row["op"] == "sdpa"}
+        for each in (planned, typed)
+    ]
+    assert modes == [{"prefill": True, "decode": True}, {"prefill": False, "decode": True}]  # as computed
     assert [row["attention"] for row in planned["modules"]] != [row["attention"] for row in typed["modules"]]
 
 
@@ -155,3 +160,12 @@ def test_an_impossible_block_is_refused_before_anything_runs() -> None:
     said = r"in0_block_w=3 of ff1_ff3 does not divide the 8 tiles.*Set runtime.programs.ff1_ff3_prefill.in0_block_w=2"
     with pytest.raises(ConfigError, match=said):
         resolve_or_refuse(asked.config, asked.typed)
+
+
+def test_every_plan_of_prompts_of_several_lengths_is_named(tmp_path: Path) -> None:
+    ops = EmulatedOps(experiment().hardware, plans=op_plans(experiment()))
+    for rows in (128, 2048):
+        ops._attention_plan(rows, None)
+    hardware = experiment().hardware
+    rows = programs_section([], ops.attended.values(), hardware, 2)
+    assert [row["q_chunk_size"] for row in rows] == [64, 256]

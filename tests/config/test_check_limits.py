@@ -8,9 +8,13 @@ from types import SimpleNamespace
 import pytest
 from finding_cases import findings, of_kind
 
+from places import DATA
 from tt_transformers_v2.config.checks import check
+from tt_transformers_v2.config.expert_groups import ABSENT, expert_findings
 from tt_transformers_v2.config.findings import declared
+from tt_transformers_v2.config.layers import layer_entry
 from tt_transformers_v2.hardware import AutoHardwareConfig
+from tt_transformers_v2.models.huggingface_config import huggingface_spec
 
 # SmolLM2-135M on one chip unless said otherwise: 30 layers, 9 heads, 3 KV heads of 64, a context of 8192.
 LLAMA_8B_T3K = ["device=t3k", "model=llama8b"]  # 32 heads, 8 KV heads, 8 chips
@@ -262,7 +266,19 @@ def test_a_check_begins_just_there(kind, passing, found):
 
 def test_every_check_has_its_limits_tried():
     """Those of memory are in test_memory_adjustments.py."""
-    assert {kind.id for kind in declared()} == {*PAIRS, BELOW, ABOVE, "dram-overflow", "dram-narrow"}
+    assert {kind.id for kind in declared()} == {*PAIRS, BELOW, ABOVE, ABSENT, "dram-overflow", "dram-narrow"}
+
+
+@pytest.mark.parametrize("path", ["precision.experts", "compute.router.math_fidelity"])
+def test_settings_of_experts_are_for_models_that_have_some(path):
+    dense, sparse = (huggingface_spec(DATA / "families" / name) for name in ("llama_biases", "mixtral"))
+    (found,) = expert_findings(dense, {path, "precision.ff2", "model.name"}, [])
+    assert (found.id, found.fix) == (ABSENT, f"Compose it, without {path}.")
+    assert not expert_findings(sparse, {path}, [])
+    section, group, *field = path.split(".")
+    entry = {"select": "0", section: {group: {field[0]: "LoFi"} if field else "BFP4"}}
+    for origin, number in (("", 1), ("configuration file", 0)):  # a tuning may be meant for several models
+        assert len(expert_findings(dense, (), [layer_entry(entry, origin=origin)])) == number
 
 
 BELOW, ABOVE = "fidelity-below-format", "fidelity-above-format"

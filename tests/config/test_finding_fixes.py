@@ -141,6 +141,10 @@ PRINTED = {
         ["memory.use_width_sharding=false", "runtime.programs.ff1_ff3_decode.cores=2"],
         ["runtime.programs.lm_head.rows=1", "runtime.programs.ff2.cores=16"],
     ],
+    "experts-absent": [
+        ["precision.experts=BFP4"],
+        ["precision.router=BFP8", "compute.router.math_fidelity=LoFi", "compute.experts.fp32_dest_acc_en=true"],
+    ],
     "prefill-chunk-tiles": [[f"device.max_prefill_chunk_size={chunk}"] for chunk in (1, 31, 33, 1000)],
     "batch-size": [
         ["workload.batch=3"],

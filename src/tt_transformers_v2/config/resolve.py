@@ -25,6 +25,7 @@ from .building import build
 from .checks import check
 from .device_presets import device_config
 from .experiment_schema import SEARCHING, ExperimentConfig, ModelConfig
+from .expert_groups import expert_findings
 from .findings import Finding, Severity
 from .layers import LayerEntry, apply_layers, layer_entry, write_select
 from .memory_adjustments import computed_chunk, dram_findings, shorter_chunk
@@ -110,7 +111,7 @@ class Experiment:
 
     def _of_model(self, groups: dict[str, Any]) -> dict[str, Any]:
         """Without the groups that this model has no op of."""
-        if any(kind.experts is not None for kind in self.spec.layer_counts):
+        if self.spec.has_experts:
             return groups
         return {group: value for group, value in groups.items() if group not in EXPERT_GROUPS}
 
@@ -166,6 +167,7 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
     if not experiment.errors and (shorter := shorter_chunk(hardware, spec, mode=config.mode, typed=asked, **asked_for)):
         experiment.effects += shorter
         experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
+    experiment.findings += expert_findings(spec, asked, own)
     if not experiment.errors:
         use = use_of(config)
         experiment.findings += ttnn_findings(hardware, spec, config.runtime, context=experiment.context, use=use)

@@ -29,8 +29,9 @@ class Differing:
 
     def _refuse(self, *_: Any) -> NoReturn:
         raise ConfigError(
-            f"this model has no one {self.name}: its layers differ, or are of a kind that cannot be computed here yet.",
-            "backend=reference and backend=emulated compute it: ModelFactory.from_spec.",
+            f"the layers of this model have no {self.name} in common; "
+            "memory and speed are not predicted for such models yet.",
+            "Python computes it: ModelFactory.from_spec.",
         )
 
     __bool__ = __int__ = __index__ = __float__ = __iter__ = __len__ = _refuse

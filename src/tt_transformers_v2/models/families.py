@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+SLIDING, FULL = "sliding_attention", "full_attention"  # of layer_types
+
 # What is so, or the key of config.json that says whether it is.
 Said = bool | str
 
@@ -50,7 +52,8 @@ class Family:
     norms, stored_norms: as LayerSpec.norms, and their modules where these are not Llama's.
     windows: which layers have the `sliding_window`: "none", "all", "types" (layer_types, or else all but every
         `period`-th; all where there is no period); only where use_sliding_window is true: "switched" (all), "upper"
-        (layer_types, or else those from max_window_layers on).
+        (layer_types, or else those from max_window_layers on), "even" (those of even number below max_window_layers),
+        "unrotated" (layer_types, or else those that no_rope_layers keeps from rotating).
     rotary: which layers rotate: "all", those with a window ("windowed", where the model has any), or as no_rope_layers
         says ("listed").
     own_window_rope: layers with a window have a rotary table of their own: that key or theta, unscaled.
@@ -60,7 +63,8 @@ class Family:
     scale: the key of what scores are multiplied by; "query_pre_attn_scalar" is to the power of -1/2.
     folds: canonical tensor -> the key of a multiplier; 1/ before it divides. "hidden ** 0.5" is no key.
     norm_plus_one: norms multiply by 1 + weight.
-    tower: it holds the text decoder of a model with a tower, whose own family `text_config` says.
+    scalings: what its older files call a kind of rope scaling, where that is not the kind's name.
+    tower: of a model with a tower, the family of its text decoder where `text_config` does not say; "" elsewhere.
     """
 
     name: str
@@ -74,7 +78,7 @@ class Family:
     mlp_bias: Said = False
     gated: bool = True
     activation: str = "hidden_act"
-    windows: Literal["none", "all", "switched", "types", "upper"] = "none"
+    windows: Literal["none", "all", "switched", "types", "upper", "even", "unrotated"] = "none"
     period: int | None = None
     rotary: Literal["all", "windowed", "listed"] = "all"
     own_window_rope: str = ""
@@ -89,7 +93,8 @@ class Family:
     folds: Mapping[str, str] = field(default_factory=dict)
     norm_plus_one: bool = False
     experts: ExpertsKeys | None = None
-    tower: bool = False
+    scalings: Mapping[str, str] = field(default_factory=dict)
+    tower: str = ""
 
 
 COMMON_DEFAULTS: dict[str, Any] = {
@@ -176,6 +181,7 @@ FAMILIES: Mapping[str, Family] = {
         {"rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "original_max_position_embeddings": 4096},
         windows="all",
         partial=1.0,
+        scalings={"su": "longrope", "yarn": "longrope"},
     ),
     "gemma2": Family(
         "gemma2",
@@ -205,13 +211,13 @@ FAMILIES: Mapping[str, Family] = {
         own_window_rope="rope_local_base_freq",
         **_GEMMA,
     ),
-    "gemma3": Family("gemma3", ("Gemma3ForConditionalGeneration", "Gemma3Model"), tower=True),
-    "mistral3": Family("mistral", ("Mistral3ForConditionalGeneration", "Mistral3Model"), tower=True),
+    "gemma3": Family("gemma3", ("Gemma3ForConditionalGeneration", "Gemma3Model"), tower="gemma3_text"),
+    "mistral3": Family("mistral", ("Mistral3ForConditionalGeneration", "Mistral3Model"), tower="mistral"),
     "smollm3": Family(
         "smollm3",
         _named("SmolLM3"),
         {"num_key_value_heads": 4, "rope_theta": 2e6, "no_rope_layer_interval": 4, "tie_word_embeddings": True},
-        windows="upper",
+        windows="unrotated",
         rotary="listed",
         **_LLAMA_BIASES,
     ),
@@ -341,7 +347,7 @@ FAMILIES: Mapping[str, Family] = {
             "qkv_bias": True,
         },
         qkv_bias="qkv_bias",
-        windows="upper",
+        windows="even",
         experts=ExpertsKeys(
             width="moe_intermediate_size",
             normalised="norm_topk_prob",

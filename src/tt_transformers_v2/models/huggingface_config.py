@@ -10,15 +10,14 @@ from typing import Any
 from ..common.errors import ConfigError, did_you_mean
 from .changing_keys import CHANGES
 from .config_values import ConfigValues, read_json
-from .families import ACTIVATIONS, COMMON_DEFAULTS, FAMILIES, ExpertsKeys, Family
+from .families import ACTIVATIONS, COMMON_DEFAULTS, FAMILIES, FULL, SLIDING, ExpertsKeys, Family
 from .layer_spec import AttentionSpec, ExpertsSpec, LayerSpec, MlpSpec
 from .rope_config import Rotaries
 from .spec import ModelSpec
 from .weights import naming
 
-__all__ = ["FolderConfig", "huggingface_spec", "read_folder"]
+__all__ = ["FolderConfig", "huggingface_spec"]
 
-_SLIDING, _FULL = "sliding_attention", "full_attention"
 _SUPPORTED = f"Supported: {', '.join(FAMILIES)}."
 
 
@@ -34,9 +33,9 @@ class FolderConfig:
         path = Path(folder) / "config.json"
         values = read_json(path)
         self.kind, self.family = _family(path, values)
-        self.tower = self.family.tower
+        self.tower = bool(self.family.tower)
         if self.tower:
-            values = _text_values(path, values)
+            values = _text_values(path, values, self.kind, self.family.tower)
             self.kind, self.family = _family(path, values)
             if self.family.tower:
                 raise ConfigError(f"{path}: text_config.model_type {self.kind} is not a text decoder.", _SUPPORTED)
@@ -66,11 +65,6 @@ class FolderConfig:
             return float(self.spec.hidden_dim**0.5)
         value = self.values.positive(key.removeprefix("1/"))
         return 1 / value if key.startswith("1/") else value
-
-
-def read_folder(folder: Path | str) -> FolderConfig:
-    """As FolderConfig."""
-    return FolderConfig(folder)
 
 
 def huggingface_spec(folder: Path | str) -> ModelSpec:
@@ -103,16 +97,13 @@ def _family(path: Path, values: dict[str, Any]) -> tuple[str, Family]:
     return kind, FAMILIES[kind]
 
 
-def _text_values(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+def _text_values(path: Path, values: dict[str, Any], kind: str, decoder: str) -> dict[str, Any]:
+    """text_config of a model with a tower, with what stands beside it; `decoder` is its model_type unless it says."""
     text = values.get("text_config")
     if not isinstance(text, dict):
-        raise ConfigError(f"{path}: text_config must be an object, as {values.get('model_type')} has a tower.")
-    text = {"model_type": "gemma3_text" if values.get("model_type") == "gemma3" else "mistral"} | text
-    if "tie_word_embeddings" in values:
-        text.setdefault("tie_word_embeddings", values["tie_word_embeddings"])
-    if "quantization_config" in values:
-        text.setdefault("quantization_config", values["quantization_config"])
-    return text
+        raise ConfigError(f"{path}: text_config must be an object, as {kind} has a tower.")
+    beside = {key: values[key] for key in ("tie_word_embeddings", "quantization_config") if key in values}
+    return {"model_type": decoder} | beside | text
 
 
 def _folder_name(folder: Path) -> str:
@@ -221,13 +212,13 @@ class _Reader:
         """Each layer's sliding window in tokens."""
         config, how = self.config, self.family.windows
         window = None if how == "none" else config.get("sliding_window")
-        if how in ("switched", "upper") and not config.get("use_sliding_window"):
+        if how in ("switched", "upper", "even", "unrotated") and not config.get("use_sliding_window"):
             window = None
         kinds = self._kinds(window)
-        if window is None or _SLIDING not in kinds:
+        if window is None or SLIDING not in kinds:
             return [None] * self.layers
         size = config.whole("sliding_window")
-        return [size if kind == _SLIDING else None for kind in kinds]
+        return [size if kind == SLIDING else None for kind in kinds]
 
     def _kinds(self, window: Any) -> list[str]:
         """Each layer's attention: layer_types where it is given, or what its family takes for granted."""
@@ -237,31 +228,31 @@ class _Reader:
             if not isinstance(given, list) or len(given) != self.layers:
                 raise config.fail(f"layer_types must list {self.layers} layers, one for each of num_hidden_layers.")
             for kind in given:
-                if kind not in (_SLIDING, _FULL):
+                if kind not in (SLIDING, FULL):
                     raise config.fail(
-                        f"layer_types has {str(kind)[:40]}, which is not supported.", f"Supported: {_FULL}, {_SLIDING}."
+                        f"layer_types has {str(kind)[:40]}, which is not supported.", f"Supported: {FULL}, {SLIDING}."
                     )
-            if how not in ("types", "upper") and len(set(given)) > 1:
+            if how not in ("types", "upper", "even", "unrotated") and len(set(given)) > 1:
                 raise config.fail("layer_types differ, but this model_type has one attention for all layers.")
-            if _SLIDING in given and window is None:
+            if SLIDING in given and window is None:
                 raise config.fail("layer_types has sliding_attention, but there is no sliding window.")
             return given
-        if how == "upper" and self.family.rotary == "listed":  # SmolLM3: layers without rotary embedding
-            return [_FULL if rotates else _SLIDING for rotates in self._listed()]
-        if how == "upper" and self.family.name == "qwen2_moe":
+        if how == "unrotated":
+            return [FULL if rotates else SLIDING for rotates in self._listed()]
+        if how == "even":
             most = config.whole("max_window_layers")
-            return [_SLIDING if i % 2 == 0 and i < most else _FULL for i in range(self.layers)]
+            return [SLIDING if i % 2 == 0 and i < most else FULL for i in range(self.layers)]
         if how == "upper":
             full = config.get("max_window_layers")  # the first so many layers see everything
             first = self.layers if not isinstance(full, int) else full
-            return [_FULL if i < first else _SLIDING for i in range(self.layers)]
+            return [FULL if i < first else SLIDING for i in range(self.layers)]
         pattern = self.config.get("sliding_window_pattern", self.config.get("_sliding_window_pattern"))
         if isinstance(pattern, str):  # EXAONE 4's "LLLG"
-            return [_SLIDING if pattern[i % len(pattern)] == "L" else _FULL for i in range(self.layers)]
+            return [SLIDING if pattern[i % len(pattern)] == "L" else FULL for i in range(self.layers)]
         period = self.family.period if pattern is None else pattern
         if not period or how != "types":
-            return [_SLIDING] * self.layers
-        return [_SLIDING if (i + 1) % period else _FULL for i in range(self.layers)]
+            return [SLIDING] * self.layers
+        return [SLIDING if (i + 1) % period else FULL for i in range(self.layers)]
 
     def _listed(self) -> list[bool]:
         """Whether each layer rotates, by no_rope_layers (1: it does)."""

@@ -7,11 +7,10 @@ import math
 from typing import Any
 
 from .config_values import ConfigValues
-from .families import Family
+from .families import FULL, SLIDING, Family
 from .rotary_spec import RopeScaling, Rotary
 from .weights import naming
 
-_SLIDING, _FULL = "sliding_attention", "full_attention"
 _UNDERSTOOD = {
     "rope_theta", "rope_type", "type", "factor", "original_max_position_embeddings", "low_freq_factor",
     "high_freq_factor", "beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "short_factor",
@@ -36,15 +35,13 @@ class Rotaries:
                 theta = config.positive(family.own_window_rope)
                 self.windowed = self._rotary(key, {"rope_theta": theta})
             return
-        unknown = [str(name)[:40] for name in given if name not in (_SLIDING, _FULL)]
+        unknown = [str(name)[:40] for name in given if name not in (SLIDING, FULL)]
         if unknown or not family.own_window_rope:
             which = f"{key} has {unknown[0]}" if unknown else f"{key} by kind of layer"
             raise config.fail(f"{which}, which is not supported for this model_type.")
         own = family.own_window_rope
-        self.full = self._rotary(f"{key}.{_FULL}", nested.get(_FULL, {}))
-        self.windowed = self._rotary(
-            f"{key}.{_SLIDING}", {"rope_theta": config.positive(own)} | nested.get(_SLIDING, {})
-        )
+        self.full = self._rotary(f"{key}.{FULL}", nested.get(FULL, {}))
+        self.windowed = self._rotary(f"{key}.{SLIDING}", {"rope_theta": config.positive(own)} | nested.get(SLIDING, {}))
 
     def of(self, *, windowed: bool) -> Rotary:
         """The table of a layer."""
@@ -87,8 +84,8 @@ class Rotaries:
     def _scaling(self, rope: ConfigValues, theta: float, pairs: int) -> RopeScaling | None:
         config = self.config
         kind = rope.get("rope_type") or rope.get("type") or "default"
-        if self.family.name == "phi3" and kind in ("su", "yarn"):
-            kind = "longrope"  # what Phi-3's first files called it
+        if isinstance(kind, str):
+            kind = self.family.scalings.get(kind, kind)
         if kind == "default":
             return None
         if kind == "linear":

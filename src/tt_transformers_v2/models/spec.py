@@ -190,6 +190,11 @@ class ModelSpec:
         return {kind: self.pattern.count(number) for number, kind in enumerate(self.kinds)}
 
     @functools.cached_property
+    def has_experts(self) -> bool:
+        """Whether some layer has experts."""
+        return any(kind.experts is not None for kind in self.kinds)
+
+    @functools.cached_property
     def rotaries(self) -> tuple[Rotary, ...]:
         """The different rotary tables of the layers."""
         kinds = self.kinds or (self._only_kind,)

@@ -29,7 +29,10 @@ def after(line):
         ("tt-run compute.mlp.math_fidelity=H", [f"compute.mlp.math_fidelity=HiFi{n}" for n in (2, 3, 4)]),
         ("tt-run precision.kv_cache=", [f"precision.kv_cache={name}" for name in ("BF16", "BFP4", "BFP8")]),
         ("tt-run compute.mlp.fp32_dest_acc_en=t", ["compute.mlp.fp32_dest_acc_en=true"]),
-        ("tt-run runtime.sampling=", [f"runtime.sampling={value}" for value in ("device", "host", "null")]),
+        (
+            "tt-run runtime.sampling=",
+            [f"runtime.sampling={value}" for value in ("device", "device_argmax", "host", "null")],
+        ),
         ("tt-run -m device=n150,t", ["device=n150,t3k", "device=n150,tg"]),
         ("tt-run --multirun device=t3k,t3", []),
         ("tt-run device=n150,t", []),

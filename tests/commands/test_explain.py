@@ -14,7 +14,7 @@ def origins(*overrides):
 
 
 def test_files_rules_inheritance_and_typing_are_told_apart():
-    found = origins("device=t3k", "precision=accuracy", "model=llama3_3_70b", "compute.sdpa.math_fidelity=HiFi3")
+    found = origins("device=t3k", "precision=accuracy", "model=llama70b", "compute.sdpa.math_fidelity=HiFi3")
     assert found["device.mesh_shape"] == ([1, 8], "conf/device/t3k.yaml")
     assert found["device.chip.dram_banks"] == (12, "conf/chip/wormhole.yaml")
     assert found["precision.mlp_weights"] == ("BFP4", "rule mlp-bfp4-from-70b")
@@ -27,7 +27,7 @@ def test_files_rules_inheritance_and_typing_are_told_apart():
 
 
 def test_a_typed_value_wins_and_the_rule_is_said_to_be_overruled(capsys):
-    overrides = ["device=T3000", "precision=accuracy", "model=llama3_3_70b", "precision.mlp_weights=BFP8"]
+    overrides = ["device=T3000", "precision=accuracy", "model=llama70b", "precision.mlp_weights=BFP8"]
     found = origins(*overrides)
     assert found["precision.mlp_weights"] == ("BFP8", "you typed it")
     assert found["precision.ff2"] == ("BFP8", "you typed precision.mlp_weights")
@@ -60,7 +60,7 @@ def test_the_command_loads_no_torch():
         "import sys; from tt_transformers_v2.commands.explain import main; code = main(sys.argv[1:]); "
         "print(code, [m for m in ('torch', 'ttnn', 'numpy', 'pandas') if m in sys.modules])"
     )
-    command = [sys.executable, "-c", code, "device=T3000", "precision=accuracy", "model=llama3_3_70b"]
+    command = [sys.executable, "-c", code, "device=T3000", "precision=accuracy", "model=llama70b"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
     assert done.stdout.strip().endswith("0 []"), done.stdout[-500:] + done.stderr
 

@@ -53,7 +53,12 @@ def traces(size, device="p150", model="llama8b"):
     return [f"device={device}", f"model={model}", f"device.trace_region_size={size}"]
 
 
+BATCHED = ["workload.batch=8", "runtime.prefill=batched"]
 PAIRS = {
+    "prefill-users": [
+        ("batched", [*BATCHED, "workload.prefill_users=8"], [*BATCHED, "workload.prefill_users=9"]),
+        ("read", [*BATCHED, "workload.prefill_users=1"], ["workload.batch=8", "workload.prefill_users=1"]),
+    ],
     "parallelism-mesh": [
         ("fewer than its chips", LLAMA_8B_T3K + split(8), LLAMA_8B_T3K + split(4)),
         ("more than its chips", LLAMA_8B_T3K + split(4, 2, 1), LLAMA_8B_T3K + split(4, 2, 2)),

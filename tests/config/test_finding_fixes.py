@@ -55,6 +55,18 @@ PRINTED = {
     ],
     "embedding-format": [["precision.embedding=BFP4"]],
     "embedding-unpacked": [["precision.embedding=BFP8"], ["precision.embedding=BFP8", "device=tg", "model=llama8b"]],
+    "prefill-users": [
+        ["workload.prefill_users=4", "workload.batch=8"],
+        ["workload.prefill_users=9", "workload.batch=8", "runtime.prefill=batched"],
+        [
+            "device=t3k",
+            "model=llama8b",
+            "workload.prefill_users=5",
+            "workload.batch=8",
+            "runtime.prefill=batched",
+            *_split(2, 1, 4),
+        ],
+    ],
     "dram-overflow": [
         ["model=llama70b"],
         ["model=llama1b", "workload.context=131072", "workload.batch=4", "device.max_prefill_chunk_size=131072"],

@@ -9,6 +9,7 @@ import math
 
 import pytest
 
+import tt_transformers_v2 as api
 from tt_transformers_v2.config.memory_adjustments import (
     CHUNK,
     LARGEST_CHUNK,
@@ -29,6 +30,8 @@ from tt_transformers_v2.perf.memory import dram_left, memory_fit
 
 # No table names them. Activations of prefill, 770.9 KiB per token, are most of what the wide one needs.
 SMALL = ModelSpec.uniform(32000, 2048, 16, 16, 8192, num_kv_heads=8, name="small")
+PASS, CHUNK_8K = ["device=n150", "model=llama1b"], f"{CHUNK}=8192"
+BATCHED = ["workload.batch=32", "workload.prompt_length=100", "runtime.prefill=batched"]
 WIDE = ModelSpec.uniform(32000, 1024, 1, 16, 131232, num_kv_heads=8, name="wide")
 
 
@@ -141,6 +144,27 @@ def test_less_than_five_percent_free_is_narrow(short, ids):
     found = dram_findings(config, LLAMA_8B, mode=PrecisionMode.PERFORMANCE, batch=1, context=128)
     assert [finding.id for finding in found] == ids
     assert all("GiB of each chip are free, 5.0 %." in finding.what for finding in found)
+
+
+def test_prompts_of_one_pass_need_memory_together():
+    """32 prompts of 100 tokens are padded to 128 each: 4096 tokens, as one prompt of 4096."""
+    one, pass_of_32, chunked = (
+        api.predict(*PASS, *more).memory.activations
+        for more in ([CHUNK_8K, "workload.context=4096"], [CHUNK_8K, *BATCHED], [f"{CHUNK}=2048", *BATCHED])
+    )
+    assert one == pass_of_32 == 2 * chunked
+    assert api.predict(*PASS, CHUNK_8K, *BATCHED, "workload.prefill_users=16").memory.activations == one // 2
+    assert (
+        api.predict(*PASS, CHUNK_8K, "workload.batch=32", "workload.prompt_length=100").memory.activations == one // 32
+    )
+
+
+def test_dram_may_be_full_to_the_byte_of_a_pass():
+    config = full(LLAMA_8B)
+    asked = {"mode": PrecisionMode.PERFORMANCE, "batch": 1, "context": 128}
+    assert dram_findings(config, LLAMA_8B, **asked)[0].id == "dram-narrow"
+    (over,) = dram_findings(config, LLAMA_8B, **asked, batched=4096)
+    assert over.id == "dram-overflow"
 
 
 def shortened(config, spec, context, batch=1, typed=()):

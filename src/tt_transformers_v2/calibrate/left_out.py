@@ -20,7 +20,8 @@ from ..perf.calibration import Calibration
 from ..perf.confidence import ConfidenceRules
 from ..perf.measurements import MeasuredRow
 from ..perf.prediction import predict
-from .refit import Point, measured_points, refit_points
+from .fit_points import Point, measured_points
+from .refit import refit_points
 
 WITHIN = 0.9  # share of the rows that a band holds
 FEW = 10  # rows of a kind below which its band is the largest deviation instead

@@ -13,7 +13,6 @@ from ..hardware.enums import Arch
 from ..perf.calibration import Calibration
 from ..perf.op_rows import OpRow
 from .op_errors import CLASSES, ClassError, OpComparison, class_errors, compare_ops, op_class
-from .op_fit import left_out
 
 MOST_WORST = 12  # rows of the largest errors that the page lists
 
@@ -42,7 +41,11 @@ def op_report(
 ) -> OpReport:
     """Compares the rows of the file `path`. Raises ConfigError for a row in another unit, with its line."""
     compared = compare_ops(rows, calibration, path)
-    without = class_errors(left_out(rows, calibration, path)) if leave_out else []
+    without = []
+    if leave_out:
+        from .op_fit import left_out  # loads numpy
+
+        without = class_errors(left_out(rows, calibration, path))
     return OpReport(
         path,
         rows,

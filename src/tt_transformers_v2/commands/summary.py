@@ -136,6 +136,8 @@ def _performance_lines(performance: dict[str, Any] | None) -> list[tuple[str, st
             ),
             ("TTFT", f"[bold]{performance['ttft_ms']:.0f}[/] ms ({_trust(performance['prefill_confidence'])})"),
         ]
+        if assumes := performance.get("assumes"):
+            lines.append(("assumes", ", ".join(f"{name} {value}" for name, value in assumes.items())))
     lines += _measured_lines(performance.get("measured"))
     lines.append(("memory", performance["memory"]["summary"]))
     outside = [*performance["decode_confidence"]["reasons"], *performance["prefill_confidence"]["reasons"]]

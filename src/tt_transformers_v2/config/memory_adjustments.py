@@ -53,19 +53,26 @@ class Roomier(NamedTuple):
 
 
 def dram_findings(
-    config: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int, typed: Iterable[str] = ()
+    config: DeviceConfig,
+    spec: ModelSpec,
+    *,
+    mode: PrecisionMode,
+    batch: int,
+    context: int,
+    typed: Iterable[str] = (),
+    batched: int = 0,
 ) -> list[Finding]:
     """An error, with the way out, when what `batch` users need exceeds a chip's DRAM (perf.memory says what counts); a
     warning when it fits narrowly.
 
-    `typed` are the dotted paths the user set, which hold on another device too.
+    `typed` are the dotted paths the user set, which hold on another device too; `batched` as memory_fit has it.
     """
     users = math.ceil(batch / max(config.parallelism.data_parallel_size, 1))
-    fit = memory_fit(config, spec, batch=users, context=context)
+    fit = memory_fit(config, spec, batch=users, context=context, batched=batched)
     if fit.fits:
         return _narrow(config, spec, fit)
     known = known_overflow(config, spec, mode=mode, users=users, context=context)
-    device = smallest_device(config, spec, mode=mode, batch=batch, context=context, typed=typed)
+    device = smallest_device(config, spec, mode=mode, batch=batch, context=context, typed=typed, batched=batched)
     return [
         found(
             "dram-overflow",
@@ -74,7 +81,7 @@ def dram_findings(
             f"(weights {sum(fit.weights.values()) / GIB:.2f}, KV cache {fit.kv_cache / GIB:.2f}, "
             f"trace region {fit.trace_region / GIB:.2f}; reserve {fit.reserve / GIB:.2f} including prefill "
             f"{fit.activations / GIB:.2f}).{_reported(known)}",
-            f"{_what_fits_here(config, spec, fit, known)}{_where_it_fits(device)}",
+            f"{_what_fits_here(config, spec, fit, known, batched)}{_where_it_fits(device)}",
         )
     ]
 
@@ -101,12 +108,14 @@ def _reported(known: MemoryRow | None) -> str:
     return f" On a card {known.model} ran out of DRAM with {cache} ({known.source})."
 
 
-def _what_fits_here(config: DeviceConfig, spec: ModelSpec, fit: MemoryFit, known: MemoryRow | None) -> str:
+def _what_fits_here(
+    config: DeviceConfig, spec: ModelSpec, fit: MemoryFit, known: MemoryRow | None, batched: int
+) -> str:
     """The smallest concession that would do, or nothing where the weights leave no room for any."""
-    chunk = _power_of_two(prefill_tokens(config, fit.context))
+    chunk = _power_of_two(prefill_tokens(config, fit.context, batched))
     while chunk >= SMALLEST_CHUNK and known is None:
         smaller = dataclasses.replace(config, max_prefill_chunk_size=chunk)
-        if memory_fit(smaller, spec, batch=fit.batch, context=fit.context).fits:
+        if memory_fit(smaller, spec, batch=fit.batch, context=fit.context, batched=batched).fits:
             return f"It fits with device.max_prefill_chunk_size={chunk}. "
         chunk //= 2
     if fit.largest_batch:
@@ -124,7 +133,14 @@ def _where_it_fits(device: Roomier | None) -> str:
 
 
 def smallest_device(
-    asked: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int, typed: Iterable[str] = ()
+    asked: DeviceConfig,
+    spec: ModelSpec,
+    *,
+    mode: PrecisionMode,
+    batch: int,
+    context: int,
+    typed: Iterable[str] = (),
+    batched: int = 0,
 ) -> Roomier | None:
     """The device with the least DRAM that holds the model in the formats of `asked` and with what was `typed`, or None.
 
@@ -141,7 +157,7 @@ def smallest_device(
             kept = paths.difference(without)
             with suppress(ConfigError):  # for example where it cannot dispatch as was typed
                 config = _as_typed(kind, asked, spec, mode, kept)
-                if _holds(config, spec, mode=mode, batch=batch, context=context, typed=kept):
+                if _holds(config, spec, mode=mode, batch=batch, context=context, typed=kept, batched=batched):
                     fitting.append(Roomier(config.spec.chip.dram_size * config.spec.chips, name, without))
                     break
     return min(fitting, default=None)
@@ -167,16 +183,23 @@ def _value(section: Any, name: str) -> Any:
 
 
 def _holds(
-    config: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int, typed: set[str]
+    config: DeviceConfig,
+    spec: ModelSpec,
+    *,
+    mode: PrecisionMode,
+    batch: int,
+    context: int,
+    typed: set[str],
+    batched: int,
 ) -> bool:
     fit_to_model(config, spec, typed=typed)
     computed_chunk(config, spec, typed)
-    shorter_chunk(config, spec, mode=mode, batch=batch, context=context, typed=typed)
+    shorter_chunk(config, spec, mode=mode, batch=batch, context=context, typed=typed, batched=batched)
     found = check(config, spec, batch=batch, context=context, prompt_length=context)
     if any(finding.severity is Severity.error for finding in found):
         return False
     users = math.ceil(batch / config.parallelism.data_parallel_size)
-    return memory_fit(config, spec, batch=users, context=context).fits
+    return memory_fit(config, spec, batch=users, context=context, batched=batched).fits
 
 
 def computed_chunk(config: DeviceConfig, spec: ModelSpec, typed: Iterable[str]) -> list[RuleEffect]:
@@ -202,7 +225,14 @@ def computed_chunk(config: DeviceConfig, spec: ModelSpec, typed: Iterable[str]) 
 
 
 def shorter_chunk(
-    config: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, batch: int, context: int, typed: Iterable[str]
+    config: DeviceConfig,
+    spec: ModelSpec,
+    *,
+    mode: PrecisionMode,
+    batch: int,
+    context: int,
+    typed: Iterable[str],
+    batched: int = 0,
 ) -> list[RuleEffect]:
     """Halves the prefill chunk, typed ones apart, until `batch` users of `context` tokens fit, and says so.
 
@@ -214,15 +244,15 @@ def shorter_chunk(
     if CHUNK in set(typed) or previous <= SMALLEST_CHUNK:
         return []
     users = math.ceil(batch / max(config.parallelism.data_parallel_size, 1))
-    if memory_fit(config, spec, batch=users, context=context).fits:
+    if memory_fit(config, spec, batch=users, context=context, batched=batched).fits:
         return []
     if known_overflow(config, spec, mode=mode, users=users, context=context):
         return []
-    chunk = min(previous, prefill_tokens(config, context))
+    chunk = min(previous, prefill_tokens(config, context, batched))
     while chunk > SMALLEST_CHUNK:
         chunk = max(_power_of_two(chunk - 1), SMALLEST_CHUNK)
         config.max_prefill_chunk_size = chunk
-        if memory_fit(config, spec, batch=users, context=context).fits:
+        if memory_fit(config, spec, batch=users, context=context, batched=batched).fits:
             break
     if config.max_prefill_chunk_size == previous:
         return []

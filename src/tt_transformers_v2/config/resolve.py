@@ -21,6 +21,7 @@ from ..models.spec import ModelSpec, RopeScaling
 from ..perf.calibration import Calibration
 from ..perf.confidence import ConfidenceRules
 from .adjustments import fit_to_model
+from .batched_prefill import prefill_users_findings, tokens_of_a_pass
 from .building import build
 from .checks import check
 from .device_presets import device_config
@@ -163,17 +164,20 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
     hardware.layers = apply_layers(hardware, experiment.layers, spec.num_layers, asked)
     asked_for = {"batch": batch, "context": experiment.context}
     prompt = config.workload.prompt_length
+    batched = tokens_of_a_pass(config.workload, hardware, experiment.calibration)
     experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
-    if not experiment.errors and (shorter := shorter_chunk(hardware, spec, mode=config.mode, typed=asked, **asked_for)):
+    of_memory: dict[str, Any] = {"mode": config.mode, "typed": asked, "batched": batched, **asked_for}
+    if not experiment.errors and (shorter := shorter_chunk(hardware, spec, **of_memory)):
         experiment.effects += shorter
         experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
     experiment.findings += expert_findings(spec, asked, own)
+    experiment.findings += prefill_users_findings(config.workload, hardware, experiment.calibration, asked)
     if not experiment.errors:
         use = use_of(config)
         experiment.findings += ttnn_findings(hardware, spec, config.runtime, context=experiment.context, use=use)
         experiment.findings.sort(key=lambda finding: list(Severity).index(finding.severity))
     if not experiment.errors:
-        overflow = dram_findings(hardware, spec, mode=config.mode, typed=asked, **asked_for)
+        overflow = dram_findings(hardware, spec, **of_memory)
         experiment.findings = [*program_findings(experiment), *overflow, *experiment.findings]
     return experiment
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from ..common.units import TILE
-from ..hardware.enums import DataFormat, MathFidelity, Placement
+from ..hardware.enums import DataFormat, MathFidelity, Placement, Prefill
 from ..hardware.op_table import DECODE, EMBEDDING, LM_HEAD, MATRICES, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
@@ -174,9 +174,15 @@ def rotary_bytes_per_position(spec: ModelSpec) -> int:
     return 2 * 2 * padded(spec.head_dim)
 
 
-def prefill_tokens(hw: DeviceConfig, context: int) -> int:
-    """Tokens of the largest chunk that a prompt of up to `context` tokens is computed in; prompts come one by one."""
-    return min(hw.max_prefill_chunk_size, padded_prompt(context))
+def prefill_tokens(hw: DeviceConfig, context: int, batched: int = 0) -> int:
+    """Tokens of the largest chunk that prompts are computed in: one of up to `context` tokens, or those of several
+    users in one pass, `batched` tokens together."""
+    return min(hw.max_prefill_chunk_size, max(padded_prompt(context), batched))
+
+
+def batched_tokens(prefill: Prefill | None, prompt_length: int, users: int) -> int:
+    """Tokens of one pass over the prompts of `users`, each padded; 0 unless `prefill` is batched."""
+    return padded_prompt(prompt_length) * users if prefill is Prefill.batched else 0
 
 
 def _stored_tiles(op: ModelOp, shape: tuple[int, int], banks: int) -> int:

@@ -110,8 +110,13 @@ class MemoryFit:
         return [MemoryLine(name, size, size / self.dram_size) for name, size in [*shown, ("free", self.free)]]
 
 
-def memory_fit(hw: DeviceConfig, spec: ModelSpec, *, batch: int = 1, context: int | None = None) -> MemoryFit:
+def memory_fit(
+    hw: DeviceConfig, spec: ModelSpec, *, batch: int = 1, context: int | None = None, batched: int = 0
+) -> MemoryFit:
     """Memory per chip: `batch` users per data-parallel group of `context` tokens (default max_context).
+
+    `batched`: tokens of the prompts that batched prefill computes in one pass (footprint.batched_tokens); 0 where
+    prompts come one by one.
 
     Raises ConfigError for sizes below one, and for a device that cannot dispatch as asked.
     """
@@ -119,7 +124,7 @@ def memory_fit(hw: DeviceConfig, spec: ModelSpec, *, batch: int = 1, context: in
     require_positive(batch=batch, context=context)
     weights = weight_bytes(hw, spec)
     l1 = l1_map(hw, spec, batch=batch, context=context)
-    room = _Room.of(hw, spec, sum(weights.values()), l1)
+    room = _Room.of(hw, spec, sum(weights.values()), l1, batched)
     fit = MemoryFit(
         weights=weights,
         kv_cache=room.dram_page * batch * _pages(context),
@@ -158,6 +163,7 @@ class _Room(NamedTuple):
     """
 
     hw: DeviceConfig
+    batched: int
     dram: int
     dram_page: int
     least: int
@@ -169,10 +175,11 @@ class _Room(NamedTuple):
     l1_row: int
 
     @classmethod
-    def of(cls, hw: DeviceConfig, spec: ModelSpec, weights: int, l1: L1Map) -> _Room:
+    def of(cls, hw: DeviceConfig, spec: ModelSpec, weights: int, l1: L1Map, batched: int) -> _Room:
         in_dram, size = hw.memory.kv_cache_placement is Placement.DRAM, hw.spec.chip.dram_size
         return cls(
             hw=hw,
+            batched=batched,
             dram=size - _traces(hw) - weights,
             dram_page=kv_block_bytes(hw, spec) if in_dram else 0,
             least=math.ceil(size * RESERVE),
@@ -185,10 +192,10 @@ class _Room(NamedTuple):
         )
 
     def prefill(self, context: int) -> int:
-        return self.per_token * prefill_tokens(self.hw, context)
+        return self.per_token * prefill_tokens(self.hw, context, self.batched)
 
     def rotary(self, context: int) -> int:
-        return self.rotary_row * (context + prefill_tokens(self.hw, context))
+        return self.rotary_row * (context + prefill_tokens(self.hw, context, self.batched))
 
     def reserve(self, context: int) -> int:
         prefill = self.prefill(context)

@@ -14,6 +14,7 @@ from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from .calibration import Calibration
 from .confidence import UNSUPPORTED, Asked, Confidence, ConfidenceRules, confidences, ways_outside
+from .footprint import batched_tokens
 from .measurements import MeasuredRow
 from .memory import MemoryFit, memory_fit
 from .nearest import Shapes, nearest
@@ -27,7 +28,8 @@ class Prediction:
     """What a configuration will cost, predicted without a card.
 
     hardware, spec, calibration: what was asked; prompt_length, context in tokens, batch in users per data-parallel
-    group. decode, prefill: confidence in tokens/s/user and in TTFT. Ask `speed` for figures: it raises ConfigError
+    group. decode, prefill: confidence in tokens/s/user and in TTFT. batched: tokens of the prompts that batched prefill
+    computes in one pass, else 0. Ask `speed` for figures: it raises ConfigError
     where the class is unsupported, so that no number is taken for one.
     """
 
@@ -40,6 +42,7 @@ class Prediction:
     decode: Confidence
     prefill: Confidence
     performance: Performance | None
+    batched: int = 0
 
     @property
     def supported(self) -> bool:
@@ -56,7 +59,7 @@ class Prediction:
     @functools.cached_property
     def memory(self) -> MemoryFit:
         """DRAM per chip."""
-        return memory_fit(self.hardware, self.spec, batch=self.batch, context=self.context)
+        return memory_fit(self.hardware, self.spec, batch=self.batch, context=self.context, batched=self.batched)
 
     @property
     def points(self) -> str:
@@ -118,7 +121,8 @@ def predict(
     }
     if decode.kind != UNSUPPORTED:
         speed = predict_performance(hw, spec, calibration, **sizes)
-    return Prediction(hw, spec, calibration, prompt_length, batch, context, decode, prefill, speed)
+    batched = batched_tokens(constants.prefill, prompt_length, batch if prefill_users is None else prefill_users)
+    return Prediction(hw, spec, calibration, prompt_length, batch, context, decode, prefill, speed, batched)
 
 
 def confidence_rules(calibration: Calibration) -> ConfidenceRules:

@@ -84,12 +84,13 @@ def _largest(experiment: Experiment, users: int, context: int, cache: Callable[[
 
     `cache` says how many tokens a fit allows.
     """
-    fit, hardware = predict(experiment).memory, experiment.hardware
+    prediction, hardware = predict(experiment), experiment.hardware
+    fit = prediction.memory
     known = known_overflow(hardware, experiment.spec, mode=experiment.config.mode, users=users, context=context)
     if known is None or CHUNK in experiment.typed or hardware.max_prefill_chunk_size <= SMALLEST_CHUNK:
         return cache(fit)
     shorter = dataclasses.replace(hardware, max_prefill_chunk_size=SMALLEST_CHUNK)
-    more = memory_fit(shorter, experiment.spec, batch=users, context=context)
+    more = memory_fit(shorter, experiment.spec, batch=users, context=context, batched=prediction.batched)
     return max(cache(fit), min(cache(more), smaller_cache(known)))
 
 

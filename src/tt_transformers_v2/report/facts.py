@@ -25,6 +25,9 @@ def _basis(result: Mapping[str, Any]) -> list[Fact]:
         basis = look_up(result, f"{section}.basis")
         if basis:
             found.append((section.rpartition(".")[2], str(basis)))
+    assumes = look_up(result, "performance.assumes")
+    if isinstance(assumes, dict):
+        found.append(("prediction assumes", ", ".join(f"{name} {value}" for name, value in assumes.items())))
     text, tokens = look_up(result, "accuracy.text"), look_up(result, "accuracy.tokens")
     if text:
         found.append(("text", f"{tokens} tokens of {text}"))

@@ -16,7 +16,7 @@ from ..models.spec import ModelSpec
 from ..perf.ops import padded_prompt
 from ..planning.dst import DST_TILES
 from ..planning.op_plans import Fitted, OpPlans, parts_of, unused_programs
-from ..planning.plans import Plan
+from ..planning.plans import Plan, SdpaPlan
 from ..planning.typed_programs import READERS_PER_BANK, divisors, typed_keys
 from .findings import Finding, Severity, declare, found
 from .model_rules import knobs
@@ -24,12 +24,15 @@ from .model_rules import knobs
 if TYPE_CHECKING:
     from .resolve import Experiment
 
-BLOCK, UNUSED = "program-block", "program-unused"
+BLOCK, UNUSED, EXPONENTIAL = "program-block", "program-unused", "exp-approx-decode"
 Asked = tuple[ModelOp, str, int]  # an op, its phase and its rows
 # The fields of which another value is looked for.
 TRIED = ("in0_block_w", "cores", "columns", "rows", "readers_per_bank", "out_subblock_h", "out_subblock_w")
+EXP = "exp_approx_mode"
+TRIED_OF_ATTENTION = ("q_chunk_size", "k_chunk_size", "columns", "rows")
 declare(BLOCK, Severity.error, "a typed program whose blocks, subblocks, chunks or cores its op cannot take")
 declare(UNUSED, Severity.error, "a typed field that no program of this configuration has")
+declare(EXPONENTIAL, Severity.warning, "a typed exp_approx_mode=false that decode attention does not heed")
 
 
 def lm_head_columns(config: DeviceConfig, spec: ModelSpec) -> int:
@@ -63,7 +66,7 @@ def op_plans(experiment: Experiment, fitted: Fitted | None = None, *, tensor_par
 
 
 def program_findings(experiment: Experiment) -> list[Finding]:
-    """What is wrong with runtime.programs: blocks that divide nothing, and fields that no op would see."""
+    """What is wrong with runtime.programs: what no op can take, fields that no op would see or that change nothing."""
     programs = experiment.config.runtime.programs
     if not programs:
         return []
@@ -73,6 +76,7 @@ def program_findings(experiment: Experiment) -> list[Finding]:
         return []
     owns = [plans, *(plans.on(hardware) for hardware, _ in experiment.hardware.own_layers())]
     asked = list(_matmuls(experiment, plans.users))
+    tokens, window = _prompt_rows(experiment), experiment.spec.sliding_window
     findings: dict[str, Finding] = {}
     reached: list[tuple[ModelOp, str, Plan]] = []
     for own in owns:
@@ -83,13 +87,13 @@ def program_findings(experiment: Experiment) -> list[Finding]:
             elif refused not in findings:
                 alike = [each for each in asked if each[0].op_group == op.op_group]
                 findings[refused] = found(BLOCK, refused, f"This is {op.name} in {phase}.", _advice(owns, alike, phase))
-        window = experiment.spec.sliding_window
         for phase in PHASES:
-            try:
-                reached.append((SDPA, phase, own.attention(phase, plans.users, window=window)[0]))
-            except ConfigError as error:
-                fix = _without(programs, typed_keys(programs, SDPA.op_group, phase))
-                findings.setdefault(error.message, found(BLOCK, error.message, "ttnn refuses it.", fix))
+            refused, attends = _attended(own, phase, plans.users if phase == DECODE else tokens, window)
+            if attends is not None:
+                reached.append((SDPA, phase, attends))
+            elif refused not in findings:
+                fix = _attention_advice(owns, phase, tokens, window)
+                findings[refused] = found(BLOCK, refused, f"This is attention in {phase}.", fix)
     unused = [] if findings else unused_programs(programs, reached)
     if unused:
         typed = " and ".join(f"runtime.programs.{name}" for name in unused)
@@ -99,7 +103,23 @@ def program_findings(experiment: Experiment) -> list[Finding]:
             "A program's fields depend on the phase, and in decode on where the weights lie.",
             f"Type fields that it has, without {typed}.",
         )
-    return list(findings.values())
+    return [*findings.values(), *_unheeded(programs)]
+
+
+def _unheeded(programs: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    """A switch of decode attention that ttnn takes and that changes nothing."""
+    keys = [key for key in typed_keys(programs, SDPA.op_group, DECODE) if EXP in programs[key]]
+    if not keys or programs[keys[-1]][EXP]:
+        return
+    typed = " and ".join(f"runtime.programs.{key}.{EXP}" for key in keys)
+    prefill = f"{SDPA.op_group}_{PREFILL}"
+    moves = SDPA.op_group in keys and EXP not in programs.get(prefill, {})
+    yield found(
+        EXPONENTIAL,
+        f"runtime.programs.{keys[-1]}.{EXP}=false changes nothing in decode.",
+        "On Tenstorrent's simulator decode attention takes the approximate exponential whatever it says.",
+        f"{f'Type runtime.programs.{prefill}.{EXP}=false' if moves else 'Run what is planned'}, without {typed}.",
+    )
 
 
 def _asked(plans: OpPlans, op: ModelOp, phase: str, rows: int) -> tuple[str, Plan | None]:
@@ -108,6 +128,35 @@ def _asked(plans: OpPlans, op: ModelOp, phase: str, rows: int) -> tuple[str, Pla
         return "", plans.matmul(op, phase, rows, *plans.parts[op.matrix]).plan
     except ConfigError as error:
         return error.message, None
+
+
+def _attended(plans: OpPlans, phase: str, rows: int, window: int | None) -> tuple[str, SdpaPlan | None]:
+    """The plan of attention, or why there is none."""
+    try:
+        return "", plans.attention(phase, rows, window=window)[0]
+    except ConfigError as error:
+        return error.message, None
+
+
+def _attention_advice(owns: list[OpPlans], phase: str, tokens: int, window: int | None) -> str:
+    """Another value of the one field that is wrong, or none of what was typed."""
+    programs, grid, users = owns[0].programs, owns[0].grid, owns[0].users
+    keys = typed_keys(programs, SDPA.op_group, phase)
+    for name in TRIED_OF_ATTENTION:
+        for key in reversed(keys):
+            if not (typed := programs[key].get(name)):
+                continue
+            if name in ("columns", "rows"):
+                values = list(range(grid[name == "rows"], 0, -1))
+            else:
+                values = [max(TILE, typed // TILE * TILE)]
+            for value in values:
+                changed = {**programs, key: {**programs[key], name: value}}
+                tried = [dataclasses.replace(own, programs=changed) for own in owns]
+                asked = [(each, users if each == DECODE else tokens) for each in PHASES]
+                if all(_attended(own, *each, window)[1] is not None for own in tried for each in asked):
+                    return f"Set runtime.programs.{key}.{name}={value}."
+    return _without(programs, keys)
 
 
 def _advice(owns: list[OpPlans], alike: list[Asked], phase: str) -> str:
@@ -148,7 +197,12 @@ def _worth_trying(name: str, typed: Mapping[str, Any], plans: OpPlans, alike: li
 
 def _matmuls(experiment: Experiment, users: int) -> Iterator[Asked]:
     """Op, phase and rows of every matmul."""
-    tokens = min(padded_prompt(experiment.config.workload.prompt_length), experiment.hardware.max_prefill_chunk_size)
+    tokens = _prompt_rows(experiment)
     for op in MATRICES.values():
         yield op, PREFILL, TILE if op.one_tile else tokens
         yield op, DECODE, users
+
+
+def _prompt_rows(experiment: Experiment) -> int:
+    """Rows of a prompt, or of a chunk of it."""
+    return min(padded_prompt(experiment.config.workload.prompt_length), experiment.hardware.max_prefill_chunk_size)

@@ -39,7 +39,7 @@ declare("uneven-heads", Severity.warning, "a head_dim that is not whole tiles of
 declare(
     "dram-readers",
     Severity.warning,
-    "two readers per DRAM bank where ttnn fails: on Wormhole, and where a matrix is one tile wide in a bank",
+    "several readers per DRAM bank where ttnn fails: on Wormhole, and where they cannot share a bank's tiles evenly",
     stops=ALWAYS,
 )
 declare(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..common.errors import ConfigError, did_you_mean
-from ..common.units import TILE
+from ..common.units import TILE, tiles_text
 from ..hardware.op_table import DECODE, MATRICES, PHASES, PREFILL, SDPA
 from .plans import DramShardedPlan, MatmulPlan, Multicast1DPlan, MulticastPlan, Plan, SdpaPlan, rectangle
 
@@ -30,7 +30,7 @@ PROGRAMS: dict[str, tuple[type[Plan], ...]] = {
     **{f"{SDPA.op_group}_{phase}": (SdpaPlan,) for phase in PHASES},
 }
 _MAY_BE_ZERO = ("q_chunk_size", "k_chunk_size")  # which lets ttnn choose
-READERS_PER_BANK = (1, 2)
+READERS_PER_BANK = (1, 2, 3)  # num_workers_per_dram_bank of ttnn 0.81.1 "must be in [1, 3]"
 _SWITCHES = ("exp_approx_mode",)
 
 
@@ -94,8 +94,8 @@ def check_blocks(group: str, plan: MatmulPlan, inputs: int) -> None:
     held = tiles // plan.cores
     if held % block:
         raise ConfigError(
-            f"in0_block_w={block} of {group}: each of {plan.cores} cores holds {held} "
-            f"tile{'s' * (held > 1)} of the inner width, not a whole number of such blocks (ttnn does not "
+            f"in0_block_w={block} of {group}: each of {plan.cores} cores holds {tiles_text(held)} "
+            f"of the inner width, not a whole number of such blocks (ttnn does not "
             "check this).",
             f"Use {_or(divisors(held))}.",
         )
@@ -105,12 +105,16 @@ def check_layout(group: str, plan: MatmulPlan, grid: tuple[int, int], *, outputs
     """Raises ConfigError for a typed program that ttnn 0.81.1 refuses whatever lies in L1.
 
     Cores beyond the device's `grid` (columns x rows), a subblock that does not divide the output's block or has more
-    than the `dst` tiles that Dst holds, too few cores for the output of `rows` x `outputs` elements, or readers of a
-    DRAM bank other than 1 or 2.
+    than the `dst` tiles that Dst holds, too few cores for the output of `rows` x `outputs` elements, more rows of tiles
+    than there are, or more than 3 readers of a DRAM bank. Of cores that form no rectangle the ttnn backend has none to
+    give.
     """
+    tall = math.ceil(rows / TILE)
     if isinstance(plan, DramShardedPlan):
         if plan.readers_per_bank not in READERS_PER_BANK:
-            raise ConfigError(f"readers_per_bank={plan.readers_per_bank} of {group}: a DRAM bank has 1 or 2 readers.")
+            raise ConfigError(f"readers_per_bank={plan.readers_per_bank} of {group}: a DRAM bank has 1 to 3 readers.")
+        if plan.per_core_m != tall:
+            raise ConfigError(f"per_core_m={plan.per_core_m} of {group}: its rows are {tiles_text(tall)}.")
         if rectangle(plan.cores, grid) is None:
             raise ConfigError(
                 f"{plan.cores} cores of {group} form no rectangle within the device's {grid[0]} x {grid[1]}."
@@ -130,30 +134,38 @@ def check_layout(group: str, plan: MatmulPlan, grid: tuple[int, int], *, outputs
             raise ConfigError(f"{name}={part} of {group} does not divide {block}={size}.")
     if (held := plan.out_subblock_h * plan.out_subblock_w) > dst:
         raise ConfigError(f"a subblock of {group} has {held} tiles (out_subblock_h x out_subblock_w); Dst holds {dst}.")
-    wide = math.ceil(math.ceil(outputs / TILE) / plan.per_core_n)
-    tall = math.ceil(math.ceil(rows / TILE) / plan.per_core_m)
+    wide, high = math.ceil(math.ceil(outputs / TILE) / plan.per_core_n), math.ceil(tall / plan.per_core_m)
     if isinstance(plan, MulticastPlan):
+        if plan.per_core_m > tall:
+            raise ConfigError(f"per_core_m={plan.per_core_m} of {group} is more than its rows' {tiles_text(tall)}.")
         for name, axis, needed, there in (
             ("per_core_n", "columns", wide, plan.columns),
-            ("per_core_m", "rows", tall, plan.rows),
+            ("per_core_m", "rows", high, plan.rows),
         ):
             if needed > there:
                 raise ConfigError(
                     f"the output of {group} takes {needed} {axis} of cores with {name}={getattr(plan, name)}, "
                     f"and its program has {there}."
                 )
-    elif wide * tall > plan.columns * plan.rows:
+    elif wide * high > plan.columns * plan.rows:
         raise ConfigError(
-            f"the output of {group} takes {wide * tall} cores with per_core_m={plan.per_core_m} and "
+            f"the output of {group} takes {wide * high} cores with per_core_m={plan.per_core_m} and "
             f"per_core_n={plan.per_core_n}, and its program has {plan.columns * plan.rows}."
         )
 
 
-def check_attention(phase: str, plan: SdpaPlan, grid: tuple[int, int]) -> None:
-    """Raises ConfigError for a typed attention program with cores beyond the device's `grid` or with chunks that are no
-    whole tiles. 0 lets ttnn choose, which it does in decode only; of q_chunk_size decode makes no use."""
-    group = f"{SDPA.op_group} in {phase}"
+def check_attention(phase: str, plan: SdpaPlan, grid: tuple[int, int], users: int) -> None:
+    """Raises ConfigError for a typed attention program that ttnn 0.81.1 refuses whatever lies in L1.
+
+    Cores beyond the device's `grid`, fewer than the `users` of a decode step, or chunks that are no whole tiles. 0 lets
+    ttnn choose, which it does in decode only; of q_chunk_size decode makes no use.
+    """
+    group, cores = f"{SDPA.op_group} in {phase}", plan.columns * plan.rows
     _check_grid(group, plan.columns, plan.rows, grid)
+    if phase == DECODE and cores < users:
+        raise ConfigError(
+            f"the {plan.columns} x {plan.rows} cores of {group} are fewer than its {users} users, who need one each."
+        )
     for name in ("k_chunk_size",) if phase == DECODE else _MAY_BE_ZERO:
         size = getattr(plan, name)
         if size % TILE:

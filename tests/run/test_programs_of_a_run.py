@@ -128,6 +128,20 @@ def test_another_configuration_is_not_fitted(other: str) -> None:
     assert recall_fitted(experiment(other)) == {}
 
 
+@pytest.mark.parametrize("changed", ["_ttnn_version", "_code"])
+def test_another_ttnn_or_other_code_finds_nothing(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_fitted(experiment(), [fitted_row(experiment(), 0, "layer 0")])
+    monkeypatch.setattr(fitted_plans, changed, lambda: "another")
+    assert recall_fitted(experiment()) == {}
+
+
+def test_a_prefill_plan_is_found_again_for_the_rows_that_it_was_fitted_for() -> None:
+    keep_fitted(experiment(), [fitted_row(experiment(), 0, "layer 0")])
+    known = op_plans(experiment(), recall_fitted(experiment())).at_layer(0)
+    origins = [known.matmul(MATRICES["w2"], PREFILL, rows, 512, 256).origin for rows in (128, 512)]
+    assert origins == ["fitted", "as planned"]
+
+
 def test_of_an_op_that_was_asked_about_twice_the_smaller_plan_is_kept() -> None:
     row = fitted_row(experiment(), 0, "layer 0")
     smallest = row | {"part": "layer 0, chunk 2", "program": row["program"] | {"in0_block_w": 1}}

@@ -2,7 +2,8 @@
 """What preflights found to fit L1, kept for later runs of the same configuration: a small JSON file for each.
 
 Only ttnn knows what fits, and it is not asked by an emulated run. A file is named by a hash of all that decides which
-plans are made and what lies in L1 beside them, the version of ttnn and this package's code among it. It appears whole or not at all; what cannot be read counts as not there.
+plans are made and what lies in L1 beside them, the version of ttnn and this package's code among it. It appears whole
+or not at all; what cannot be read counts as not there.
 """
 
 from __future__ import annotations

@@ -61,6 +61,19 @@ def test_figures_come_with_class_band_and_what_was_measured(said):
     assert "memory   Llama-3.1-8B-Instruct on N150 fits" in out
 
 
+def test_typed_programs_are_said_to_change_no_predicted_time(said):
+    typed, words = "runtime.programs.ff1_ff3_decode.readers_per_bank=2", "typed programs (runtime.programs) change no"
+    p150 = ["device=p150", "model=llama8b"]
+    _, out, _ = said(*p150, typed)
+    assert words in out
+    assert words not in said(*p150)[1]
+    found, planned = answered(said, *p150, typed)["performance"], answered(said, *p150)["performance"]
+    assert (found["decode_tokens_per_s_per_user"], len(found["notes"])) == (
+        planned["decode_tokens_per_s_per_user"],
+        len(planned["notes"]) + 1,
+    )
+
+
 def test_another_configuration_is_given_no_ratio(said):
     _, out, _ = said(*N150, "precision.ff2=BF16")
     assert "a different configuration, so no ratio: differs in precision" in out

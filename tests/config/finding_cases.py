@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tt_transformers_v2.config.composition import compose
 from tt_transformers_v2.config.findings import Finding, Severity
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import resolve
 
+SAID = Path(__file__).parent / "said_of_programs.yaml"
 # KEY=VALUE as a fix prints it, or an entry for `layers`; the full stop of the sentence is no part of the value.
 _ASSIGNMENT = re.compile(r"(?<![\w.])[a-z_]+(?:\.\w+)*=\w+(?:\.\w+)*|(?<=Add )\{.*\}(?= to layers)")
 
@@ -18,6 +23,12 @@ _ASSIGNMENT = re.compile(r"(?<![\w.])[a-z_]+(?:\.\w+)*=\w+(?:\.\w+)*|(?<=Add )\{
 def findings(overrides: Sequence[str]) -> list[Finding]:
     checked = check_overrides(overrides)
     return resolve(compose(checked.texts), checked.typed).findings
+
+
+def said(module: str) -> list[dict[str, Any]]:
+    """Overrides (`typed`), the `id` of a finding that a module of config makes of them, and what it `says`."""
+    cases: list[dict[str, Any]] = yaml.safe_load(SAID.read_text(encoding="utf-8"))[module]
+    return cases
 
 
 def of_kind(kind: str, found: Iterable[Finding]) -> list[Finding]:

@@ -36,13 +36,22 @@ def heads_of(head_dim):
     return [f"model.head_dim={head_dim}"]
 
 
+_TWO_GROUPS = [f"parallelism.{kind}_parallel_size={size}" for kind, size in (("tensor", 1), ("data", 2))]
 TWO_READERS = ["runtime.dram_readers_per_bank=2"]
 
 
 def with_qkv(width):
-    """A P150 with two readers, and QKV weights of so many columns: all other matrices are wide."""
+    """A P150 with QKV weights of so many columns, which two cores of a bank read."""
     heads = ["model.head_dim=32", "model.num_kv_heads=1", f"model.num_heads={width // 32 - 2}"]
-    return ["device=p150", *TWO_READERS, *heads]
+    return ["device=p150", readers(2), *heads]
+
+
+def readers(number, group="qkv"):
+    return f"runtime.programs.{group}.readers_per_bank={number}"
+
+
+def typed(group, *fields):
+    return [f"runtime.programs.{group}.{field}" for field in fields]
 
 
 def chunk(keys, group="sdpa_decode"):
@@ -168,11 +177,18 @@ PAIRS = {
     ],
     "dram-readers": [
         ("Wormhole has one", ["runtime.dram_readers_per_bank=1"], TWO_READERS),
-        ("Blackhole has two", ["device=p150", *TWO_READERS], ["device=n150", *TWO_READERS]),
+        ("Blackhole has two", ["device=p150", readers(2)], ["device=n150", readers(2)]),
+        ("Blackhole has three", ["device=p150", readers(3, "ff1_ff3")], ["device=n150", readers(3, "ff1_ff3")]),
+        ("4 tiles of a bank", ["device=p150", readers(2)], ["device=p150", readers(3)]),
+        ("3 tiles of a bank", ["device=p150", readers(3, "o")], ["device=p150", readers(2, "o")]),
         ("unset is one", [], TWO_READERS),
         ("9 tiles in 8 banks", with_qkv(288), with_qkv(256)),
         ("8 tiles in 7 banks", ["device=p100", *with_qkv(256)[1:]], ["device=p100", *with_qkv(224)[1:]]),
-        ("a program of its own", [*with_qkv(256), "runtime.programs.qkv.readers_per_bank=1"], with_qkv(256)),
+        (
+            "programs of their own",
+            ["device=p150", *TWO_READERS, readers(1, "o"), readers(1, "ff2")],
+            ["device=p150", *TWO_READERS, readers(1, "o")],
+        ),
         (
             "typed for the phase",
             ["runtime.programs.ff2_prefill.columns=1"],
@@ -243,6 +259,66 @@ PAIRS = {
         ("18 tiles", ["runtime.programs.qkv_prefill.in0_block_w=3"], ["runtime.programs.qkv_prefill.in0_block_w=4"]),
         ("a core's tile", ["runtime.programs.qkv_decode.in0_block_w=1"], ["runtime.programs.qkv_decode.in0_block_w=2"]),
         ("cores", ["runtime.programs.qkv_decode.cores=9"], ["runtime.programs.qkv_decode.cores=8"]),
+        ("columns of the device", typed("ff1_ff3_prefill", "columns=8"), typed("ff1_ff3_prefill", "columns=9")),
+        ("rows of the device", typed("ff1_ff3_prefill", "rows=8"), typed("ff1_ff3_prefill", "rows=9")),
+        ("rows of the output", typed("ff1_ff3_prefill", "rows=4"), typed("ff1_ff3_prefill", "rows=3")),
+        ("tiles of rows", typed("ff1_ff3_prefill", "per_core_m=4"), typed("ff1_ff3_prefill", "per_core_m=5")),
+        (
+            "of a prompt in parts",
+            [*typed("ff1_ff3_prefill", "per_core_m=32", "out_subblock_h=1"), "workload.prompt_length=2048"],
+            [*typed("ff1_ff3_prefill", "per_core_m=33", "out_subblock_h=1"), "workload.prompt_length=2048"],
+        ),
+        (
+            "Dst",
+            [*typed("ff1_ff3_prefill", "per_core_n=8", "out_subblock_w=8"), "compute.mlp.fp32_dest_acc_en=false"],
+            [*typed("ff1_ff3_prefill", "per_core_n=9", "out_subblock_w=9"), "compute.mlp.fp32_dest_acc_en=false"],
+        ),
+        (
+            "Dst in fp32",
+            typed("ff1_ff3_prefill", "per_core_n=8", "out_subblock_w=4"),
+            typed("ff1_ff3_prefill", "per_core_n=8", "out_subblock_w=8"),
+        ),
+        ("a row of tiles in decode", typed("ff1_ff3_decode", "per_core_m=1"), typed("ff1_ff3_decode", "per_core_m=2")),
+        (
+            "cores of the device",
+            ["model=llama8b", *typed("ff2_decode", "per_core_n=2")],
+            ["model=llama8b", *typed("ff2_decode", "per_core_n=1")],
+        ),
+        ("readers", ["device=p150", readers(3, "ff1_ff3")], ["device=p150", readers(4, "ff1_ff3")]),
+        (
+            "cores of a one-dimensional multicast",
+            ["memory.use_width_sharding=false", *typed("ff1_ff3_decode", "per_core_n=2", "columns=4", "rows=6")],
+            ["memory.use_width_sharding=false", *typed("ff1_ff3_decode", "per_core_n=2", "columns=4", "rows=5")],
+        ),
+        ("attention's columns", typed("sdpa", "columns=8"), typed("sdpa", "columns=9")),
+        ("attention's rows", typed("sdpa", "rows=8"), typed("sdpa", "rows=9")),
+        ("chunks of tiles", typed("sdpa_prefill", "q_chunk_size=96"), typed("sdpa_prefill", "q_chunk_size=80")),
+        ("chunks left to ttnn", typed("sdpa_decode", "k_chunk_size=0"), typed("sdpa_prefill", "k_chunk_size=0")),
+        ("decode's queries", typed("sdpa_decode", "q_chunk_size=80"), typed("sdpa", "q_chunk_size=80")),
+        (
+            "a core for each user",
+            ["workload.batch=32", *typed("sdpa_decode", "columns=4")],
+            ["workload.batch=32", *typed("sdpa_decode", "columns=3")],
+        ),
+        (
+            "users of a group",
+            ["device=n300", *_TWO_GROUPS, "workload.batch=32", *typed("sdpa_decode", "columns=4", "rows=4")],
+            ["device=n300", *_TWO_GROUPS, "workload.batch=32", *typed("sdpa_decode", "columns=3", "rows=5")],
+        ),
+        (
+            "prompts have no users",
+            ["workload.batch=32", *typed("sdpa_prefill", "columns=1", "rows=1")],
+            ["workload.batch=32", *typed("sdpa_decode", "columns=1", "rows=1")],
+        ),
+    ],
+    "exp-approx-decode": [
+        ("true", typed("sdpa_decode", "exp_approx_mode=true"), typed("sdpa_decode", "exp_approx_mode=false")),
+        ("prefill", typed("sdpa_prefill", "exp_approx_mode=false"), typed("sdpa", "exp_approx_mode=false")),
+        (
+            "the phase's wins",
+            [*typed("sdpa", "exp_approx_mode=false"), *typed("sdpa_decode", "exp_approx_mode=true")],
+            [*typed("sdpa", "exp_approx_mode=true"), *typed("sdpa_decode", "exp_approx_mode=false")],
+        ),
     ],
     "program-unused": [
         (

@@ -12,13 +12,22 @@ import torch
 from places import DATA
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.hardware import AutoHardwareConfig
-from tt_transformers_v2.hardware.op_table import DECODE, LM_HEAD, MATRICES, PREFILL
+from tt_transformers_v2.hardware.op_table import DECODE, LM_HEAD, MATRICES, PREFILL, SDPA
 from tt_transformers_v2.hardware.schema import DeviceConfig
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.numerics import matmul
 from tt_transformers_v2.planning import plans
-from tt_transformers_v2.planning.op_plans import FITTED, TYPED, OpPlans, first_layer, parts_of, unused_programs
-from tt_transformers_v2.planning.plans import DramShardedPlan, Multicast1DPlan, MulticastPlan
+from tt_transformers_v2.planning.op_plans import (
+    AS_PLANNED,
+    FITTED,
+    TYPED,
+    TYPED_AND_FITTED,
+    OpPlans,
+    first_layer,
+    parts_of,
+    unused_programs,
+)
+from tt_transformers_v2.planning.plans import DramShardedPlan, Multicast1DPlan, MulticastPlan, smaller_plans
 
 W1, W2 = MATRICES["w1"], MATRICES["w2"]
 # Columns x rows of the simulated systems, which have no harvested cores.
@@ -82,8 +91,11 @@ def test_sizes_are_padded_to_whole_tiles() -> None:
 def test_what_is_typed_wins_and_a_block_that_divides_nothing_is_refused() -> None:
     typed = OpPlans(hardware(), programs={"ff1_ff3_prefill": {"in0_block_w": 6}})
     planned = typed.matmul(W1, PREFILL, 128, 576, 1536)
-    assert (planned.plan.in0_block_w, planned.origin, planned.typed) == (6, TYPED, True)
-    assert not typed.matmul(W1, DECODE, 1, 576, 1536).typed
+    assert (planned.plan.in0_block_w, planned.origin) == (6, TYPED)
+    assert typed.fixed(W1, PREFILL, planned.plan)
+    other = typed.matmul(W1, DECODE, 1, 576, 1536)
+    assert other.origin == AS_PLANNED
+    assert not typed.fixed(W1, DECODE, other.plan)
     with pytest.raises(ConfigError, match=r"in0_block_w=6 of ff1_ff3 does not divide the 16 tiles.*1, 2, 4, 8 or 16"):
         typed.matmul(W1, PREFILL, 128, 512, 1536)
 
@@ -114,6 +126,25 @@ def test_what_a_preflight_found_to_fit_replaces_the_first_plan_of_its_layers_onl
     assert known.at_layer(1).matmul(W2, DECODE, 1, 4096, 1024).origin == FITTED
     typed = dataclasses.replace(known, programs={"ff2": {"in0_block_w": first.in0_block_w}})
     assert typed.at_layer(1).matmul(W2, DECODE, 1, 4096, 1024).plan == first
+
+
+def test_a_typed_switch_is_typed_and_leaves_the_sizes_to_be_fitted() -> None:
+    typed = OpPlans(hardware(), programs={"sdpa_prefill": {"exp_approx_mode": False}})
+    plan, origin = typed.attention(PREFILL, 4096)
+    assert (plan.q_chunk_size, plan.exp_approx_mode, origin) == (256, False, TYPED)
+    assert not typed.fixed(SDPA, PREFILL, plan)
+    fits = plan.smaller()
+    assert fits is not None
+    known = dataclasses.replace(typed, fitted={(None, "sdpa", PREFILL, plan): fits}, layer=None)
+    assert known.attention(PREFILL, 4096) == (fits, TYPED_AND_FITTED)
+    sized = dataclasses.replace(known, programs={"sdpa": {"q_chunk_size": 256}})
+    assert sized.attention(PREFILL, 4096)[1] == TYPED
+    assert sized.fixed(SDPA, PREFILL, plan)
+
+
+def test_smaller_chunks_of_attention_are_whole_tiles() -> None:
+    tried = [(plan.q_chunk_size, plan.k_chunk_size) for plan in smaller_plans(plans.SdpaPlan(8, 8, 96, 224))]
+    assert tried == [(96, 224), (32, 96), (32, 32)]
 
 
 def test_fields_that_no_plan_has_are_told() -> None:

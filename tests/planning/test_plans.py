@@ -116,6 +116,12 @@ def test_plans_near_a_users_are_others_and_differ_in_little(inputs: int, outputs
         assert plan.out_subblock_h * plan.out_subblock_w <= typed.out_subblock_h * typed.out_subblock_w
 
 
+def test_attention_near_a_users_has_another_chunk_of_one_kind_first() -> None:
+    near = [(plan.q_chunk_size, plan.k_chunk_size) for plan in near_plans(plans.SdpaPlan(8, 8, 64, 256))]
+    assert near == [(64, 128), (64, 64), (64, 32), (32, 256), (32, 128), (32, 64), (32, 32)]
+    assert [plan.k_chunk_size for plan in near_plans(plans.SdpaPlan(8, 8, 32, 0))] == []
+
+
 @pytest.mark.parametrize(
     ("programs", "said"),
     [

@@ -107,6 +107,8 @@ def test_one_command_asks_about_several_devices(tmp_path: Path, capsys: pytest.C
     t3k = found["devices"][1]["section"]
     assert (t3k["tensor_parallel"], t3k["fitted_ops"]) == (8, 2)
     assert "t3k     1x8   8x7   llama70b   8" in printed
+    (fitted,) = [line for line in section_lines(t3k) if line.startswith("[yellow]fitted")]
+    assert "prefill and decode lm_head x2: in0_block_w 8 -> 4, the first of 2 tried" in fitted
     for line in [line for row in found["devices"] for line in section_lines(row["section"])]:
         if line.startswith(("phase", "prefill", "decode", " " * 9)):
             assert len(line.replace("[green]", "").replace("[yellow]", "").replace("[/]", "")) <= WIDTH, line

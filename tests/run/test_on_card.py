@@ -148,7 +148,10 @@ def test_a_ratio_is_told_so_that_it_can_be_read(ratio: float, told: str) -> None
         (["memory.kv_cache_placement=L1"], "reads the KV cache from DRAM only"),
         (["runtime.dram_readers_per_bank=2"], "on Blackhole only"),
         (["model.head_dim=80"], "not whole tiles of 32"),
-        (["model.sliding_window=32", "runtime.programs.sdpa.k_chunk_size=0"], "see positions after the current one"),
+        (
+            ["model.sliding_window=32", "runtime.programs.sdpa_decode.k_chunk_size=0"],
+            "see positions after the current one",
+        ),
         (["precision.embedding=BFP4"], "ttnn looks rows up in BF16"),
     ],
 )

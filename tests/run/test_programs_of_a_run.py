@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tt_transformers_v2.accuracy.used_programs import programs_section
+from tt_transformers_v2.backends.emulated.emulated_ops import EmulatedOps
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config import fitted_plans
 from tt_transformers_v2.config.composition import compose
@@ -69,8 +71,11 @@ def test_a_typed_block_changes_the_figures(tmp_path: Path, numerics: str) -> Non
 def test_the_accurate_exponential_can_be_typed_and_is_named(tmp_path: Path) -> None:
     planned = accuracy(tmp_path, "workload.prefill_tokens=8")
     typed = accuracy(tmp_path, "workload.prefill_tokens=8", "runtime.programs.sdpa.exp_approx_mode=false")
-    modes = [{row["exp_approx_mode"] for row in each["programs"] if row["op"] == "sdpa"} for each in (planned, typed)]
-    assert modes == [{True}, {False}]
+    modes = [
+        {row["phase"]: row["exp_approx_mode"] for row in each["programs"] if row["op"] == "sdpa"}
+        for each in (planned, typed)
+    ]
+    assert modes == [{"prefill": True, "decode": True}, {"prefill": False, "decode": True}]  # as computed
     assert [row["attention"] for row in planned["modules"]] != [row["attention"] for row in typed["modules"]]
 
 
@@ -123,6 +128,20 @@ def test_another_configuration_is_not_fitted(other: str) -> None:
     assert recall_fitted(experiment(other)) == {}
 
 
+@pytest.mark.parametrize("changed", ["_ttnn_version", "_code"])
+def test_another_ttnn_or_other_code_finds_nothing(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_fitted(experiment(), [fitted_row(experiment(), 0, "layer 0")])
+    monkeypatch.setattr(fitted_plans, changed, lambda: "another")
+    assert recall_fitted(experiment()) == {}
+
+
+def test_a_prefill_plan_is_found_again_for_the_rows_that_it_was_fitted_for() -> None:
+    keep_fitted(experiment(), [fitted_row(experiment(), 0, "layer 0")])
+    known = op_plans(experiment(), recall_fitted(experiment())).at_layer(0)
+    origins = [known.matmul(MATRICES["w2"], PREFILL, rows, 512, 256).origin for rows in (128, 512)]
+    assert origins == ["fitted", "as planned"]
+
+
 def test_of_an_op_that_was_asked_about_twice_the_smaller_plan_is_kept() -> None:
     row = fitted_row(experiment(), 0, "layer 0")
     smallest = row | {"part": "layer 0, chunk 2", "program": row["program"] | {"in0_block_w": 1}}
@@ -155,3 +174,12 @@ def test_an_impossible_block_is_refused_before_anything_runs() -> None:
     said = r"in0_block_w=3 of ff1_ff3 does not divide the 8 tiles.*Set runtime.programs.ff1_ff3_prefill.in0_block_w=2"
     with pytest.raises(ConfigError, match=said):
         resolve_or_refuse(asked.config, asked.typed)
+
+
+def test_every_plan_of_prompts_of_several_lengths_is_named(tmp_path: Path) -> None:
+    ops = EmulatedOps(experiment().hardware, plans=op_plans(experiment()))
+    for rows in (128, 2048):
+        ops._attention_plan(rows, None)
+    hardware = experiment().hardware
+    rows = programs_section([], ops.attended.values(), hardware, 2)
+    assert [row["q_chunk_size"] for row in rows] == [64, 256]

@@ -20,7 +20,8 @@ Attended = tuple[str, DeviceConfig, SdpaPlan, str]
 def programs_section(
     used: Iterable[Used], attended: Iterable[Attended], hardware: DeviceConfig, num_layers: int
 ) -> list[dict[str, Any]]:
-    """A row for each op, phase and kind of layers: matmuls in the order of the table of ops, then attention.
+    """A row for each op, phase, kind of layers and different plan: matmuls in the order of the table of ops, then
+    attention. Prompts of several lengths may have several plans.
 
     in0_block_w: tiles of K in a block. inputs, outputs: of a chip's part of the matrix, in elements. cores: that
     compute, grid: as columns x rows where they are a rectangle that the program names. plan: "as planned", "fitted"
@@ -61,4 +62,4 @@ def programs_section(
                 "plan": origin,
             }
         )
-    return rows
+    return [row for at, row in enumerate(rows) if row not in rows[:at]]

@@ -2,12 +2,16 @@
 """What preflights found to fit L1, kept for later runs of the same configuration: a small JSON file for each.
 
 Only ttnn knows what fits, and it is not asked by an emulated run. A file is named by a hash of all that decides which
-plans are made and what lies in L1 beside them. It appears whole or not at all; what cannot be read counts as not there.
+plans are made and what lies in L1 beside them, the version of ttnn and this package's code among it. It appears whole
+or not at all; what cannot be read counts as not there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,6 +28,8 @@ from .resolve import Experiment, hash_of
 MOST_FILES = 1000  # some kB each; those written longest ago go first
 _DECIDES = ("device", "precision", "compute", "layers", "memory", "parallelism", "model", "runtime")
 _WORKLOAD = ("batch", "prompt_length", "context")
+# What decides plans, and what lies in L1 beside an op when ttnn is asked about it.
+_CODE = ("planning/*.py", "models/decoder.py", "backends/ttnn/*.py", "backends/ttnn/*/*.py")
 
 
 def keep_fitted(experiment: Experiment, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -72,7 +78,26 @@ def recall_fitted(experiment: Experiment) -> Fitted:
 def _path(experiment: Experiment) -> Path:
     tree = experiment.to_dict()
     decides = {name: tree[name] for name in _DECIDES} | {name: tree["workload"][name] for name in _WORKLOAD}
+    decides |= {"ttnn": _ttnn_version(), "code": _code()}
     return outputs_dir() / "cache" / "plans" / f"{hash_of(decides)}.json"
+
+
+def _ttnn_version() -> str:
+    """Of the installed ttnn, which is not imported for it."""
+    try:
+        return importlib.metadata.version("ttnn")
+    except importlib.metadata.PackageNotFoundError:  # none, or built from source and found by PYTHONPATH
+        return "unknown"
+
+
+@functools.cache
+def _code() -> str:
+    """A hash of the files that decide what a preflight finds."""
+    digest = hashlib.sha256()
+    root = Path(__file__).resolve().parent.parent
+    for path in sorted(path for pattern in _CODE for path in root.glob(pattern)):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _make_room(folder: Path) -> None:

@@ -46,7 +46,7 @@ declare(
 declare(
     "dram-readers",
     Severity.warning,
-    "two readers per DRAM bank where ttnn fails: on Wormhole, and where a matrix is one tile wide in a bank",
+    "several readers per DRAM bank where ttnn fails: on Wormhole, and where they cannot share a bank's tiles evenly",
     stops=ALWAYS,
 )
 declare(

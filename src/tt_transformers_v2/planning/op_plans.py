@@ -21,11 +21,12 @@ from ..hardware.op_table import DECODE, LM_HEAD, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from . import plans
+from .dst import dst_tiles
 from .plans import DramShardedPlan, MatmulPlan, Plan, SdpaPlan
 from .split import Split, lm_head_parts
-from .typed_programs import Programs, check_blocks, fixes_sizes, typed_fields
+from .typed_programs import Programs, check_attention, check_blocks, check_layout, fixes_sizes, typed_fields
 
-AS_PLANNED, FITTED, TYPED = "as planned", "fitted", "typed"
+AS_PLANNED, FITTED, TYPED, TYPED_AND_FITTED = "as planned", "fitted", "typed", "typed and fitted"
 
 # The first layer of those with one configuration (None: an op of the whole model), op group, phase, first plan -> the
 # smaller one that fits L1.
@@ -38,7 +39,8 @@ class Planned:
 
     inputs, outputs: of the chip's part of the matrix, in elements, whole tiles. rows: of activations, all of them;
     rows_at_once of them in one matmul. origin: "as planned", "fitted" (a preflight found that the first plan does not
-    fit L1) or "typed" (runtime.programs has fields of it, so no other may be tried).
+    fit L1), "typed" (runtime.programs has fields of it) or "typed and fitted" (it has switches only, and the sizes were
+    fitted).
     """
 
     inputs: int
@@ -47,11 +49,6 @@ class Planned:
     rows_at_once: int
     plan: MatmulPlan
     origin: str
-
-    @property
-    def typed(self) -> bool:
-        """Whether the user chose fields of the plan."""
-        return self.origin == TYPED
 
     def replaced_by(self, fits: Any) -> Planned:
         """The same with the plan that fits L1, where that is another one (None: it is not known)."""
@@ -118,7 +115,8 @@ class OpPlans:
         """The plan of [rows, inputs] x [inputs, outputs]: a chip's part of the matrix (planning.split), in elements.
 
         `rows` are a prompt's tokens in prefill, users in decode. An op that sees one tile of rows in either phase (the
-        LM head) is planned as in decode. Raises ConfigError for typed blocks that do not divide the inner width.
+        LM head) is planned as in decode. Raises ConfigError for typed blocks that do not divide the inner width
+        and for what else ttnn refuses of a typed program.
         """
         inputs, outputs = _whole_tiles(inputs), _whole_tiles(outputs)
         at_once = rows
@@ -131,6 +129,11 @@ class OpPlans:
             first = dataclasses.replace(planned, fuse_batch=at_once == rows)
         plan, origin = self._chosen(op, phase, first)
         check_blocks(op.op_group, plan, inputs)
+        if origin == TYPED:
+            kernel = self.hardware.kernel(op, phase)
+            # ttnn 0.81.1 keeps to half-sync mode's number of tiles whatever dst_full_sync_en says.
+            dst = dst_tiles(kernel.fp32_dest_acc_en)
+            check_layout(op.op_group, plan, self.grid, outputs=outputs, rows=at_once, dst=dst)
         return Planned(inputs, outputs, rows, at_once, plan, origin)
 
     def attention(
@@ -139,11 +142,20 @@ class OpPlans:
         """The plan of attention over `rows` tokens of a prompt, or of a decode step, and its origin as in Planned.
 
         window: tokens of a sliding window. cached: tokens of a user that the KV cache has room for, where it is
-        otherwise than attention_chunks.cache_tokens has it.
+        otherwise than attention_chunks.cache_tokens has it. Raises ConfigError for a typed program that ttnn refuses.
         """
         if phase == DECODE:
-            return self._chosen(SDPA, phase, plans.decode_attention(self.grid, window, cached))
-        return self._chosen(SDPA, phase, plans.prefill_attention(rows, self.grid))
+            first = plans.decode_attention(self.grid, window, cached)
+        else:
+            first = plans.prefill_attention(rows, self.grid)
+        plan, origin = self._chosen(SDPA, phase, first)
+        if origin != AS_PLANNED:
+            check_attention(phase, plan, self.grid, rows)
+        return plan, origin
+
+    def fixed(self, op: ModelOp, phase: str, plan: Plan) -> bool:
+        """Whether the user typed sizes of this plan, so that no smaller one may be tried."""
+        return fixes_sizes(typed_fields(self.programs, op.op_group, phase, plan))
 
     def _decode(self, op: ModelOp, phase: str, rows: int, inputs: int, outputs: int) -> MatmulPlan:
         if self.weights_sharded:
@@ -166,10 +178,10 @@ class OpPlans:
         """The plan with the fields the user chose, of those it has in this phase, or what a preflight found to fit."""
         fields = typed_fields(self.programs, op.op_group, phase, first)
         first = dataclasses.replace(first, **fields)
-        if fixes_sizes(fields):
-            return first, TYPED
         found = self.fitted.get((self.layer if op.in_layer else None, op.op_group, phase, first))
-        return (first, AS_PLANNED) if found is None else (found, FITTED)
+        if fixes_sizes(fields) or found is None:
+            return first, TYPED if fields else AS_PLANNED
+        return found, TYPED_AND_FITTED if fields else FITTED
 
 
 _ANY_SHARDED = DramShardedPlan(cores=1, in0_block_w=1, per_core_m=1, per_core_n=1)

@@ -96,11 +96,11 @@ class SdpaPlan:
     max_cores_per_head_batch: int = 16
 
     def smaller(self) -> SdpaPlan | None:
-        """The same with half the chunks, or None below one tile."""
+        """The same with half the chunks, in whole tiles, or None below one tile."""
         largest = max(self.q_chunk_size, self.k_chunk_size)
         if largest <= TILE:
             return None
-        half = [max(TILE, size // 2) if size else 0 for size in (self.q_chunk_size, self.k_chunk_size)]
+        half = [max(TILE, size // 2 // TILE * TILE) if size else 0 for size in (self.q_chunk_size, self.k_chunk_size)]
         return dataclasses.replace(self, q_chunk_size=half[0], k_chunk_size=half[1])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..common.errors import ConfigError
-from ..common.units import TILE
+from ..common.units import TILE, tiles_text
 from ..hardware.enums import Arch, Placement
 from ..hardware.schema import DeviceConfig
 from ..models.layer_spec import LayerSpec
@@ -91,23 +91,22 @@ def _lacking(kind: LayerSpec) -> list[str]:
 def two_readers(config: DeviceConfig, matrices: Mapping[str, Shape], readers: int, setting: str) -> Refusal | None:
     """Why `readers` cores per DRAM bank cannot run, as `setting` asks; None where they can.
 
-    matrices: (inputs, outputs) in elements of each chip's part, by name. Seen with ttnn 0.81.1 on Tenstorrent's
-    simulator, November 2026: two readers pass every check without a card; Wormhole then refuses them, and Blackhole
-    fails where the part of a matrix in a bank is one tile wide.
+    matrices: (inputs, outputs) in elements of each chip's part, by name. In the words of ttnn 0.81.1: more than one is
+    "currently supported only on Blackhole", and a bank's shard width in tiles "must be divisible by workers_per_bank".
     """
     if readers < 2 or not dram_sharded(config):
         return None
     what, fix = f"{setting}={readers} cannot run here.", f"Set {setting}=1."
     chip = config.spec.chip
     if chip.arch is not Arch.blackhole:
-        return Refusal(what, "ttnn has two readers per DRAM bank on Blackhole only.", fix)
-    narrow = [name for name, (_, outputs) in matrices.items() if math.ceil(outputs / TILE / chip.dram_banks) == 1]
-    if not narrow:
+        return Refusal(what, "ttnn has more than one reader per DRAM bank on Blackhole only.", fix)
+    widths = {name: math.ceil(outputs / TILE / chip.dram_banks) for name, (_, outputs) in matrices.items()}
+    uneven = [f"{name} {tiles_text(width)}" for name, width in widths.items() if width % readers]
+    if not uneven:
         return None
     return Refusal(
         what,
-        f"Two readers cannot share a part of one tile: over {chip.dram_banks} banks {', '.join(narrow)} "
-        f"{'have' if narrow[1:] else 'has'} no wider ones.",
+        f"{readers} readers share a bank's tiles evenly; each of {chip.dram_banks} banks holds {', '.join(uneven)}.",
         fix,
     )
 

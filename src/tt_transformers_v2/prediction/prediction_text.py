@@ -15,6 +15,7 @@ from ..hardware.enums import Stack
 from ..hardware.op_table import DECODE, PREFILL
 from ..perf.confidence import Confidence
 from ..perf.prediction import Prediction
+from ..run.performance import notes
 from .knobs import NOISE, Gain, WhatIf
 from .limits import BatchLimit, ContextLimit
 from .prediction_rows import OpRow, op_rows
@@ -112,9 +113,9 @@ def _nearest_lines(nearest: Measured) -> list[str]:
 
 def _note_lines(answer: Answer) -> list[str]:
     experiment, prediction = answer.experiment, answer.prediction
-    notes = dict.fromkeys([*prediction.speed.notes, *prediction.decode.reasons, *prediction.prefill.reasons])
+    said = [*notes(experiment, prediction), *prediction.decode.reasons, *prediction.prefill.reasons]
     return [
-        *(_named("note", escaped(note)) for note in notes),
+        *(_named("note", escaped(note)) for note in dict.fromkeys(said)),
         *(_wrapped(line, 2) for line in rule_lines(experiment.effects)),
         *(
             _wrapped(f"[yellow]{finding.severity} {finding.id}[/]: {escaped(str(finding))}", 2)

@@ -156,26 +156,29 @@ def _total_lines(section: Section) -> Iterator[str]:
     yield "[dim]program  cores, k in0_block_w, n per_core_N | s subblock, per_core_M x per_core_N | q, k chunks[/]"
 
 
-def _distinct(rows: list[Row], verdict: str) -> Iterator[tuple[str, Row]]:
-    """One row of each failure or fit that reads the same, after the phases it happened in."""
+def _distinct(rows: list[Row], verdict: str, *fields: str) -> Iterator[tuple[str, Row, int]]:
+    """One row of each failure or fit of an op that has the same `fields`, after the phases it happened in; and how many
+    rows there are."""
     alike: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if row["verdict"] == verdict:
-            alike.setdefault((row["op"], str(row["program"]), row["said"]), []).append(row)
+            alike.setdefault((row["op"], *(str(row[name]) for name in fields)), []).append(row)
     for same in alike.values():
-        yield " and ".join(dict.fromkeys(row["phase"] for row in same)), same[0]
+        yield " and ".join(dict.fromkeys(row["phase"] for row in same)), same[0], len(same)
 
 
 def _fitted_lines(section: Section) -> Iterator[str]:
-    for phases, row in _distinct(section["ops"], "fitted"):
+    # Not by ttnn's words: they have the bytes of one place.
+    for phases, row, times in _distinct(section["ops"], "fitted", "first_program", "program", "plans_refused"):
         change = changed_fields(row["first_program"], row["program"])
         tried = f"the first of {row['plans_refused'] + 1} tried that passes"
-        yield f"[yellow]fitted[/]   {phases} {row['op']}: {change}, {tried}"
+        count = f" x{times}" if times > 1 else ""
+        yield f"[yellow]fitted[/]   {phases} {row['op']}{count}: {change}, {tried}"
         yield f"  ttnn   {escape(row['said'])}"
 
 
 def _failure_lines(section: Section) -> Iterator[str]:
-    for phases, row in _distinct(section["ops"], "failed"):
+    for phases, row, _ in _distinct(section["ops"], "failed", "program", "said"):
         program = escape(program_text(row["program"]))
         yield f"[bold red]failed[/]   {phases} {row['part']} {row['op']} {program}".rstrip()
         yield f"  {'ttnn' if row['said_by'] == 'ttnn' else 'check':6} {escape(row['said'])}"

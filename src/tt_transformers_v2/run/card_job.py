@@ -137,21 +137,23 @@ class Measurement:
         }
 
     def _programs(self, tokens: EvaluationTokens, recorder: Recorder) -> list[dict[str, Any]]:
-        """By which plan every matmul and the attention of the longest window ran."""
+        """By which plans every matmul and the attention of the windows ran."""
         hardware, spec = self.experiment.hardware, self.experiment.spec
         plans = op_plans(self.experiment)
-        longest = max(padded_prompt(len(window)) for window in tokens.windows)
-        rows = min(longest, hardware.max_prefill_chunk_size)
+        most = hardware.max_prefill_chunk_size
+        lengths = sorted({min(padded_prompt(len(window)), most) for window in tokens.windows})
         fitted = recorder.fitted if isinstance(recorder, Fitting) else {}
         used = []
         for op in MATRICES.values():
             for own, layers in ordered_kinds(hardware, spec.num_layers) if op.in_layer else [(hardware, [None])]:
                 at = plans if layers[0] is None else plans.at_layer(layers[0])
-                planned = at.matmul(op, PREFILL, TILE if op.one_tile else rows, *plans.parts[op.matrix])
-                used.append((op, PREFILL, own, planned.replaced_by(fitted.get((op.op_group, planned.plan)))))
+                for rows in [TILE] if op.one_tile else lengths:
+                    planned = at.matmul(op, PREFILL, rows, *plans.parts[op.matrix])
+                    used.append((op, PREFILL, own, planned.replaced_by(fitted.get((op.op_group, planned.plan)))))
         attended = [
             (PREFILL, own, *plans.at_layer(layers[0]).attention(PREFILL, rows))
             for own, layers in ordered_kinds(hardware, spec.num_layers)
+            for rows in lengths
         ]
         return programs_section(used, attended, hardware, spec.num_layers)
 

@@ -53,8 +53,14 @@ def performance_section(experiment: Experiment) -> dict[str, Any]:
         "bound": speed.bound,
         "shares": speed.shares,
         "prefill_bound": speed.prefill_bound,
-        "notes": list(speed.notes),
+        "notes": notes(experiment, prediction),
     } | found
+
+
+def notes(experiment: Experiment, prediction: Prediction) -> list[str]:
+    """What the predicted speed leaves out. Raises ConfigError where there is none."""
+    typed = "typed programs (runtime.programs) change no predicted time; runtime.dram_readers_per_bank does."
+    return [*prediction.speed.notes, *([typed] if experiment.config.runtime.programs else [])]
 
 
 def _confidence(confidence: Confidence) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_decode_takes_k_in_the_blocks_of_its_own_plans(weights):
     config = AutoHardwareConfig.custom("N150", compute={"mlp": {"fp32_dest_acc_en": False}})
     ops = EmulatedOps(config, "exact")
     decoded = forward_in_phases(ops, weights, TOKENS, segments(24, prefill=7))
-    blocks = {key[1:]: used.planned.plan.in0_block_w for key, used in ops.used.items()}
+    blocks = {key[1:3]: used.planned.plan.in0_block_w for key, used in ops.used.items()}
     assert (blocks["ff2", "prefill"], blocks["ff2", "decode"]) == (3, 1)
     whole = forward(EmulatedOps(config, "exact"), weights, TOKENS)
     assert torch.equal(decoded[:, :7], whole[:, :7])

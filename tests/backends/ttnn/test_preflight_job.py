@@ -136,11 +136,11 @@ def test_the_walk_goes_on_behind_a_refused_program_of_the_users(ask: Callable[..
     assert "lm_head" in {row["op"] for row in rows if row["phase"] == "prefill"}
 
 
-def test_subblocks_that_dst_cannot_hold(ask: Callable[..., Answer]) -> None:
-    rows = failed(ask("model=smollm2_135m", "runtime.programs.o_prefill.out_subblock_h=8"))
-    by_op = {row["op"]: row for row in rows}
-    assert "fit in hardware" in by_op["o"]["said"] or "subblock" in by_op["o"]["said"]
-    assert by_op["o"]["fixes"]
+def test_subblocks_that_dst_cannot_hold_are_refused_before_ttnn_is_asked() -> None:
+    typed = ("runtime.programs.o_prefill.per_core_m=4", "runtime.programs.o_prefill.out_subblock_h=4")
+    (error,) = experiment("model=smollm2_135m", *typed).errors
+    assert error.what == "a subblock of o has 12 tiles (out_subblock_h x out_subblock_w); Dst holds 4."
+    assert error.fix == "Set runtime.programs.o_prefill.out_subblock_h=1."
 
 
 def test_blocks_that_no_core_holds_whole_are_refused_before_ttnn_is_asked() -> None:

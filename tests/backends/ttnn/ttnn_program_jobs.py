@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from tt_transformers_v2.backends.ttnn import conversions
-from tt_transformers_v2.backends.ttnn.preflight_walk import ask, group_mesh
+from tt_transformers_v2.backends.ttnn.preflight_walk import _walk, ask, group_mesh
 from tt_transformers_v2.backends.ttnn.process.child import Job
 from tt_transformers_v2.backends.ttnn.process.session import captured, open_mesh
 from tt_transformers_v2.backends.ttnn.recording.asking import Asking
+from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.composition import compose
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import resolve
-from tt_transformers_v2.planning import plans
+from tt_transformers_v2.planning import op_plans, plans
 from tt_transformers_v2.preflight.preflight_job import question_of
 
 FIELDS = ("in0_block_w", "per_core_M", "per_core_N", "out_subblock_h", "out_subblock_w")
@@ -98,3 +99,35 @@ def automatic(payload: dict[str, Any], job: Job) -> list[list[int]]:
                 used.append(answer.usage.circular_buffers + answer.usage.dataflow_buffers)
             found.append(used)
     return found
+
+
+def typed(payload: dict[str, Any], job: Job) -> list[str | None]:
+    """What ttnn itself says of a typed program, for each (overrides, op, phase) of `asked`: its refusal, or None.
+
+    The walk asks with what was typed although this package's own checks would refuse it first.
+    """
+    found = []
+    with open_mesh(job.device, job.mock) as mesh, _unchecked():
+        for overrides, op, phase in payload["asked"]:
+            checked = check_overrides([*overrides, "task=preflight"])
+            question = question_of(resolve(compose(checked.texts), checked.typed))
+            asked = Asking(mesh, autofit=False)
+            asked.phase = phase
+            with contextlib.suppress(ConfigError):  # no tensors can be spread over such cores
+                _walk(question, asked, lambda *_: None)
+            (row, *_) = [row for row in asked.rows if row["op"] == op] or [{"said": "not asked"}]
+            found.append(row["said"])
+    return found
+
+
+@contextlib.contextmanager
+def _unchecked() -> Iterator[None]:
+    names = ("check_blocks", "check_layout", "check_attention")
+    kept = {name: getattr(op_plans, name) for name in names}
+    for name in names:
+        setattr(op_plans, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for name, check in kept.items():
+            setattr(op_plans, name, check)

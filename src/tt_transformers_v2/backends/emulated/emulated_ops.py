@@ -11,6 +11,7 @@ that are split by their inputs over tensor-parallel chips are computed chip by c
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ class EmulatedOps(HostLayout):
 
     `prepared` keeps weights for further runs; without `tensor_parallel` everything is computed as on one chip. `plans`
     decide how many tiles of K a matmul takes at a time; without any they are the configuration's own. `used` and
-    `attended` are what they decided, by configuration, op and phase.
+    `attended` are what they decided, by configuration, op, phase and shape.
     """
 
     name = "emulated"
@@ -63,8 +64,8 @@ class EmulatedOps(HostLayout):
         self.phase = PREFILL
         self.rows: int | None = None  # of the matmul that a linear is a part of, where it is not all
         self.plans = OpPlans(hardware) if plans is None else plans
-        self.used: dict[tuple[int, str, str], UsedProgram] = {}
-        self.attended: dict[tuple[int, str], tuple[str, DeviceConfig, SdpaPlan, str]] = {}
+        self.used: dict[tuple[int, str, str, int, int], UsedProgram] = {}
+        self.attended: dict[tuple[int, str, int, int | None], tuple[str, DeviceConfig, SdpaPlan, str]] = {}
         self.chips = TensorParallel.of(hardware) if tensor_parallel else ONE_CHIP
         self._residual = format_name(hardware.activations(RESIDUAL_ADD))
         self.unit: MatrixUnit = ExactUnit(hardware.spec.chip.arch) if numerics == "exact" else FastUnit()
@@ -135,14 +136,14 @@ class EmulatedOps(HostLayout):
 
     def _block(self, op: ModelOp, tokens: int, depth: int, columns: int) -> int:
         """in0_block_w of the plan of a chip's product [tokens, depth] x [depth, columns of all chips]."""
-        key = (id(self.hardware), op.name, self.phase)
-        if (known := self.used.get(key)) is not None and known.shape == (tokens, depth):
+        key = (id(self.hardware), op.name, self.phase, tokens, depth)
+        if (known := self.used.get(key)) is not None:
             return known.planned.plan.in0_block_w
         # Of a prompt the LM head sees the last tile.
         rows = self.plans.users if self.phase == DECODE else TILE if op.one_tile else self._padded(tokens)
         _, outputs = self.plans.parts.get(op.matrix, (depth, self.chips.own_columns(op, columns)))
         planned = self.plans.matmul(op, self.phase, rows, depth, outputs)
-        self.used[key] = UsedProgram(op, self.phase, self.hardware, planned, (tokens, depth))
+        self.used[key] = UsedProgram(op, self.phase, self.hardware, planned)
         return planned.plan.in0_block_w
 
     def reduce(self, x: Tensor, op: ModelOp) -> Tensor:
@@ -185,14 +186,16 @@ class EmulatedOps(HostLayout):
             scale=kind.scale,
             cap=kind.cap,
             sinks=sinks,
-            # In decode the simulator showed no difference, and the error of the approximate one.
-            exp_approx=self.phase == DECODE or plan.exp_approx_mode,
+            exp_approx=plan.exp_approx_mode,
         )
 
     def _attention_plan(self, tokens: int, window: int | None) -> SdpaPlan:
         rows = self.plans.users if self.phase == DECODE else self._padded(tokens)
         plan, origin = self.plans.attention(self.phase, rows, window=window)
-        self.attended[id(self.hardware), self.phase] = (self.phase, self.hardware, plan, origin)
+        if self.phase == DECODE:
+            # Whatever is typed: the simulator showed no difference in decode, and the approximate one's error.
+            plan = dataclasses.replace(plan, exp_approx_mode=True)
+        self.attended[id(self.hardware), self.phase, rows, window] = (self.phase, self.hardware, plan, origin)
         return plan
 
     def _padded(self, tokens: int) -> int:
@@ -248,13 +251,12 @@ class EmulatedOps(HostLayout):
 
 @dataclass(frozen=True)
 class UsedProgram:
-    """The plan that a matmul was computed by; `shape` is the (tokens, depth) it was asked for."""
+    """The plan that a matmul was computed by."""
 
     op: ModelOp
     phase: str
     hardware: DeviceConfig
     planned: Planned
-    shape: tuple[int, int] = (0, 0)
 
 
 def _deeper(weight: Tensor, depth: int) -> Tensor:

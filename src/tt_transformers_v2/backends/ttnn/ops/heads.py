@@ -13,7 +13,6 @@ from ....models.layer_spec import AttentionSpec
 from ....models.spec import ModelSpec
 from ....planning import plans
 from ....planning.attention_chunks import chunk_refusal
-from ....planning.op_plans import TYPED
 from .. import conversions as to_ttnn
 from .decoder_run import over_users
 from .op_settings import Settings
@@ -180,12 +179,12 @@ class Heads(Settings):
         run, decode = self.run, self.run.phase == DECODE
         if decode:
             tokens = self._cached_tokens(tensors[1])
-            plan, origin = self.plans.attention(DECODE, run.rows, window=window, cached=tokens)
+            plan, _ = self.plans.attention(DECODE, run.rows, window=window, cached=tokens)
             fp32 = self.config.kernel(SDPA, DECODE).fp32_dest_acc_en
             if (refused := chunk_refusal(plan.k_chunk_size, tokens, window, fp32_dest_acc_en=fp32)) is not None:
                 raise refused.error
         else:
-            plan, origin = self.plans.attention(run.phase, run.rows)
+            plan, _ = self.plans.attention(run.phase, run.rows)
         return self.do(
             SDPA.name,
             lambda tried: attend(
@@ -197,7 +196,7 @@ class Heads(Settings):
                 memory_config=ttnn.L1_MEMORY_CONFIG if decode else self._place(),
             ),
             plan,
-            fixed=origin == TYPED,
+            fixed=self.plans.fixed(SDPA, run.phase, plan),
         )
 
     def _cached_tokens(self, keys: Any) -> int:

@@ -81,5 +81,5 @@ class Matmuls(Collectives):
                 dtype=out,
             ),
             planned.plan,
-            fixed=planned.typed,
+            fixed=self.plans.fixed(op, self.run.phase, planned.plan),
         )

@@ -12,7 +12,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ....planning.plans import Multicast1DPlan, MulticastPlan, Plan, smaller_plans, to_fields
+from ....common.units import TILE
+from ....planning.plans import Multicast1DPlan, MulticastPlan, Plan, SdpaPlan, smaller_plans, to_fields
 from ..process.failures import own_words
 from ..process.session import Usage, captured
 from .recorder import overflows_l1
@@ -151,8 +152,12 @@ def near_plans(plan: Plan) -> Iterator[Plan]:
     """Plans like a user's that ttnn may rather accept, in the order of preference.
 
     Of a matmul with a multicast first shorter blocks of the inner dimension, of any length, then smaller subblocks,
-    then both; of any other op the smaller plans.
+    then both; of attention first a smaller chunk of the kind that has the larger ones, then of the other, then of both;
+    of a decode matmul the smaller plans.
     """
+    if isinstance(plan, SdpaPlan):
+        for name in sorted(("q_chunk_size", "k_chunk_size"), key=lambda name: -getattr(plan, name)):
+            yield from _with_smaller(plan, name)
     if not isinstance(plan, (MulticastPlan, Multicast1DPlan)):
         yield from list(smaller_plans(plan))[1:]
         return
@@ -171,6 +176,14 @@ def near_plans(plan: Plan) -> Iterator[Plan]:
     for block in (plan.in0_block_w, 1):
         for height, width in subblocks:
             yield dataclasses.replace(plan, in0_block_w=block, out_subblock_h=height, out_subblock_w=width)
+
+
+def _with_smaller(plan: SdpaPlan, name: str) -> Iterator[SdpaPlan]:
+    """The plan with half of a chunk, a quarter and so on down to a tile."""
+    size = getattr(plan, name)
+    while size > TILE:
+        size = max(TILE, size // 2 // TILE * TILE)
+        yield dataclasses.replace(plan, **{name: size})
 
 
 def l1_bytes(mesh: Any) -> int:

@@ -144,7 +144,7 @@ def tensors(folder: Path, config: dict[str, Any], architecture: str, turned: boo
     """The tensors of a folder by GGUF name; uint8 ones are MXFP4."""
     names = _NAMES | (_AFTER if architecture == "gpt-oss" else {})
     names |= _AFTER | _GEMMA if architecture.startswith("gemma") else {}
-    stored = {name: x for name, x in load_file(folder / "model.safetensors").items()}
+    stored = load_file(folder / "model.safetensors")
     found: dict[str, np.ndarray] = {}
     experts: dict[str, dict[int, np.ndarray]] = {}
     for name, tensor in stored.items():

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GGUF files of every architecture: the same model and tensors as the family's folder, and nothing of a file dropped."""
+"""GGUF files of every architecture: the model and tensors of the family's folder, and nothing of a file dropped."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -108,17 +109,24 @@ def test_mxfp4_is_dequantised_as_published(tmp_path: Path) -> None:
     same(file, folder)
 
 
-@pytest.mark.parametrize("name", sorted(kind.name for kind in KINDS))
+def dequantised_types() -> list[str]:
+    """The types that gguf reads, found out on one block of each."""
+    found = []
+    for kind, (_, size) in gguf.constants.GGML_QUANT_SIZES.items():
+        with contextlib.suppress(NotImplementedError):
+            gguf.quants.dequantize(np.zeros((1, size), np.uint8), kind)
+            found.append(kind.name)
+    return sorted(found)
+
+
+@pytest.mark.parametrize("name", dequantised_types())
 def test_blocks_of_every_type_that_gguf_dequantises(name: str, tmp_path: Path) -> None:
     """Random blocks: gguf quantises to few of the types that it reads."""
     kind = KINDS[name]
     block, size = gguf.constants.GGML_QUANT_SIZES[kind]
     raw = np.random.default_rng(1).integers(0, 256, (32, 256 // block * size), dtype=np.uint8)
-    try:
-        with np.errstate(all="ignore"):
-            wanted = gguf.quants.dequantize(raw, kind)
-    except NotImplementedError:
-        pytest.skip(f"gguf does not dequantise {name}")
+    with np.errstate(all="ignore"):
+        wanted = gguf.quants.dequantize(raw, kind)
     folder = changed("qwen3_base", tmp_path, intermediate_size=256)
     stored = load_file(folder / "model.safetensors")
     for key in [key for key in stored if ".mlp." in key]:

@@ -198,10 +198,10 @@ class GgufConfig:
             if name:
                 found[name] = data.positive(key) if data.given(key) else None
         if self.family.scale == "query_pre_attn_scalar":
-            scalar = hidden // heads if layers == own.wide else head_dim
-            if data.given("attention.scale"):
-                scalar = float(f"{data.positive('attention.scale') ** -2:.6g}")
-            found["query_pre_attn_scalar"] = scalar
+            usual = (hidden // heads if layers == own.wide else head_dim) ** -0.5
+            scale = data.positive("attention.scale") if data.given("attention.scale") else usual
+            # Six digits are what is left of a float32 after the root is undone.
+            found["query_pre_attn_scalar"] = float(f"{1 / scale / scale:.6g}") if scale > 1e-9 else 0.0
         return found
 
     def _refuse_unread(self) -> None:

@@ -155,7 +155,7 @@ def model_name(file: GgufFile) -> str:
 
 
 def dequantised(file: GgufFile, tensor: GgufTensor, start: int, stop: int) -> np.ndarray:
-    """Rows `start` to `stop` of a tensor as float32, all its dimensions but the last taken together; a vector is one."""
+    """Rows `start` to `stop` of a tensor as float32; all dimensions but the last count as rows."""
     block, block_bytes = GGML_QUANT_SIZES[tensor.kind]
     shape = tensor.shape if len(tensor.shape) > 1 else (1, *tensor.shape)
     stored = (math.prod(shape[:-1]), shape[-1] // block * block_bytes)

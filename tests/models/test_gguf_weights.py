@@ -19,11 +19,11 @@ from tiny_gguf import TINY, write_gguf
 from places import DATA
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.models.gguf_rope import llama3_divisors
+from tt_transformers_v2.models.gguf_tokenizer import gguf_tokenizer
 from tt_transformers_v2.models.gguf_weights import GgufWeights, gguf_spec, packaged_gguf, read_gguf
 from tt_transformers_v2.models.huggingface import SafetensorsWeights
 from tt_transformers_v2.models.rope import inverse_frequencies
 from tt_transformers_v2.models.spec import ModelSpec, RopeScaling
-from tt_transformers_v2.models.tokenizer import gguf_tokenizer
 from tt_transformers_v2.models.weights import GLOBAL_TENSORS, SyntheticWeights, tensor_names, tensor_shape
 
 

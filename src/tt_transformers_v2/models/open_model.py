@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import ConfigError
+from .gguf_tokenizer import gguf_tokenizer
 from .gguf_weights import GgufWeights, gguf_spec, packaged_gguf
 from .huggingface import SafetensorsWeights, huggingface_spec
+from .model_place import model_place
 from .spec import ModelSpec
-from .tokenizer import Tokenizer, folder_tokenizer, gguf_tokenizer
+from .tokenizer import Tokenizer, folder_tokenizer
 from .weights import SyntheticWeights, WeightSource
 
 # How far a model may be driven is the experiment's choice; it changes no tensor.
@@ -30,53 +32,64 @@ def open_weights(
 
     Args:
         spec: what the model must look like; None takes the shapes that the files state.
-        path: a Hugging Face folder or a .gguf file; goes before `package`.
+        path: a Hugging Face folder or a .gguf file, as `model_place` takes it; goes before `package`.
         package: an installed distribution that carries a GGUF file.
         seed: for synthetic weights, when neither path nor package is given.
 
-    The tokenizer is None for synthetic weights and for a folder without tokenizer.json. Raises ConfigError
+    The tokenizer is None for synthetic weights and where `why_no_tokenizer` gives a reason. Raises ConfigError
     for files that are missing, unreadable or of another shape than `spec`, and for nothing to go by at all.
     """
     if not path and not package:
         if spec is None:
             raise ConfigError("a model needs shapes, a path or a package.", "Choose one with model=NAME.")
         return SyntheticWeights(spec, seed), None
-    place = _model_place(path) if path else packaged_gguf(str(package))
+    place = model_place(path) if path else packaged_gguf(str(package))
+    weights: WeightSource
     if place.is_dir():
-        chosen = _agreed(spec, huggingface_spec(place), place)
-        has_tokenizer = (place / "tokenizer.json").is_file()
-        tokenizer = folder_tokenizer(place).for_rows(chosen.vocab_size) if has_tokenizer else None
-        return SafetensorsWeights(place, chosen), tokenizer
-    chosen = _agreed(spec, gguf_spec(place), place)
-    return GgufWeights(place, chosen), gguf_tokenizer(place).for_rows(chosen.vocab_size)
+        weights = SafetensorsWeights(place, _agreed(spec, huggingface_spec(place), place))
+    else:
+        weights = GgufWeights(place, _agreed(spec, gguf_spec(place), place))
+    tokenizer, _ = _tokenizer(place)
+    return weights, None if tokenizer is None else tokenizer.for_rows(weights.spec.vocab_size)
+
+
+def why_no_tokenizer(*, path: str | None = None, package: str | None = None) -> str:
+    """Why `open_weights` gives no tokenizer for these files, in a few words; "" where it gives one or is synthetic."""
+    if not path and not package:
+        return ""
+    return _tokenizer(model_place(path) if path else packaged_gguf(str(package)))[1]
+
+
+def _tokenizer(place: Path) -> tuple[Tokenizer | None, str]:
+    """The tokenizer of a folder or of a .gguf file, or why there is none.
+
+    Weights are of use without one. Raises ConfigError for a tokenizer.json that is there and broken.
+    """
+    if place.is_dir():
+        if (place / "tokenizer.json").is_file():
+            return folder_tokenizer(place), ""
+        return None, f"{place} has no tokenizer.json"
+    beside = place.parent / "tokenizer.json"
+    try:
+        return gguf_tokenizer(place), ""
+    except ConfigError as error:
+        if beside.is_file():
+            return folder_tokenizer(place.parent), ""
+        return None, error.message.rstrip(".")
 
 
 def model_files(*, path: str | None = None, package: str | None = None) -> list[Path]:
     """The files that `open_weights` reads weights from, sorted; none for synthetic ones. Raises ConfigError."""
     if not path and not package:
         return []
-    place = _model_place(path) if path else packaged_gguf(str(package))
+    place = model_place(path) if path else packaged_gguf(str(package))
     return sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
 
 
 def read_spec(path: str) -> ModelSpec:
     """The shapes that a Hugging Face folder or a .gguf file states; no weights are read. Raises ConfigError."""
-    place = _model_place(path)
+    place = model_place(path)
     return huggingface_spec(place) if place.is_dir() else gguf_spec(place)
-
-
-def _model_place(path: str) -> Path:
-    """The folder or .gguf file that `path` names; ConfigError when it names neither."""
-    try:
-        place = Path(path).expanduser()
-        is_folder, is_there = place.is_dir(), place.exists()
-    except (OSError, RuntimeError) as error:  # too long a name, no permission, no such user's home
-        raise ConfigError(f"the model path {path} cannot be used: {error}.") from error
-    if not is_there:
-        raise ConfigError(f"the model path {place} does not exist.", "Use a Hugging Face folder or a .gguf file.")
-    if not is_folder and place.suffix.lower() != ".gguf":
-        raise ConfigError(f"{place} is neither a folder nor a .gguf file.", "Use the folder that contains it.")
-    return place
 
 
 def _agreed(wanted: ModelSpec | None, stated: ModelSpec, place: Path) -> ModelSpec:

@@ -100,7 +100,9 @@ def option(group: str, name: str) -> str:
         return aliases(group)[name.casefold()]
     if group == "model":
         from .refused_models import refuse
+        from .similar_models import suggestion
 
         refuse(name)
+        raise ConfigError(f"no model named {name!r}.", suggestion(name))
     hint = did_you_mean(name, choices, f"{group}=") if choices else f"Add {group}/{name}.yaml by --config-dir DIR."
     raise ConfigError(f"no {group} named {name!r}.", hint)

@@ -4,19 +4,29 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
 from tiny_gguf import TINY, write_gguf
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models
 
-from places import DATA
+from places import DATA, ROOT
+from tt_transformers_v2.backends.reference import ReferenceOps
 from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.config.experiment_schema import ModelConfig
+from tt_transformers_v2.config.resolve import model_spec
+from tt_transformers_v2.models.decoder import forward
 from tt_transformers_v2.models.gguf_file import read_gguf
 from tt_transformers_v2.models.huggingface import huggingface_spec
 from tt_transformers_v2.models.open_model import open_weights, read_spec, why_no_tokenizer
+from tt_transformers_v2.models.spec import ModelSpec, RopeScaling
 
 
 def test_synthetic_when_nothing_is_named() -> None:
@@ -148,3 +158,76 @@ def test_a_snapshot_of_the_hubs_cache(tmp_path: Path) -> None:
     shutil.rmtree(model / "snapshots" / "a1b2")
     with pytest.raises(ConfigError, match="holds no snapshot"):
         open_weights(None, path=str(model))
+
+
+# ---- presets and their own published folders ----
+
+
+def published(preset: str, tmp_path: Path, **values: Any) -> tuple[ModelSpec, str]:
+    """A preset made small, and a folder of that shape whose config.json has the keys that its published one has."""
+    spec = model_spec(ModelConfig(**yaml.safe_load((ROOT / "conf" / "model" / f"{preset}.yaml").read_text())))
+    small = {"vocab_size": 64, "hidden_dim": 32, "num_layers": 1, "num_heads": 4, "head_dim": 8}
+    small |= {"num_kv_heads": 4 if spec.num_kv_heads == spec.num_heads else 2, "intermediate_dim": 32}
+    spec = dataclasses.replace(spec, **small)
+    config = {
+        "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "head_dim": 8,
+        "num_key_value_heads": spec.num_kv_heads, "intermediate_size": 32, "rms_norm_eps": 1e-5,
+        "rope_theta": spec.rope_theta, "max_position_embeddings": spec.max_context, "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16",
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config | values))
+    kv = spec.num_kv_heads * 8
+    shapes = {"embed_tokens": (64, 32), "norm": (32,)}
+    layer = {"input_layernorm": (32,), "post_attention_layernorm": (32,), "self_attn.o_proj": (32, 32)}
+    layer["mlp.down_proj"] = (32, 32)
+    if values["model_type"] == "phi3":
+        layer |= {"self_attn.qkv_proj": (32 + 2 * kv, 32), "mlp.gate_up_proj": (64, 32)}
+    else:
+        layer |= {"self_attn.q_proj": (32, 32), "self_attn.k_proj": (kv, 32), "self_attn.v_proj": (kv, 32)}
+        layer |= {"mlp.gate_proj": (32, 32), "mlp.up_proj": (32, 32)}
+    stored = {f"model.{name}.weight": torch.randn(shape) for name, shape in shapes.items()}
+    stored |= {f"model.layers.0.{name}.weight": torch.randn(shape) for name, shape in layer.items()}
+    save_file(stored | {"lm_head.weight": torch.randn(64, 32)}, tmp_path / "model.safetensors")
+    return spec, str(tmp_path)
+
+
+FACTORS = {"short_factor": [1.0, 1.05, 1.1, 1.2], "long_factor": [1.0, 4.0, 16.0, 32.0]}
+PHI3 = {"model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "original_max_position_embeddings": 4096}
+MISTRAL = {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
+
+
+@pytest.mark.parametrize("kind", ["longrope", "su"])
+@pytest.mark.parametrize("preset", ["phi3_mini", "phi3_5_mini"])
+def test_phi3s_presets_take_longrope_from_their_folders(preset: str, kind: str, tmp_path: Path) -> None:
+    spec, folder = published(preset, tmp_path, **PHI3, sliding_window=262144, rope_scaling={"type": kind, **FACTORS})
+    weights, _ = open_weights(spec, path=folder)
+    scaling = weights.spec.rope_scaling
+    assert scaling is not None
+    assert scaling.long_factor == (1.0, 4.0, 16.0, 32.0)
+    assert (scaling.factor, scaling.original_max_context) == (32.0, 4096)
+    assert weights.spec.name == spec.name
+    ids = torch.arange(12)[None]
+    found, stated = (forward(ReferenceOps(), own, ids) for own in (weights, open_weights(None, path=folder)[0]))
+    assert torch.equal(found, stated)
+
+
+def test_ministrals_preset_takes_a_window_as_long_as_its_context(tmp_path: Path) -> None:
+    spec, folder = published("ministral8b", tmp_path, **MISTRAL, sliding_window=32768)
+    assert spec.sliding_window in (None, 32768)
+    assert open_weights(spec, path=folder)[0].spec.sliding_window == 32768
+    longer = dataclasses.replace(spec, sliding_window=None, max_context=32769)
+    with pytest.raises(ConfigError, match="sliding_window should be None but is 32768"):
+        open_weights(longer, path=folder)
+
+
+def test_what_a_preset_says_still_holds(tmp_path: Path) -> None:
+    spec, folder = published("ministral8b", tmp_path, **MISTRAL, sliding_window=4096)
+    with pytest.raises(ConfigError, match=r"sliding_window should be (None|32768) but is 4096"):
+        open_weights(spec, path=folder)
+    spec, folder = published("phi3_mini", tmp_path, **PHI3, rope_scaling={"type": "linear", "factor": 2.0})
+    with pytest.raises(ConfigError, match=r"rope_scaling should be None but is .*linear"):
+        open_weights(spec, path=folder)
+    spec, folder = published("phi3_mini", tmp_path, **PHI3, rope_scaling={"type": "longrope", **FACTORS})
+    yarn = dataclasses.replace(spec, rope_scaling=RopeScaling("yarn", 2.0))
+    with pytest.raises(ConfigError, match=r"rope_scaling should be .*yarn.* but is .*longrope"):
+        open_weights(yarn, path=folder)

@@ -25,7 +25,9 @@ def suggestion(name: str) -> str:
     parts = []
     if offered:
         parts.append(f"Did you mean model={' or '.join(offered)}?")
-    parts += [f"{each} is known but not supported." for each in near if each not in offered]
+    if known_ones := [each for each in near if each not in offered]:
+        verb = "are" if len(known_ones) > 1 else "is"
+        parts.append(f"{' and '.join(known_ones)} {verb} known but not supported.")
     return " ".join([*parts, _OTHERS])
 
 

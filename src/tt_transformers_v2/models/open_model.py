@@ -96,8 +96,9 @@ def _agreed(wanted: ModelSpec | None, stated: ModelSpec, place: Path) -> ModelSp
     """`wanted` (with its own name and context) if it computes what the files state, else ConfigError."""
     if wanted is None:
         return stated
+    chosen = _completed(wanted, stated)
     names = [field.name for field in dataclasses.fields(ModelSpec) if field.name not in _FREE]
-    differing = [name for name in names if not _same(getattr(wanted, name), getattr(stated, name))]
+    differing = [name for name in names if not _same(getattr(chosen, name), getattr(stated, name))]
     if differing:
         shown = [f"{name} should be {getattr(wanted, name)} but is {getattr(stated, name)}" for name in differing[:3]]
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
@@ -105,7 +106,23 @@ def _agreed(wanted: ModelSpec | None, stated: ModelSpec, place: Path) -> ModelSp
             f"model {wanted.name} does not match {place}: {', '.join(shown)}{more}.",
             "Use model=hf to take the shapes from the files.",
         )
-    return wanted
+    return chosen
+
+
+def _completed(wanted: ModelSpec, stated: ModelSpec) -> ModelSpec:
+    """`wanted` with what a preset leaves to its files: longrope's lists of factors, and a window that never closes.
+
+    A window as long as the context computes what no window does.
+    """
+    if wanted.kinds or stated.kinds:
+        return wanted
+    found: dict[str, Any] = {}
+    if wanted.rope_scaling is None and stated.rope_scaling is not None and stated.rope_scaling.kind == "longrope":
+        found["rope_scaling"] = stated.rope_scaling
+    windows = [spec.sliding_window for spec in (wanted, stated)]
+    if windows[0] != windows[1] and all(window is None or window >= wanted.max_context for window in windows):
+        found["sliding_window"] = stated.sliding_window
+    return dataclasses.replace(wanted, **found) if found else wanted
 
 
 def _same(one: Any, other: Any) -> bool:

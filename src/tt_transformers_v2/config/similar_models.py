@@ -7,7 +7,6 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
-from .groups import aliases, groups
 from .refused_models import refused_names
 
 _NEAR = 0.6  # of difflib's ratio: a name that shares fewer letters is another model's
@@ -15,13 +14,13 @@ _MOST = 3
 _OTHERS = "Any other: model=hf model.path=DIR."
 
 
-def suggestion(name: str) -> str:
-    """The models most like `name` by option, name, hf_id or alias, refused ones as such, and how to load any other."""
-    known = {choice: choice for choice in groups()["model"] if choice != "hf"} | aliases("model")
+def suggestion(name: str, known: Mapping[str, str]) -> str:
+    """The models most like `name` of `known` (option, name, hf_id or alias -> option), refused ones as such, and how
+    to load any other."""
     near = nearest(name, known, refused_names())
     if not near:
         return f"--help lists the models. {_OTHERS}"
-    offered = [each for each in near if each in groups()["model"]]
+    offered = [each for each in near if each in known.values()]
     parts = []
     if offered:
         parts.append(f"Did you mean model={' or '.join(offered)}?")

@@ -65,7 +65,7 @@ def _sentencepiece(path: Path | str, metadata: dict[str, Any]) -> Tokenizer:
     vocabulary = {token: number for number, token in enumerate(tokens)}
     numbers = all(isinstance(score, (int, float)) for score in scores)
     if len(vocabulary) != len(tokens) or not numbers:
-        raise ConfigError(f"{path}: its vocabulary is corrupt (repeated tokens, or scores that are no numbers).")
+        raise ConfigError(f"{path}: its vocabulary is corrupt (repeated tokens, or a score that is not a number).")
     unknown = next((token for token, kind in zip(tokens, types, strict=True) if kind == _UNKNOWN), None)
     if unknown is None:
         number = metadata.get("tokenizer.ggml.unknown_token_id")

@@ -18,11 +18,12 @@ from tiny_gguf import TINY, write_gguf
 
 from places import DATA
 from tt_transformers_v2.common.errors import ConfigError
-from tt_transformers_v2.models.gguf_weights import GgufWeights, _llama3_divisors, gguf_spec, packaged_gguf, read_gguf
+from tt_transformers_v2.models.gguf_rope import llama3_divisors
+from tt_transformers_v2.models.gguf_tokenizer import gguf_tokenizer
+from tt_transformers_v2.models.gguf_weights import GgufWeights, gguf_spec, packaged_gguf, read_gguf
 from tt_transformers_v2.models.huggingface import SafetensorsWeights
 from tt_transformers_v2.models.rope import inverse_frequencies
 from tt_transformers_v2.models.spec import ModelSpec, RopeScaling
-from tt_transformers_v2.models.tokenizer import gguf_tokenizer
 from tt_transformers_v2.models.weights import GLOBAL_TENSORS, SyntheticWeights, tensor_names, tensor_shape
 
 
@@ -123,7 +124,7 @@ def test_llama3_scaling_is_recognised_from_its_divisors(tmp_path: Path) -> None:
     scaling = RopeScaling("llama3", 8.0, 8192, 1.0, 4.0)
     plain = ModelSpec.uniform(256, 64, 1, 1, 64, rope_theta=5e5)
     scaled = ModelSpec.uniform(256, 64, 1, 1, 64, rope_theta=5e5, rope_scaling=scaling)
-    divisors = torch.from_numpy(_llama3_divisors(64, 5e5, scaling)).float()
+    divisors = torch.from_numpy(llama3_divisors(64, 5e5, scaling)).float()
     assert torch.allclose(
         inverse_frequencies(plain, plain.rotaries[0]) / divisors,
         inverse_frequencies(scaled, scaled.rotaries[0]),
@@ -134,7 +135,7 @@ def test_llama3_scaling_is_recognised_from_its_divisors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ({"expert_count": 8}, "mixture-of-experts"),
+        ({"expert_count": 8}, "'blk.0.ffn_gate_inp.weight' is missing"),
         ({"rope.dimension_count": 4}, "rotates 4 of a head's 8"),
     ],
 )

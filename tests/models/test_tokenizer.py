@@ -6,16 +6,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from family_gguf import write_family
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_gguf import write_gguf
+from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
-from tokenizers import models, pre_tokenizers
 
+from places import DATA
 from tt_transformers_v2.common.errors import ConfigError
-from tt_transformers_v2.models import tokenizer as module
+from tt_transformers_v2.models.gguf_file import read_gguf
+from tt_transformers_v2.models.gguf_tokenizer import gguf_tokenizer
 from tt_transformers_v2.models.gguf_weights import packaged_gguf
-from tt_transformers_v2.models.tokenizer import Tokenizer, folder_tokenizer, gguf_tokenizer
+from tt_transformers_v2.models.pre_tokenizer_splits import SPLITS
+from tt_transformers_v2.models.tokenizer import Tokenizer, folder_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -61,22 +65,95 @@ def test_merges_digits_and_special_tokens(tiny: Tokenizer) -> None:
     assert pieces == ["hello", " hello", " ", "1", "2", "<|end|>"]
 
 
-@pytest.mark.parametrize("pre", ["tekken", "default", None])
+@pytest.mark.parametrize("pre", ["viking", "default", None])
 def test_unknown_splits_are_refused(pre: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_gguf(tmp_path / "m.gguf")
-    metadata = module.read_gguf(path).metadata
+    metadata = read_gguf(path).metadata
     monkeypatch.setitem(metadata, "tokenizer.ggml.pre", pre)
-    with pytest.raises(ConfigError, match="is not supported; only 'gpt2' with smollm, gpt-2, llama-bpe is"):
+    with pytest.raises(ConfigError, match=r"tokenizer 'gpt2' with .* is not supported"):
         gguf_tokenizer(path)
 
 
 def test_llama3_and_gpt2_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_gguf(tmp_path / "m.gguf")
-    metadata = module.read_gguf(path).metadata
+    metadata = read_gguf(path).metadata
     for pre, expected in (("llama-bpe", ["12", "3", "4"]), ("gpt-2", ["12", "3", "4"]), ("smollm", list("1234"))):
         monkeypatch.setitem(metadata, "tokenizer.ggml.pre", pre)
         tokenizer = gguf_tokenizer(path)
         assert [tokenizer.decode([number]) for number in tokenizer.encode("1234")] == expected, pre
+
+
+TEXT = "I've paid 1234 €; it's\n\n  HelloWorld CamelCase/x naïve 你好'S"
+# The pieces of TEXT by the expressions in the tokenizer.json of Qwen2.5, Mistral Nemo, gpt-oss and DeepSeek V3.
+PIECES = {
+    "qwen2": "I|'ve| paid| |1|2|3|4| €;| it|'s|\n\n| | HelloWorld| CamelCase|/x| naïve| 你好|'S",
+    "tekken": "I|'ve| paid| |1|2|3|4| €;| it|'s|\n\n| | Hello|World| Camel|Case|/x| naïve| 你好|'S",
+    "gpt-4o": "I've| paid| |123|4| €;| it's|\n\n| | Hello|World| Camel|Case|/x| naïve| 你好'S",
+    "deepseek-v3": "I|'ve| paid| |123|4| €;| it|'s|\n\n| | HelloWorld| CamelCase|/x| naïve| |你好|'S",
+}
+
+
+@pytest.mark.parametrize("pre", PIECES)
+def test_texts_are_split_as_the_models_split_them(pre: str) -> None:
+    steps = [pre_tokenizers.Split(Regex(each), behavior="isolated") for each in SPLITS[pre].expressions]
+    pieces = [piece for piece, _ in pre_tokenizers.Sequence(steps).pre_tokenize_str(TEXT)]
+    assert "|".join(pieces) == PIECES[pre]
+
+
+@pytest.mark.parametrize("pre", SPLITS)
+def test_no_split_loses_text(pre: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    monkeypatch.setitem(read_gguf(path).metadata, "tokenizer.ggml.pre", pre)
+    tokenizer = gguf_tokenizer(path)
+    assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
+
+
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+# token: (score, llama.cpp's type)
+PIECES_OF_SPM = {
+    "<unk>": (0.0, 2), "<s>": (0.0, 3), "▁": (-9.0, 1), "a": (-8.0, 1), "b": (-7.0, 1), "ab": (-2.0, 1),
+    "▁a": (-1.0, 1), "bb": (-3.0, 1), "abb": (-4.0, 1), "  ": (-1000.0, 4), "    ": (-1000.0, 4), "\n\n": (-1000.0, 4),
+}  # fmt: skip
+
+
+def sentencepiece(path: Path, **values: object) -> Path:
+    tokens = [*PIECES_OF_SPM, *BYTES]
+    scores = [score for score, _ in PIECES_OF_SPM.values()] + [0.0] * 256
+    types = [kind for _, kind in PIECES_OF_SPM.values()] + [6] * 256
+    spm = {"model": "llama", "pre": "default", "tokens": tokens, "scores": scores, "token_type": types}
+    return write_family(path, DATA / "hf_qwen3", tokenizer=spm | values)
+
+
+def test_sentencepiece_merges_by_score(tmp_path: Path) -> None:
+    tokenizer = gguf_tokenizer(sentencepiece(tmp_path / "m.gguf", add_space_prefix=False))
+    names = [*PIECES_OF_SPM, *BYTES]
+
+    def pieces(text: str) -> list[str]:
+        return [names[number] for number in tokenizer.encode(text)]
+
+    assert pieces("abb") == ["abb"]
+    assert pieces(" abb") == ["▁a", "bb"], "the best score first"
+    assert pieces("<s>ab") == ["<s>", "ab"]
+    assert pieces("c\n") == ["<0x63>", "<0x0A>"]
+    assert pieces("a\n\nb") == ["a", "\n\n", "b"]
+    assert pieces("a   a") == ["a", "  ", "▁a"], "runs of spaces merge before words"
+    for text in (" abb", "a\n\n    é b", "<s> x"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_sentencepiece_puts_a_space_before_the_text_unless_told_otherwise(tmp_path: Path) -> None:
+    tokenizer = gguf_tokenizer(sentencepiece(tmp_path / "m.gguf"))
+    assert tokenizer.encode("a") == [list(PIECES_OF_SPM).index("▁a")]
+    assert tokenizer.decode(tokenizer.encode("ab b")) == "ab b"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("scores", [0.0]), ("scores", ["x"] * 268), ("tokens", ["  ", "▁▁", *BYTES, *"abcdefghij"]), ("token_type", [1])],
+)
+def test_a_corrupt_sentencepiece_vocabulary_is_refused(key: str, value: list[object], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"m\.gguf"):
+        gguf_tokenizer(sentencepiece(tmp_path / "m.gguf", **{key: value}))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +171,7 @@ def test_a_corrupt_vocabulary_is_refused(
     key: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_gguf(tmp_path / "m.gguf")
-    monkeypatch.setitem(module.read_gguf(path).metadata, key, value)
+    monkeypatch.setitem(read_gguf(path).metadata, key, value)
     with pytest.raises(ConfigError, match=r"m\.gguf"):
         gguf_tokenizer(path)
 

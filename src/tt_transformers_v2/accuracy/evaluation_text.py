@@ -206,13 +206,14 @@ def _which(skip: int, part: Part) -> str:
     return ("" if part is Part.all else f", {part} windows") + (f" after {skip} tokens" if skip else "")
 
 
-def random_windows(vocab_size: int, tokens: int, window: int, seed: int) -> EvaluationTokens:
-    """Token ids drawn evenly, for models that come without a tokenizer."""
+def random_windows(vocab_size: int, tokens: int, window: int, seed: int, why: str = "") -> EvaluationTokens:
+    """Token ids drawn evenly, for models that come without a tokenizer; `why` they do is said in the name."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(vocab_size, (tokens,), generator=generator)
-    return EvaluationTokens(_of_two_tokens(ids.split(window)), f"random token ids (seed {seed})", meaningful=False)
+    name = f"random token ids (seed {seed})" + (f", as {why}" if why else "")
+    return EvaluationTokens(_of_two_tokens(ids.split(window)), name, meaningful=False)
 
 
 def _of_two_tokens(pieces: Sequence[Tensor]) -> list[Tensor]:

@@ -89,10 +89,12 @@ class RopeScalingConfig(Checked):
 
 @dataclass
 class ModelConfig(Checked):
-    """conf/model: a shape, or a `path` to a folder that has one. Widths in elements, `max_context` in tokens.
+    """conf/model: a shape, or a `path` to files that have one. Widths in elements, `max_context` in tokens.
 
-    `model_type` is a family of models.families whose layers are not of the Llama kind, and `config` has what that
-    family wants beside the shape, by its names in config.json: experts, rope_scaling, partial_rotary_factor.
+    `path` is a Hugging Face folder, a .gguf file, or "hub" for the model `hf_id` in the hub's cache on this machine,
+    which is downloaded only with `download`. `model_type` is a family of models.families whose layers are not of the
+    Llama kind, and `config` has what that family wants beside the shape, by its names in config.json: experts,
+    rope_scaling, partial_rotary_factor.
     """
 
     name: str
@@ -119,6 +121,17 @@ class ModelConfig(Checked):
     source: str = ""
     package: str | None = None
     path: str | None = None
+    download: bool = False
+
+    def files(self) -> str | None:
+        """The path of the model's files; for "hub" that in the cache. None for none. Raises ConfigError."""
+        from ..models.model_place import HUB, hub_folder
+
+        if self.path == HUB:
+            return hub_folder(self.hf_id, download=self.download)
+        if self.download:
+            raise ConfigError("model.download=true needs model.path=hub.", "A path or a package is not downloaded.")
+        return self.path
 
 
 @dataclass

@@ -100,7 +100,10 @@ def option(group: str, name: str) -> str:
         return aliases(group)[name.casefold()]
     if group == "model":
         from .refused_models import refuse
+        from .similar_models import suggestion
 
         refuse(name)
+        known = {choice: choice for choice in choices if choice != "hf"} | aliases(group)
+        raise ConfigError(f"no model named {name!r}.", suggestion(name, known))
     hint = did_you_mean(name, choices, f"{group}=") if choices else f"Add {group}/{name}.yaml by --config-dir DIR."
     raise ConfigError(f"no {group} named {name!r}.", hint)

@@ -14,14 +14,19 @@ _SUFFIX = re.compile(r"-(instruct|it)(-.*)?$")
 def refuse(name: str) -> None:
     """Raises ConfigError with the reason when `name` means a refused model; returns otherwise.
 
-    Names and Hugging Face ids match in any case, without -Instruct or -it too, and with -, . and _ interchangeable.
+    Names and Hugging Face ids match in any case, without -Instruct or -it too, whatever -, . and _ separate.
     """
     asked = _folded(name)
     for refused, entry in read_yaml("rules/refused_models.yaml").items():
-        names = {_folded(each) for each in (refused, entry.get("hf_id")) if each}
-        if asked in names | {_SUFFIX.sub("", each) for each in names}:
+        if asked in {_folded(each) for each in (refused, entry.get("hf_id")) if each}:
             raise ConfigError(f"{refused} is known but not supported: {entry['reason']}")
 
 
+def refused_names() -> tuple[str, ...]:
+    """The names of the refused models."""
+    return tuple(read_yaml("rules/refused_models.yaml"))
+
+
 def _folded(name: str) -> str:
-    return re.sub(r"[-._]", "-", name.casefold())
+    """Without case, separators and ending, so that gemma3_1b is gemma-3-1b-it."""
+    return re.sub(r"[-._]", "", _SUFFIX.sub("", re.sub(r"[._]", "-", name.casefold())))

@@ -224,7 +224,7 @@ def model_spec(model: ModelConfig) -> ModelSpec:
     if len(missing) == len(shape) and model.path is not None:
         from ..models.open_model import read_spec
 
-        return read_spec(model.path)
+        return read_spec(str(model.files()))
     if len(missing) == len(shape):
         raise ConfigError("model=hf takes its shape from a folder.", "Add model.path=DIR.")
     if missing:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..common.errors import ConfigError
 from .config_values import read_json
+from .head_order import reordered
 from .huggingface_config import FolderConfig, huggingface_spec
 from .spec import ModelSpec
 from .stored_tensors import Piece, StoredTensors
@@ -88,15 +89,8 @@ class SafetensorsWeights:
             x *= multiplier
         if layer is not None and name in ("wqkv", "bqkv", "q_norm", "k_norm"):
             order = self._stored.head_order(self.spec.layer(layer).attention)
-            return x if order is None else self._reordered(x, name, order)
+            return x if order is None else reordered(x, name, self.spec, order)
         return x
-
-    def _reordered(self, x: torch.Tensor, name: str, order: list[int]) -> torch.Tensor:
-        """Heads of q and k with their dimensions in the canonical order."""
-        heads = x.unflatten(-1, (-1, self.spec.head_dim)).clone()
-        turning = heads.shape[-2] if name.endswith("norm") else self.spec.num_heads + self.spec.num_kv_heads
-        heads[..., :turning, :] = heads[..., :turning, order]
-        return heads.flatten(-2)
 
     def _check(self) -> None:
         by_shard: dict[Path, list[Piece]] = {}

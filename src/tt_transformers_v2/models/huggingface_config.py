@@ -15,7 +15,7 @@ from .layer_spec import AttentionSpec, ExpertsSpec, LayerSpec, MlpSpec
 from .rope_config import Rotaries
 from .spec import ModelSpec
 
-__all__ = ["FolderConfig", "huggingface_spec", "layers_of_family"]
+__all__ = ["ConfigReader", "FolderConfig", "Folds", "huggingface_spec", "layers_of_family"]
 
 _SUPPORTED = f"Supported: {', '.join(FAMILIES)}."
 
@@ -40,8 +40,8 @@ class FolderConfig:
                 raise ConfigError(f"{path}: text_config.model_type {self.kind} is not a text decoder.", _SUPPORTED)
         self.values = ConfigValues(path, values, COMMON_DEFAULTS | dict(self.family.defaults))
         self.quantised = self._quantised()
-        self.spec = _Reader(self.values, self.family).spec(_folder_name(Path(folder)))
-        self._multipliers = {name: self._multiplier(key) for name, key in self.family.folds.items()}
+        self.spec = ConfigReader(self.values, self.family).spec(_folder_name(Path(folder)))
+        self._folds = Folds(self.values, self.family, self.spec.hidden_dim)
         _refuse_unread(self.values)
 
     def _quantised(self) -> bool:
@@ -57,13 +57,25 @@ class FolderConfig:
 
     def multiplier(self, name: str) -> float:
         """What a canonical tensor is multiplied by when it is loaded."""
-        return self._multipliers.get(name.rpartition(".")[2], 1.0)
+        return self._folds.multiplier(name)
 
-    def _multiplier(self, key: str) -> float:
-        if key == "hidden ** 0.5":
-            return float(self.spec.hidden_dim**0.5)
-        value = self.values.positive(key.removeprefix("1/"))
-        return 1 / value if key.startswith("1/") else value
+
+class Folds:
+    """What a family's tensors are multiplied by when they are loaded."""
+
+    def __init__(self, values: ConfigValues, family: Family, hidden: int) -> None:
+        """Reads the keys that the family's folds name; `hidden` is the width of the hidden state."""
+        self._multipliers: dict[str, float] = {}
+        for name, key in family.folds.items():
+            if key == "hidden ** 0.5":
+                self._multipliers[name] = float(hidden**0.5)
+            else:
+                value = values.positive(key.removeprefix("1/"))
+                self._multipliers[name] = 1 / value if key.startswith("1/") else value
+
+    def multiplier(self, name: str) -> float:
+        """The multiplier of a canonical tensor, 1 for none."""
+        return self._multipliers.get(name.rpartition(".")[2], 1.0)
 
 
 def huggingface_spec(folder: Path | str) -> ModelSpec:
@@ -79,7 +91,7 @@ def layers_of_family(config: ConfigValues, family: Family, name: str, rules_fami
 
     Raises ConfigError for what contradicts itself or cannot be computed.
     """
-    return _Reader(config, family).spec(name, rules_family)
+    return ConfigReader(config, family).spec(name, rules_family)
 
 
 def _family(path: Path, values: dict[str, Any]) -> tuple[str, Family]:
@@ -121,14 +133,15 @@ def _folder_name(folder: Path) -> str:
     return folder.name
 
 
-class _Reader:
-    """One config.json by the rules of its family."""
+class ConfigReader:
+    """What config.json says, or the same values from elsewhere, by the rules of a family."""
 
     def __init__(self, config: ConfigValues, family: Family) -> None:
         self.config, self.family = config, family
         self.layers = config.whole("num_hidden_layers")
 
     def spec(self, name: str, rules_family: str = "") -> ModelSpec:
+        """The model, named `name`. Raises ConfigError naming file and key."""
         config, family = self.config, self.family
         hidden, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
         if config.get("head_dim") is None and hidden % heads:

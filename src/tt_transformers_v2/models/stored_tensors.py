@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..common.errors import ConfigError
 from .families import ExpertsKeys
+from .head_order import head_order
 from .huggingface_config import FolderConfig
 from .layer_spec import AttentionSpec
 from .weights import tensor_shape
@@ -145,21 +146,8 @@ class StoredTensors:
         return sorted(left)
 
     def head_order(self, kind: AttentionSpec) -> list[int] | None:
-        """Where each dimension of a head of q and k is stored, None where it is in its place.
-
-        Canonical heads turn i with i + d/2. Stored ones turn, of their first `rotated` dimensions, the lower half with
-        the upper one, or neighbours; what does not turn stands behind them.
-        """
-        rotary, depth = kind.rotary, self.spec.head_dim
-        rotated = depth if rotary is None or rotary.rotated is None else rotary.rotated
-        if rotary is None or (rotated == depth and not self.config.family.interleaved):
-            return None
-        half, rest = rotated // 2, list(range(rotated, depth))
-        if self.config.family.interleaved:
-            low, high = list(range(0, rotated, 2)), list(range(1, rotated, 2))
-        else:
-            low, high = list(range(half)), list(range(half, rotated))
-        return [*low, *rest[: len(rest) // 2], *high, *rest[len(rest) // 2 :]]
+        """Where each dimension of a head of q and k is stored, None where it is in its place."""
+        return head_order(kind.rotary, self.spec.head_dim, interleaved=self.config.family.interleaved)
 
 
 def _split(name: str) -> tuple[str, str]:

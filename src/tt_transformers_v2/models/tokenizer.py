@@ -1,25 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text to token ids and back: from a GGUF file's vocabulary or a Hugging Face tokenizer.json."""
+"""Text to token ids and back, by a Hugging Face tokenizer.json or what models.gguf_tokenizer makes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 
 from ..common.errors import ConfigError
-from .gguf_weights import read_gguf
 
-# Llama 3's own split: contractions, words with a leading sign, up to three digits, signs, line ends, spaces.
-_LLAMA3_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_SUPPORTED_PRE = ("smollm", "gpt-2", "llama-bpe")
-# llama.cpp's token types: control tokens and those a user defined are matched before the text is split.
-_ADDED_TYPES = (3, 4)
 _LARGEST_JSON = 64 << 20  # bytes; the largest tokenizer.json in use has about 35 MB
 
 
@@ -60,38 +49,6 @@ class Tokenizer:
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
 
-def gguf_tokenizer(path: Path | str) -> Tokenizer:
-    """The byte-level BPE tokenizer stored in a GGUF file.
-
-    How text is split before merging is not stored but named (`tokenizer.ggml.pre`), and a wrong split gives
-    plausible wrong ids: an unknown name raises ConfigError, like a missing or inconsistent vocabulary.
-    """
-    metadata = read_gguf(path).metadata
-    kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
-    if kind != "gpt2" or pre not in _SUPPORTED_PRE:
-        given = f"{str(kind)[:40]!r} with {str(pre)[:40]!r}"
-        raise ConfigError(
-            f"{path}: tokenizer {given} is not supported; only 'gpt2' with {', '.join(_SUPPORTED_PRE)} is.",
-            "Use the model's Hugging Face folder, with its tokenizer.json.",
-        )
-    tokens = _texts(path, metadata, "tokenizer.ggml.tokens")
-    merges = [merge.partition(" ")[::2] for merge in _texts(path, metadata, "tokenizer.ggml.merges")]
-    types = metadata.get("tokenizer.ggml.token_type", [1] * len(tokens))
-    if not isinstance(types, list) or len(types) != len(tokens) or len(set(tokens)) != len(tokens):
-        raise ConfigError(f"{path}: its vocabulary is corrupt (repeated tokens, or types that do not match).")
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    if not all({*pair, "".join(pair)} <= vocabulary.keys() for pair in merges):
-        raise ConfigError(f"{path}: its vocabulary is corrupt (it merges tokens that it does not contain).")
-    # Llama 3 takes a piece that is a token as it is, even where its merges lead elsewhere.
-    whole = pre == "llama-bpe"
-    tokenizer = FastTokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole))
-    tokenizer.pre_tokenizer = _pre_tokenizer(pre)
-    tokenizer.decoder = decoders.ByteLevel()
-    added = [token for token, kind in zip(tokens, types, strict=True) if kind in _ADDED_TYPES and token]
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in added])
-    return Tokenizer(tokenizer, f"{Path(path).name} ({pre})")
-
-
 def folder_tokenizer(folder: Path | str) -> Tokenizer:
     """The tokenizer of a Hugging Face folder, from its tokenizer.json.
 
@@ -113,21 +70,3 @@ def folder_tokenizer(folder: Path | str) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return Tokenizer(tokenizer, str(path))
-
-
-def _texts(path: Path | str, metadata: dict[str, Any], key: str) -> list[str]:
-    texts = metadata.get(key)
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ConfigError(f"{path}: {key} is missing or not a list of strings.")
-    return texts
-
-
-def _pre_tokenizer(pre: str) -> pre_tokenizers.PreTokenizer:
-    """The split that llama.cpp calls `pre`."""
-    if pre == "llama-bpe":
-        split = pre_tokenizers.Split(Regex(_LLAMA3_SPLIT), behavior="isolated")
-        return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    if pre == "smollm":
-        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
-    return byte_level

@@ -76,7 +76,7 @@ class Measurement:
         """`accuracy` and `measured` as `measure` returns them, every op run through `recorder`. Raises ConfigError."""
         config, task = self.experiment.config, self.experiment.config.task
         source, tokenizer = open_weights(
-            self.experiment.spec, path=config.model.path, package=config.model.package, seed=config.seed
+            self.experiment.spec, path=config.model.files(), package=config.model.package, seed=config.seed
         )
         tokens = expected = None
         if task is not Task.performance:

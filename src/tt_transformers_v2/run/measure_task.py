@@ -52,7 +52,7 @@ def _accuracy(job: Job) -> dict[str, Any]:
     # What cannot run here is said before anything is read.
     reference = open_backend("reference", experiment.hardware)
     source, tokenizer = open_weights(
-        experiment.spec, path=config.model.path, package=config.model.package, seed=config.seed
+        experiment.spec, path=config.model.files(), package=config.model.package, seed=config.seed
     )
     tokens = evaluation_tokens(experiment, tokenizer)
     kept = None if job.shared is None else job.shared.of(source, lambda: _reference_store(experiment))
@@ -106,7 +106,7 @@ def _reference_store(experiment: Experiment) -> ReferenceStore | None:
     if not most:
         return None
     return ReferenceStore(
-        outputs_dir() / "cache" / "reference", most, model_files(path=model.path, package=model.package)
+        outputs_dir() / "cache" / "reference", most, model_files(path=model.files(), package=model.package)
     )
 
 
@@ -124,6 +124,7 @@ def evaluation_tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> Ev
         if workload.text_file is not None:
             return text_windows(tokenizer, *read_text(workload.text_file), tokens, window, **how)
         return windows_of_texts(tokenizer, workload.texts, tokens, window, **how)
+    why = _why_random(experiment)
     asked = {
         "text_file": workload.text_file is not None,
         "texts": workload.texts != default,
@@ -133,6 +134,15 @@ def evaluation_tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> Ev
     if any(asked.values()):
         which = ", ".join(f"workload.{name}" for name, is_set in asked.items() if is_set)
         raise ConfigError(
-            f"{which} cannot be used: this model has no tokenizer.", "Use model.path=DIR with a tokenizer.json."
+            f"{which} cannot be used: this model has no tokenizer{f' ({why})' if why else ''}.",
+            "Use model.path=DIR with a tokenizer.json.",
         )
-    return random_windows(experiment.spec.vocab_size, tokens, window, config.seed)
+    return random_windows(experiment.spec.vocab_size, tokens, window, config.seed, why)
+
+
+def _why_random(experiment: Experiment) -> str:
+    """Why real weights have no text; "" for synthetic ones."""
+    from ..models.open_model import why_no_tokenizer
+
+    model = experiment.config.model
+    return why_no_tokenizer(path=model.files(), package=model.package)

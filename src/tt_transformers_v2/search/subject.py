@@ -99,7 +99,7 @@ def open_subject(experiment: Experiment, *, everything: bool = False) -> Subject
     if not everything:
         _check_target(experiment, space, costs)
     model = experiment.config.model
-    source, tokenizer = open_weights(spec, path=model.path, package=model.package, seed=experiment.config.seed)
+    source, tokenizer = open_weights(spec, path=model.files(), package=model.package, seed=experiment.config.seed)
     if source.synthetic or tokenizer is None:
         raise ConfigError(
             f"a search measures accuracy, and model {spec.name} has no real weights and tokenizer here.",

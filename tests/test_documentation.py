@@ -113,7 +113,8 @@ def test_the_recipes_for_a_rule_a_check_and_a_task_work(tmp_path):
     for name in ("conf", "scripts"):
         shutil.copytree(ROOT / name, tmp_path / name)
     package = tmp_path / "src" / "tt_transformers_v2"
-    rule, (check, task) = blocks("docs/adding.md", "yaml")[2], blocks("docs/adding.md", "python")
+    (rule,) = (block for block in blocks("docs/adding.md", "yaml") if "qwen-wide-ff2" in block)
+    check, task = blocks("docs/adding.md", "python")
     append(tmp_path / "conf/rules/size_and_family.yaml", "\n" + rule)
     append(package / "config/checks.py", "\n\n" + check)
     schema = package / "config/experiment_schema.py"
@@ -168,7 +169,7 @@ def in_python(code, cwd):
 @pytest.mark.parametrize(
     ("page", "then", "printed"),
     [
-        ("README.md", "print(model.hw_config.device_type)", "T3K"),
+        ("README.md", "print(model.hw_config.device_type, tuple(logits.shape))", "N150 (1, 8, 256)"),
         ("docs/numerics.md", "print(tuple(y.shape))", "(32, 64)"),
         ("docs/exchange.md", "print(len(text) > 0)", "True"),
         ("docs/predict.md", "print(prediction.decode.kind)", "calibrated"),
@@ -176,7 +177,9 @@ def in_python(code, cwd):
 )
 def test_the_python_examples_work(page, then, printed):
     (example,) = blocks(page, "python")
-    assert in_python(f"{example}\n{then}", ROOT).splitlines()[-1] == printed
+    example = example.replace('"DIR"', repr(str(ROOT / "tests/data/hf_llama")))
+    tokens = "import torch; tokens = torch.arange(8)[None]"
+    assert in_python(f"{tokens}\n{example}\n{then}", ROOT).splitlines()[-1] == printed
 
 
 def test_another_application_composes_our_groups_as_the_page_says(tmp_path):

@@ -16,7 +16,13 @@ from measured_rows import CALIBRATION_2025, PUBLISHED, write
 from places import ROOT
 from tt_transformers_v2.calibrate.calibration_file import calibration_text, refitted_data
 from tt_transformers_v2.calibrate.free_constants import DEFAULT_CONSTANTS, FREE
-from tt_transformers_v2.calibrate.measured_rows import calibration_data, load_calibration, predict_rows
+from tt_transformers_v2.calibrate.measured_rows import (
+    RowPredictor,
+    calibration_data,
+    load_calibration,
+    predict_rows,
+    resolve_rows,
+)
 from tt_transformers_v2.calibrate.refit import Refit, refit
 from tt_transformers_v2.commands.calibrate import main
 from tt_transformers_v2.commands.validate_predictions import main as validate_main
@@ -180,7 +186,10 @@ def test_an_effect_smaller_than_the_noise_is_not_fitted():
 def test_flagged_rows_and_those_of_other_models_are_not_fitted():
     wanted = perturbed(FACTORS[0])
     good = made(list(shapes()), wanted)
-    poison = [dataclasses.replace(row, tokens_per_s_per_user=1.0, ttft_ms=1e6) for row in good]
+    poison = [
+        dataclasses.replace(row, tokens_per_s_per_user=row.tokens_per_s_per_user / 5, ttft_ms=row.ttft_ms * 5)
+        for row in good
+    ]
     flagged = [dataclasses.replace(row, flag="faulty_host") for row in poison]
     others = [dataclasses.replace(row, model="Llama-3.2-3B") for row in poison]
     alone, together = (
@@ -382,3 +391,15 @@ def test_mistakes_end_in_a_line_and_two_and_write_nothing(own_rows, tmp_path, ca
     assert words in said.err
     assert said.err.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"own.csv", "two.csv"}
+
+
+@pytest.mark.parametrize(("factor", "refused"), [(29, False), (31, True), (1 / 29, False), (1 / 31, True)])
+def test_a_figure_in_another_unit_is_refused_with_its_line(factor, refused):
+    (row,) = made([shapes()[0]], load_calibration(CALIBRATION_2025))
+    off = dataclasses.replace(row, ttft_ms=row.ttft_ms * factor, line=7)
+    predictor = RowPredictor(load_calibration(CALIBRATION_2025))
+    if refused:
+        with pytest.raises(ConfigError, match=r"line 7 .*ttft_ms is .* milliseconds are expected"):
+            predictor.predict(resolve_rows([off])[0])
+        off = dataclasses.replace(off, flag="mine")
+    assert predictor.predict(resolve_rows([off])[0]).prediction

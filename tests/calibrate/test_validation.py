@@ -197,13 +197,13 @@ def test_the_reader_flag_keeps_one_reader_per_bank_whatever_the_calibration_says
 def test_an_unreadable_mode_names_its_row(mode, words):
     with pytest.raises(ConfigError, match=words) as caught:
         resolve_rows([row(mode=mode)])
-    assert "row 7 (Llama-3.2-1B on N300)" in str(caught.value)
+    assert "line 7 (Llama-3.2-1B on N300)" in str(caught.value)
 
 
 def test_all_unreadable_rows_are_named_at_once():
     with pytest.raises(ConfigError) as caught:
         resolve_rows([row(mode="fast", line=2), row(line=3), row(mode="slow", line=4)])
-    assert [line[:5] for line in str(caught.value).splitlines()] == ["row 2", "row 4"]
+    assert [line[:6] for line in str(caught.value).splitlines()] == ["line 2", "line 4"]
 
 
 # --- what gets no number, and what gets a wider band --------------------------------------------------------------

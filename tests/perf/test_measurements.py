@@ -4,6 +4,7 @@ from perf_cases import ROOT
 
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.perf.measurements import read_points
+from tt_transformers_v2.perf.row_flags import misspelt
 
 HEADER = "model,device,tp,dp,batch,seq,mode,ttft_ms,tsu,source"
 GOOD = "Llama-3.1-8B,N150,1,1,1,128,performance,104,28.3,mine"
@@ -58,6 +59,8 @@ NEW_HEADER = HEADER + ",sampling,prefill,stack,context,release,date,flag"
         (",,tgi,,,,", "stack must be tt_transformers, vllm or empty"),
         (",,,127,,,", "context=127 is less than the prompt, seq=128"),
         (",,,,,July,", "date must be YYYY"),
+        (",,,,,2026-02-31,", "date must be YYYY"),
+        (",,,,,,gate_valu", "flag 'gate_valu' would take the row out of every figure. Did you mean gate_value"),
         ("host,,,,,,device_argmax", "flag device_argmax contradicts sampling=host"),
         (",traced,,,,,ttft_per_user_batched_prefill", "contradicts prefill=traced"),
         (",,,,,,device_argmax device_full_sampler", "contradicts flag device_argmax"),
@@ -108,3 +111,18 @@ def test_a_missing_file_and_a_binary_one_are_named(tmp_path):
     (tmp_path / "noise.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ConfigError, match="not a CSV file"):
         read_points(tmp_path / "noise.csv")
+
+
+def test_a_line_is_that_of_the_file_and_a_mark_at_its_start_is_no_column(tmp_path):
+    path = written(tmp_path, f"\ufeff{HEADER}", "", "", GOOD)
+    assert [found.line for found in read_points(path)] == [4]
+
+
+@pytest.mark.parametrize("word", ["gate_valu", "gate_values", "ttft_at_concurency"])
+def test_a_misspelt_flag_is_asked_about(word):
+    assert "Did you mean" in misspelt([word])
+
+
+@pytest.mark.parametrize("word", ["gate_value", "my_own_word", "tpot_21.8", "old"])
+def test_words_of_ones_own_are_not(word):
+    assert misspelt([word]) == ""

@@ -270,8 +270,8 @@ CHOICES = [
     (
         "dram-overflow",
         ["model=llama8b", "workload.context=131072"],
-        "At most 65056 tokens per user fit.",
-        ["workload.context=65056"],
+        "At most 62240 tokens per user fit.",
+        ["workload.context=62240"],
     ),
     (
         "dram-overflow",

@@ -257,8 +257,8 @@ def test_a_chunk_is_tried_for_the_prompt_and_not_for_more():
 def test_as_many_users_as_fit_are_advised_then_as_many_tokens_then_nothing():
     users = overflow(full(LLAMA_8B, batch=5, context=8192), LLAMA_8B, batch=6, context=8192)
     assert users.fix.startswith("At most 5 users per group with 8192 tokens each fit. ")
-    tokens = overflow(full(LLAMA_8B, context=65536), LLAMA_8B, context=65568)
-    assert tokens.fix.startswith("At most 65536 tokens per user fit. ")
+    tokens = overflow(full(LLAMA_8B, 2048, context=49152), LLAMA_8B, context=49184)
+    assert tokens.fix.startswith("At most 49152 tokens per user fit. ")
     nothing = overflow(full(LLAMA_8B, over=1, context=32), LLAMA_8B, context=32)
     assert nothing.fix.startswith("The smallest device it fits on is device=")
 

@@ -68,3 +68,41 @@ def test_the_two_constants_of_the_reserve_are_held_from_both_sides():
     assert not explained(UNNAMED - 0.004, FRAGMENTED)
     assert not explained(UNNAMED, FRAGMENTED + 0.1)
     assert not explained(UNNAMED, FRAGMENTED - 0.05)
+
+
+N150 = ("device=n150", "model=llama8b")
+TWO_OF_THEM = ("device=n300", "model=llama8b", "parallelism.tensor_parallel_size=1", "parallelism.data_parallel_size=2")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        (*N150, "workload.context=65536"),
+        (*N150, "workload.context=65536", "device.max_prefill_chunk_size=1024"),
+        (*N150, "workload.context=65536", "precision=accuracy"),
+        (*TWO_OF_THEM, "workload.context=65536", "workload.batch=2", "device.max_prefill_chunk_size=1024"),
+        (*N150, "model.name=mine", "workload.context=62272", "device.max_prefill_chunk_size=1024"),
+    ],
+    ids=" ".join,
+)
+def test_what_a_report_says_ran_out_fits_in_no_other_guise(asked):
+    (error,) = experiment(*asked).errors
+    assert error.id == "dram-overflow"
+    assert "On a card Llama-3.1-8B ran out of DRAM with 65536 tokens" in error.why
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        (*N150, "workload.context=62240"),
+        (*N150, "workload.context=65536", "precision.kv_cache=BFP4"),
+        ("device=p100", "model=llama8b", "workload.context=65536"),
+        ("device=n300", "model=llama8b", "workload.context=65536"),
+        # Reports of more trace region, and of chunks that shorter ones have been seen to mend.
+        ("device=t3k", "model=llama70b", "workload.batch=2", "workload.context=100000"),
+        ("device=t3k", "model=llama70b", "workload.batch=2", "workload.context=100000", "precision=accuracy"),
+    ],
+    ids=" ".join,
+)
+def test_a_report_says_nothing_of_what_needs_less(asked):
+    assert not experiment(*asked).errors

@@ -151,7 +151,7 @@ def test_an_overflow_says_what_is_needed_and_the_smallest_device_for_it():
             "At most 7 users per group with 8192 tokens each fit. ",
             ("batch=7", "context=8192"),
         ),
-        (("batch=1", "context=131072"), "At most 65056 tokens per user fit. ", ("batch=1", "context=65056")),
+        (("batch=1", "context=131072"), "At most 62240 tokens per user fit. ", ("batch=1", "context=62240")),
     ],
 )
 def test_an_overflow_says_what_would_fit_and_that_does(asked, advice, fitting):

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
+from ..common.errors import ConfigError
 from ..hardware.enums import PrecisionMode
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
+from ..perf.footprint import kv_block_bytes, weight_bytes
+from ..perf.memory import DYNAMIC_TRACES
 from ..perf.memory_rows import MemoryRow, read_memory_rows
 from .conf_folders import conf_dirs, remembered
+from .device_presets import build_device_config, composed_preset, precision_mode
 from .measured_points import measurements_file
+from .model_rules import apply_rules
 from .model_shapes import LayerShape, described_spec
 
 FILE = "memory.csv"
@@ -32,21 +38,67 @@ def _rows(roots: tuple[Path, ...]) -> tuple[MemoryRow, ...]:
 def known_overflow(
     config: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, users: int, context: int
 ) -> MemoryRow | None:
-    """The smallest cache that was reported to be too much for a model of this shape on this device, split and mode,
-    where `users` of a group with `context` tokens each need as much, to within ALIKE, and the prefill chunk is as
-    long; None where there is none. A report that does not state its chunk counts for every chunk."""
-    shape, parallel = LayerShape.of(spec), config.parallelism
+    """The smallest cache that was reported to be too much for a model of this shape on such a chip, split alike, where
+    `users` of a group with `context` tokens each need as much, to within ALIKE; None where there is none.
+
+    Weights, cache and trace region must take as many bytes as those of the report. A shorter prefill chunk than the
+    report's is taken to help only where another report says that the same ran with one; a report that does not state
+    its chunk counts for every chunk.
+    """
+    shape, own = LayerShape.of(spec), (sum(weight_bytes(config, spec).values()), kv_block_bytes(config, spec))
+    alike = [row for row in memory_rows() if not row.flag and _same_place(row, config) and _same_shape(row, shape)]
     found = []
-    for row in memory_rows():
-        same_place = (row.device, row.tensor_parallel) == (config.device_type.value, parallel.tensor_parallel_size)
-        as_large = users * context > smaller_cache(row)
-        as_large &= (row.chunk or 0) <= config.max_prefill_chunk_size
-        if row.ran or row.flag or row.mode != mode.value or not (same_place and as_large):
+    for row in alike:
+        needed = None if row.ran or users * context <= smaller_cache(row) else _needed(row, config)
+        if needed is None or (config.trace_region_size or DYNAMIC_TRACES) < (row.trace_region or 0):
             continue
-        theirs = described_spec(row.model)
-        if theirs is not None and LayerShape.of(theirs) == shape:
+        as_much = own[0] >= needed[0] * (1 - ALIKE) and own[1] >= needed[1]
+        longer = (row.chunk or 0) > config.max_prefill_chunk_size
+        if as_much and not (longer and any(_ran_with_shorter(other, row, needed, config) for other in alike)):
             found.append(row)
     return min(found, key=lambda row: row.batch * row.context, default=None)
+
+
+def _same_place(row: MemoryRow, config: DeviceConfig) -> bool:
+    """Whether a report is of this chip and of groups as large as these."""
+    theirs = _preset(row.device, row.mode, conf_dirs())
+    if theirs is None or row.tensor_parallel != config.parallelism.tensor_parallel_size:
+        return False
+    chip, other = config.spec.chip, theirs.spec.chip
+    return (chip.arch, chip.dram_size) == (other.arch, other.dram_size)
+
+
+def _same_shape(row: MemoryRow, shape: LayerShape | None) -> bool:
+    theirs = described_spec(row.model)
+    return theirs is not None and shape is not None and LayerShape.of(theirs) == shape
+
+
+def _needed(row: MemoryRow, config: DeviceConfig) -> tuple[int, int] | None:
+    """Bytes of weights, and of a page of cache, of a reported configuration, split as `config`; None where unknown."""
+    preset, described = _preset(row.device, row.mode, conf_dirs()), described_spec(row.model)
+    if preset is None or described is None:
+        return None
+    theirs = apply_rules(copy.deepcopy(preset), described, mode=precision_mode(row.mode)).config
+    theirs.parallelism = config.parallelism
+    return sum(weight_bytes(theirs, described).values()), kv_block_bytes(theirs, described)
+
+
+def _ran_with_shorter(other: MemoryRow, row: MemoryRow, needed: tuple[int, int], config: DeviceConfig) -> bool:
+    """Whether as much as ran out in `row`, which needed so many bytes, ran with a shorter chunk in `other`."""
+    if not other.ran or not other.chunk or other.chunk >= (row.chunk or 0):
+        return False
+    theirs = _needed(other, config)
+    as_large = other.batch * other.context >= row.batch * row.context
+    return theirs is not None and as_large and theirs[0] >= needed[0] * (1 - ALIKE) and theirs[1] >= needed[1]
+
+
+@remembered
+def _preset(device: str, mode: str, roots: tuple[Path, ...]) -> DeviceConfig | None:
+    """The preset that a report ran; None for one with formats of its own."""
+    try:
+        return build_device_config(composed_preset(device, mode))
+    except ConfigError:
+        return None
 
 
 def smaller_cache(row: MemoryRow) -> int:

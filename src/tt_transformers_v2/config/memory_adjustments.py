@@ -14,7 +14,7 @@ from ..common.units import GIB, TILE
 from ..hardware.enums import PrecisionMode
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
-from ..perf.footprint import activation_bytes_per_token, prefill_tokens, weight_bytes
+from ..perf.footprint import KV_BLOCK, activation_bytes_per_token, prefill_tokens, weight_bytes
 from ..perf.memory import MemoryFit, dram_left, memory_fit
 from ..perf.memory_rows import MemoryRow
 from .adjustments import fit_to_model
@@ -22,7 +22,7 @@ from .checks import check
 from .device_presets import build_device_config, composed_preset
 from .findings import Finding, Severity, declare, found
 from .groups import device_types
-from .known_overflows import known_overflow
+from .known_overflows import known_overflow, smaller_cache
 from .model_rules import RuleEffect, apply_rules, published_chunk
 from .precedence import set_path
 
@@ -69,14 +69,14 @@ def dram_findings(
     """
     users = math.ceil(batch / max(config.parallelism.data_parallel_size, 1))
     fit = memory_fit(config, spec, batch=users, context=context, batched=batched)
-    if fit.fits:
-        return _narrow(config, spec, fit)
     known = known_overflow(config, spec, mode=mode, users=users, context=context)
+    if fit.fits and known is None:
+        return _narrow(config, spec, fit)
     device = smallest_device(config, spec, mode=mode, batch=batch, context=context, typed=typed, batched=batched)
     return [
         found(
             "dram-overflow",
-            f"{spec.name} does not fit on {config.device_type}: each chip is {-fit.free / GIB:.2f} GiB short.",
+            f"{spec.name} does not fit on {config.device_type}: {_how_short(fit)}.",
             f"It needs {fit.used / GIB:.2f} of {fit.available / GIB:.2f} GiB "
             f"(weights {sum(fit.weights.values()) / GIB:.2f}, KV cache {fit.kv_cache / GIB:.2f}, "
             f"trace region {fit.trace_region / GIB:.2f}; reserve {fit.reserve / GIB:.2f} including prefill "
@@ -84,6 +84,12 @@ def dram_findings(
             f"{_what_fits_here(config, spec, fit, known, batched)}{_where_it_fits(device)}",
         )
     ]
+
+
+def _how_short(fit: MemoryFit) -> str:
+    if fit.fits:
+        return f"by the map {fit.free / GIB:.2f} GiB of each chip would be free, but a card ran out"
+    return f"each chip is {-fit.free / GIB:.2f} GiB short"
 
 
 def _narrow(config: DeviceConfig, spec: ModelSpec, fit: MemoryFit) -> list[Finding]:
@@ -118,10 +124,14 @@ def _what_fits_here(
         if memory_fit(smaller, spec, batch=fit.batch, context=fit.context, batched=batched).fits:
             return f"It fits with device.max_prefill_chunk_size={chunk}. "
         chunk //= 2
-    if fit.largest_batch:
-        return f"At most {fit.largest_batch} users per group with {fit.context} tokens each fit. "
-    if fit.largest_context:
-        return f"At most {fit.largest_context} tokens per user fit. "
+    users, tokens = fit.largest_batch, fit.largest_context
+    if known is not None:
+        most = smaller_cache(known)
+        users, tokens = min(users, most // fit.context), min(tokens, most // fit.batch // KV_BLOCK * KV_BLOCK)
+    if users:
+        return f"At most {users} user{'s' * (users > 1)} per group with {fit.context} tokens each fit. "
+    if tokens:
+        return f"At most {tokens} tokens per user fit. "
     return ""
 
 
@@ -244,15 +254,23 @@ def shorter_chunk(
     if CHUNK in set(typed) or previous <= SMALLEST_CHUNK:
         return []
     users = math.ceil(batch / max(config.parallelism.data_parallel_size, 1))
-    if memory_fit(config, spec, batch=users, context=context, batched=batched).fits:
-        return []
-    if known_overflow(config, spec, mode=mode, users=users, context=context):
+
+    def holds(chunk: int) -> bool:
+        config.max_prefill_chunk_size = chunk
+        fits = memory_fit(config, spec, batch=users, context=context, batched=batched).fits
+        return fits and known_overflow(config, spec, mode=mode, users=users, context=context) is None
+
+    if holds(previous):
         return []
     chunk = min(previous, prefill_tokens(config, context, batched))
+    config.max_prefill_chunk_size = SMALLEST_CHUNK
+    helpless = known_overflow(config, spec, mode=mode, users=users, context=context)
+    config.max_prefill_chunk_size = previous
+    if helpless:
+        return []
     while chunk > SMALLEST_CHUNK:
         chunk = max(_power_of_two(chunk - 1), SMALLEST_CHUNK)
-        config.max_prefill_chunk_size = chunk
-        if memory_fit(config, spec, batch=users, context=context, batched=batched).fits:
+        if holds(chunk):
             break
     if config.max_prefill_chunk_size == previous:
         return []

@@ -80,18 +80,21 @@ def batch_limit(overrides: Sequence[str]) -> BatchLimit:
 
 def _largest(experiment: Experiment, users: int, context: int, cache: Callable[[MemoryFit], int]) -> int:
     """The most tokens of cache, of all users of a group together, that fit with the chunk that an experiment of `users`
-    with `context` tokens each has or, for caches smaller than one reported to be too much, with a shorter one.
+    with `context` tokens each has, or with the shortest one where none was typed, and that no report says ran out.
 
     `cache` says how many tokens a fit allows.
     """
-    prediction, hardware = predict(experiment), experiment.hardware
-    fit = prediction.memory
-    known = known_overflow(hardware, experiment.spec, mode=experiment.config.mode, users=users, context=context)
-    if known is None or CHUNK in experiment.typed or hardware.max_prefill_chunk_size <= SMALLEST_CHUNK:
-        return cache(fit)
-    shorter = dataclasses.replace(hardware, max_prefill_chunk_size=SMALLEST_CHUNK)
-    more = memory_fit(shorter, experiment.spec, batch=users, context=context, batched=prediction.batched)
-    return max(cache(fit), min(cache(more), smaller_cache(known)))
+    prediction, hardware, spec = predict(experiment), experiment.hardware, experiment.spec
+    chunks = [hardware.max_prefill_chunk_size]
+    if CHUNK not in experiment.typed and chunks[0] > SMALLEST_CHUNK:
+        chunks.append(SMALLEST_CHUNK)
+    found = []
+    for chunk in chunks:
+        own = dataclasses.replace(hardware, max_prefill_chunk_size=chunk)
+        tokens = cache(memory_fit(own, spec, batch=users, context=context, batched=prediction.batched))
+        known = known_overflow(own, spec, mode=experiment.config.mode, users=1, context=tokens)
+        found.append(min(tokens, smaller_cache(known)) if known else tokens)
+    return max(found)
 
 
 def _at(overrides: Sequence[str], users: int, context: int) -> Experiment:

@@ -124,3 +124,20 @@ def test_the_measured_file_is_not_overwritten_and_compared_with_itself(capsys, t
 def test_force_without_an_ops_csv_is_refused(capsys):
     assert predict.main([*ASKED, "--force"]) == 2
     assert "--force goes with --ops-csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--constants", "--fit"])
+def test_an_empty_list_of_names_is_refused(option, capsys, tmp_path):
+    points = str(ROOT / "conf/measurements/tt_metal_perf_md.csv")
+    assert calibrate.main(["--points", points, "--out", str(tmp_path / "own.yaml"), option, ""]) == 2
+    assert f"{option} names none" in capsys.readouterr().err
+
+
+def test_a_wrong_value_does_not_suggest_the_option_that_was_typed(capsys):
+    assert predict.main([*ASKED, "--target", "0"]) == 2
+    assert "Did you mean" not in capsys.readouterr().err
+
+
+def test_sampling_that_is_greedy_only_says_so_among_the_changes(capsys):
+    assert predict.main([*ASKED, "--what-if"]) == 0
+    assert "runtime.sampling=device_argmax (greedy only)" in capsys.readouterr().out

@@ -252,3 +252,10 @@ def test_per_layer_entries_change_the_time_of_their_layers_only():
     assert one > 0
     assert all_layers == pytest.approx(32 * one)
     assert all_bytes - none_bytes == 32 * (one_bytes - none_bytes) > 0
+
+
+def test_the_bound_of_a_step_is_among_its_shares():
+    speed = ask(("device=p150x4", "model=llama8b", "workload.batch=32", "runtime.stack=vllm")).prediction.speed
+    assert speed.bound == "FLOP"
+    assert speed.shares["flops"] == pytest.approx(speed.bound_shares["FLOP"], rel=0.05)
+    assert sum(speed.bound_shares.values()) == pytest.approx(1)

@@ -183,7 +183,8 @@ def _gain_lines(gain: Gain) -> Iterator[str]:
     memory = f"{gain.memory / GIB:+.2f}" if abs(gain.memory) >= 0.005 * GIB else ""
     figures = f"{_percent(gain.decode):>8}{_percent(gain.ttft):>9}{memory:>8}  "
     mark = " [yellow]![/]" if gain.warnings else ""
-    yield f"{figures}{gain.knob}{mark}"
+    only = f" [dim]({gain.knob.only_for})[/]" if gain.knob.only_for else ""
+    yield f"{figures}{gain.knob}{mark}{only}"
     if gain.trust:
         yield f"{'':{len(figures)}}[dim]then {'; '.join(gain.trust)}[/]"
 

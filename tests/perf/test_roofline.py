@@ -19,6 +19,7 @@ from tt_transformers_v2.perf import Calibration, Performance, predict_performanc
 from tt_transformers_v2.perf.collective_times import all_reduce_us
 from tt_transformers_v2.perf.memory import weight_bytes
 from tt_transformers_v2.perf.ops import padded_prompt
+from tt_transformers_v2.prediction.questions import ask
 
 DEVICES = st.sampled_from(["N150", "N300", "T3K", "P150"])
 MODEL_NAMES = ["Llama-3.2-1B", "Llama-3.2-3B", "Llama-3.1-8B", "Llama-3.1-70B"]

@@ -9,7 +9,7 @@ import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class MeasuredRow:
     (None where not given). `context` is the tokens in the cache while decoding: the prompt and half of the output, None
     for those of the prompt. sampling, prefill, stack: how it was run; None is what the calibration does. ttft_ms of a
     batched prefill is the pass over the users' prompts divided by their number. `release` and `date` (YYYY, YYYY-MM or
-    YYYY-MM-DD) of the software, "" where unknown. `flag` has words of perf.row_flags; "" where there is nothing to say.
+    YYYY-MM-DD) of the software, "" where unknown. `file` and `line`: where it stands. `flag` has words of perf.row_flags; "" where there is nothing to say.
     """
 
     model: str
@@ -54,6 +54,7 @@ class MeasuredRow:
     stack: Stack | None = None
     release: str = ""
     date: str = ""
+    file: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         split = f"TP{self.tensor_parallel}" + (f" DP{self.data_parallel}" if self.data_parallel > 1 else "")
@@ -83,7 +84,7 @@ def read_points(path: str | Path) -> list[MeasuredRow]:
     found, problems = [], []
     for line, row in rows:
         try:
-            found.append(_row(row, line))
+            found.append(replace(_row(row, line), file=str(path)))
         except ValueError as error:
             problems.append(f"{path}:{line}: {error}")
     if problems:

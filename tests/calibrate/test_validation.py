@@ -203,7 +203,7 @@ def test_an_unreadable_mode_names_its_row(mode, words):
 def test_all_unreadable_rows_are_named_at_once():
     with pytest.raises(ConfigError) as caught:
         resolve_rows([row(mode="fast", line=2), row(line=3), row(mode="slow", line=4)])
-    assert [line[:5] for line in str(caught.value).splitlines()] == ["row 2", "row 4"]
+    assert [line[:6] for line in str(caught.value).splitlines()] == ["line 2", "line 4"]
 
 
 # --- what gets no number, and what gets a wider band --------------------------------------------------------------

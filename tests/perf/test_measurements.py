@@ -91,7 +91,7 @@ def test_flags_say_which_figures_count(tmp_path):
     assert row("server_overhead tpot_21.8").counts("decode")
     assert not row("server_overhead").counts("prefill")
     assert not row("gate_value degenerate_host_readback").counts("decode")
-    assert not row("a_word_of_mine").counts("decode")
+    assert not row("other_stack").counts("decode")
 
 
 def test_the_rows_of_2026_read_and_state_how_they_were_run():
@@ -108,3 +108,9 @@ def test_a_missing_file_and_a_binary_one_are_named(tmp_path):
     (tmp_path / "noise.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ConfigError, match="not a CSV file"):
         read_points(tmp_path / "noise.csv")
+
+
+@pytest.mark.parametrize(("word", "said"), [("gate_vlaue", "Did you mean gate_value"), ("qqqq", "Known: gate_value")])
+def test_an_unknown_flag_is_refused_with_its_line(tmp_path, word, said):
+    with pytest.raises(ConfigError, match=rf":2: flag '{word}' is not known. {said}"):
+        read_points(written(tmp_path, NEW_HEADER, f"{GOOD},,,,,,,{word}"))

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..common.errors import ConfigError, did_you_mean
 from ..hardware.enums import Named, Prefill, Sampling, Stack
-from .row_flags import contradiction, counted, misspelt
+from .row_flags import contradiction, counted, unknown
 
 REQUIRED = ("model", "device", "tp", "dp", "batch", "seq", "mode", "ttft_ms", "tsu", "source")
 OPTIONAL = ("ts", "target_tsu", "sampling", "prefill", "stack", "context", "release", "date", "flag")
@@ -33,7 +33,8 @@ class MeasuredRow:
     (None where not given). `context` is the tokens in the cache while decoding: the prompt and half of the output, None
     for those of the prompt. sampling, prefill, stack: how it was run; None is what the calibration does. ttft_ms of a
     batched prefill is the pass over the users' prompts divided by their number. `release` and `date` (YYYY, YYYY-MM or
-    YYYY-MM-DD) of the software, "" where unknown. `file` and `line`: where it stands. `flag` has words of perf.row_flags; "" where there is nothing to say.
+    YYYY-MM-DD) of the software, "" where unknown. `flag` has words of perf.row_flags; "" where there is nothing to say.
+    `file` and `line`: where it stands.
     """
 
     model: str
@@ -140,7 +141,7 @@ def _row(row: Mapping[str, str | None], line: int) -> MeasuredRow:
         release=text.get("release", ""),
         date=_date(text.get("date", "")),
     )
-    if reason := misspelt(found.flag.split()):
+    if reason := unknown(found.flag.split()):
         raise ValueError(reason)
     if reason := contradiction(found.flag.split(), found.sampling, found.prefill, found.stack):
         raise ValueError(reason)

@@ -170,7 +170,7 @@ def _check_ops(
     for key, ops in measured.items():
         us = mean(op.us for op in predicted[key]) if key in predicted else 0.0
         for op in ops:
-            if op.us > _LONGEST or us and op.us > us * OP_FACTOR:
+            if op.us > _LONGEST or (us and op.us > us * OP_FACTOR):
                 raise ConfigError(
                     f"{path}, line {op.line}: {op.code} takes {op.us:.3g} us"
                     + (f" and {us:.3g} us are predicted" if us else "")

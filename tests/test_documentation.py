@@ -43,12 +43,6 @@ def test_the_commands_of_other_pages_work(step, tmp_path):
     tour.typed([sys.executable, *tour.words_of(step, tmp_path)], ROOT)
 
 
-def test_the_measured_layer_is_printed_as_the_page_says():
-    (step,) = (step for step in tour.steps("docs/predict.md") if "--against-ops" in step.command)
-    assert step.prints
-    tour.assert_prints(step, tour.typed([sys.executable, *shlex.split(step.command)[1:]], ROOT))
-
-
 def test_the_columns_of_a_points_file_are_all_listed():
     page = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.*?) \|", page.split("## Workload and measured rows")[1].split("\n## ")[0], re.MULTILINE)

@@ -158,7 +158,7 @@ def _check_unit(path: str, matched: Sequence[OpPair]) -> None:
     ratio = median(ratios) if ratios else 1.0
     if not 1 / UNIT_FACTOR < ratio < UNIT_FACTOR:
         raise ConfigError(
-            f"{path}: its ops take {ratio:.3g} times as long as predicted, so they are not of this model or in another unit.",
+            f"{path}: its ops take {ratio:.3g} times as long as predicted: another model or unit.",
             "Kernel durations are nanoseconds in the profiler's CSV and microseconds in tt-perf-report's.",
         )
 

@@ -16,6 +16,7 @@ import pytest
 
 import tour
 from places import ROOT
+from tt_transformers_v2.perf.measurements import OPTIONAL, REQUIRED
 
 PACKAGE = ROOT / "src" / "tt_transformers_v2"
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
@@ -40,6 +41,12 @@ def test_every_command_of_the_tour_works_and_prints_what_the_page_says(step, tmp
 @pytest.mark.parametrize("step", tour.steps("docs/configuration.md"), ids=str)
 def test_the_commands_of_other_pages_work(step, tmp_path):
     tour.typed([sys.executable, *tour.words_of(step, tmp_path)], ROOT)
+
+
+def test_the_columns_of_a_points_file_are_all_listed():
+    page = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page.split("## Workload and measured rows")[1].split("\n## ")[0], re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted((*REQUIRED, *OPTIONAL))
 
 
 def test_the_commands_of_the_report_page_work(tmp_path):

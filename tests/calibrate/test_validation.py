@@ -317,3 +317,20 @@ def test_a_speed_up_needs_both_modes_without_a_flag():
     assert pair.predicted == pytest.approx(speeds["performance"] / speeds["accuracy"])
     for lonely in ([slow, dataclasses.replace(fast, flag="dup")], [slow, dataclasses.replace(fast, batch=32)], [fast]):
         assert validate(lonely, load_calibration(CALIBRATION_2025)).speed_ups == []
+
+
+@pytest.mark.parametrize(
+    ("figures", "flag", "likely"),
+    [
+        ("1,9", "", "seconds"),
+        ("200,900", "", "tokens of many users"),
+        ("200,900", "gate_value", "tokens of many users"),
+        ("200,900", "approx", "tokens of many users"),
+    ],
+)
+def test_a_figure_in_another_unit_is_refused_with_file_line_and_the_likely_unit(tmp_path, figures, flag, likely):
+    path = tmp_path / "own.csv"
+    head = "model,device,tp,dp,batch,seq,mode,ttft_ms,tsu,source,flag"
+    path.write_text(f"{head}\nLlama-3.1-8B,N150,1,1,1,128,accuracy,{figures},a report,{flag}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"own.csv, line 2 .*this looks like {likely}"):
+        validate(read_points(path), load_calibration())

@@ -100,3 +100,44 @@ def test_a_calibration_without_ops_and_a_file_that_is_none_are_user_errors(optio
     assert "one lump a layer" in capsys.readouterr().err
     assert predict.main([*ASKED, option, str(tmp_path)]) == 2
     assert "cannot" in capsys.readouterr().err
+
+
+def test_an_existing_ops_csv_is_replaced_only_when_forced(capsys, tmp_path):
+    out = tmp_path / "ops.csv"
+    out.write_text("measured", encoding="utf-8")
+    assert predict.main([*ASKED, "--ops-csv", str(out)]) == 2
+    assert "already exists" in capsys.readouterr().err.replace("\n", " ")
+    assert out.read_text(encoding="utf-8") == "measured"
+    assert predict.main([*ASKED, "--ops-csv", str(out), "--force"]) == 0
+    assert out.read_text(encoding="utf-8").startswith("OP CODE")
+
+
+def test_the_measured_file_is_not_overwritten_and_compared_with_itself(capsys, tmp_path):
+    measured, link = tmp_path / "measured.csv", tmp_path / "link.csv"
+    measured.write_text(Path(LAYER).read_text(encoding="utf-8"), encoding="utf-8")
+    link.symlink_to(measured)
+    assert predict.main([*ASKED, "--against-ops", str(measured), "--ops-csv", str(link), "--force"]) == 2
+    assert "are the same file" in capsys.readouterr().err
+    assert measured.read_text(encoding="utf-8") == Path(LAYER).read_text(encoding="utf-8")
+
+
+def test_force_without_an_ops_csv_is_refused(capsys):
+    assert predict.main([*ASKED, "--force"]) == 2
+    assert "--force goes with --ops-csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--constants", "--fit"])
+def test_an_empty_list_of_names_is_refused(option, capsys, tmp_path):
+    points = str(ROOT / "conf/measurements/tt_metal_perf_md.csv")
+    assert calibrate.main(["--points", points, "--out", str(tmp_path / "own.yaml"), option, ""]) == 2
+    assert f"{option} names none" in capsys.readouterr().err
+
+
+def test_a_wrong_value_does_not_suggest_the_option_that_was_typed(capsys):
+    assert predict.main([*ASKED, "--target", "0"]) == 2
+    assert "Did you mean" not in capsys.readouterr().err
+
+
+def test_sampling_that_is_greedy_only_says_so_among_the_changes(capsys):
+    assert predict.main([*ASKED, "--what-if"]) == 0
+    assert "runtime.sampling=device_argmax (greedy only)" in capsys.readouterr().out

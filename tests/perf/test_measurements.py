@@ -4,7 +4,6 @@ from perf_cases import ROOT
 
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.perf.measurements import read_points
-from tt_transformers_v2.perf.row_flags import misspelt
 
 HEADER = "model,device,tp,dp,batch,seq,mode,ttft_ms,tsu,source"
 GOOD = "Llama-3.1-8B,N150,1,1,1,128,performance,104,28.3,mine"
@@ -60,7 +59,7 @@ NEW_HEADER = HEADER + ",sampling,prefill,stack,context,release,date,flag"
         (",,,127,,,", "context=127 is less than the prompt, seq=128"),
         (",,,,,July,", "date must be YYYY"),
         (",,,,,2026-02-31,", "date must be YYYY"),
-        (",,,,,,gate_valu", "flag 'gate_valu' would take the row out of every figure. Did you mean gate_value"),
+        (",,,,,,gate_valu", "flag 'gate_valu' is not known. Did you mean gate_value"),
         ("host,,,,,,device_argmax", "flag device_argmax contradicts sampling=host"),
         (",traced,,,,,ttft_per_user_batched_prefill", "contradicts prefill=traced"),
         (",,,,,,device_argmax device_full_sampler", "contradicts flag device_argmax"),
@@ -94,7 +93,7 @@ def test_flags_say_which_figures_count(tmp_path):
     assert row("server_overhead tpot_21.8").counts("decode")
     assert not row("server_overhead").counts("prefill")
     assert not row("gate_value degenerate_host_readback").counts("decode")
-    assert not row("a_word_of_mine").counts("decode")
+    assert not row("other_stack").counts("decode")
 
 
 def test_the_rows_of_2026_read_and_state_how_they_were_run():
@@ -118,11 +117,7 @@ def test_a_line_is_that_of_the_file_and_a_mark_at_its_start_is_no_column(tmp_pat
     assert [found.line for found in read_points(path)] == [4]
 
 
-@pytest.mark.parametrize("word", ["gate_valu", "gate_values", "ttft_at_concurency"])
-def test_a_misspelt_flag_is_asked_about(word):
-    assert "Did you mean" in misspelt([word])
-
-
-@pytest.mark.parametrize("word", ["gate_value", "my_own_word", "tpot_21.8", "old"])
-def test_words_of_ones_own_are_not(word):
-    assert misspelt([word]) == ""
+@pytest.mark.parametrize(("word", "said"), [("gate_vlaue", "Did you mean gate_value"), ("qqqq", "Known: gate_value")])
+def test_an_unknown_flag_is_refused_with_its_line(tmp_path, word, said):
+    with pytest.raises(ConfigError, match=rf":2: flag '{word}' is not known. {said}"):
+        read_points(written(tmp_path, NEW_HEADER, f"{GOOD},,,,,,,{word}"))

@@ -160,3 +160,34 @@ def test_sizes_are_read_as_a_person_writes_them(kind, text, sizes):
     assert {name: found[name] for name in sizes} == sizes
     if not sizes:
         assert not any(found.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shapes": "banana"}, "sizes of this matmul.*'banana'"),
+        ({"shapes": "32x4096x16777217"}, "a size of 16777217: no tensor"),
+        ({"in_dtypes": "FOO"}, "in_dtypes must name BFP4.*'FOO'"),
+        ({"in_dtypes": "BF16xFOO"}, "in_dtypes must name BFP4"),
+        ({"cores": "-3"}, "cores must be a number.*'-3'"),
+        ({"cores": "0"}, "cores must be a number"),
+        ({"cores": "many"}, "cores must be a number"),
+    ],
+)
+def test_nonsense_is_refused_rather_than_left_out_as_too_little(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=rf"own.csv, line 2: .*{message}"):
+        read_op_rows(write(tmp_path / "own.csv", GOOD | change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"shapes": ""}, {"shapes": "32x4096x16777216"}, {"in_dtypes": ""}, {"cores": ""}, {"cores": "full grid"}],
+)
+def test_what_a_report_does_not_say_may_be_empty(tmp_path, change):
+    assert len(read_op_rows(write(tmp_path / "own.csv", GOOD | change))) == 1
+
+
+def test_a_file_as_excel_writes_it_is_read(tmp_path):
+    path = write(tmp_path / "own.csv", GOOD)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_op_rows(path)) == 1

@@ -174,3 +174,10 @@ def test_what_is_no_profile_is_refused_in_a_line(tmp_path, text, message):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         read_profile(path)
+
+
+@pytest.mark.parametrize(("readers", "cores"), [(1, "12"), (2, "24")])
+def test_matmuls_run_on_the_readers_that_are_asked_for(readers, cores):
+    _, _, _, rows, _ = written(*N150, f"runtime.dram_readers_per_bank={readers}")
+    sharded = [row for row in rows if "DRAM_WIDTH_SHARDED" in row["INPUT_1_MEMORY"]]
+    assert {row["CORE COUNT"] for row in sharded} == {cores}

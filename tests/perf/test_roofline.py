@@ -19,6 +19,7 @@ from tt_transformers_v2.perf import Calibration, Performance, predict_performanc
 from tt_transformers_v2.perf.collective_times import all_reduce_us
 from tt_transformers_v2.perf.memory import weight_bytes
 from tt_transformers_v2.perf.ops import padded_prompt
+from tt_transformers_v2.prediction.questions import ask
 
 DEVICES = st.sampled_from(["N150", "N300", "T3K", "P150"])
 MODEL_NAMES = ["Llama-3.2-1B", "Llama-3.2-3B", "Llama-3.1-8B", "Llama-3.1-70B"]
@@ -252,3 +253,10 @@ def test_per_layer_entries_change_the_time_of_their_layers_only():
     assert one > 0
     assert all_layers == pytest.approx(32 * one)
     assert all_bytes - none_bytes == 32 * (one_bytes - none_bytes) > 0
+
+
+def test_the_bound_of_a_step_is_among_its_shares():
+    speed = ask(("device=p150x4", "model=llama8b", "workload.batch=32", "runtime.stack=vllm")).prediction.speed
+    assert speed.bound == "FLOP"
+    assert speed.shares["flops"] == pytest.approx(speed.bound_shares["FLOP"], rel=0.05)
+    assert sum(speed.bound_shares.values()) == pytest.approx(1)

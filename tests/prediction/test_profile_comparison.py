@@ -156,3 +156,14 @@ def test_a_profile_of_another_architecture_is_refused(step, tmp_path):
     path = written([{**row, "DEVICE ARCH": "Blackhole"} for row in step], tmp_path / "bh.csv")
     with pytest.raises(ConfigError, match=r"was measured on Blackhole, and N150 is wormhole_b0"):
         compared(path=path)
+
+
+@pytest.mark.parametrize("factor", ["000", "e30"])
+def test_one_op_with_an_impossible_time_is_refused_with_its_line(tmp_path, factor):
+    lines = Path(LAYER).read_text(encoding="utf-8").splitlines()
+    fields = lines[1].split(",")
+    fields[3] = fields[3].split(".")[0] + factor
+    path = tmp_path / "wrong.csv"
+    path.write_text("\n".join([lines[0], ",".join(fields), *lines[2:]]) + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"wrong.csv, line 2: LayerNorm.*check its time"):
+        compared(path=str(path))

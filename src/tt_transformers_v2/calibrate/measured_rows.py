@@ -19,6 +19,7 @@ from ..config.overrides import check_each
 from ..config.resolve import Experiment, resolve
 from ..config.yaml_files import read_yaml_file
 from ..hardware.enums import DataFormat
+from ..hardware.op_table import DECODE, PREFILL
 from ..perf.calibration import Calibration
 from ..perf.confidence import EXTRAPOLATED, UNSUPPORTED, Confidence
 from ..perf.measurements import MeasuredRow
@@ -128,7 +129,8 @@ def _finer(row: MeasuredRow) -> list[str]:
 
 
 def _named(row: MeasuredRow) -> str:
-    return f"line {row.line} ({row.model} on {row.device})" if row.line else f"{row.model} on {row.device}"
+    place = f"{row.file}, line {row.line}" if row.file else f"line {row.line}"
+    return f"{place} ({row.model} on {row.device})" if row.line else f"{row.model} on {row.device}"
 
 
 def resolve_rows(rows: Iterable[MeasuredRow]) -> list[ResolvedRow]:
@@ -197,15 +199,21 @@ class RowPredictor:
 
 def _check_units(row: MeasuredRow, prediction: Prediction) -> None:
     """Raises ConfigError for a figure that is too far from its prediction to be in the unit of its column."""
-    if row.flag:
-        return
-    for name, measured, predicted, unit in (
-        ("ttft_ms", row.ttft_ms, prediction.speed.ttft_ms, "milliseconds"),
-        ("tsu", row.tokens_per_s_per_user, prediction.speed.decode_tokens_per_s_per_user, "tokens/s/user"),
+    speed = prediction.speed
+    for phase, name, measured, predicted, unit in (
+        (PREFILL, "ttft_ms", row.ttft_ms, speed.ttft_ms, "milliseconds"),
+        (DECODE, "tsu", row.tokens_per_s_per_user, speed.decode_tokens_per_s_per_user, "tokens/s/user"),
     ):
-        if measured is not None and not 1 / UNIT_FACTOR < measured / predicted < UNIT_FACTOR:
+        if measured is None or not row.counts(phase):
+            continue
+        ratio = measured / predicted
+        if not 1 / UNIT_FACTOR < ratio < UNIT_FACTOR:
+            likely = "seconds" if ratio < 1 else "microseconds"
+            if phase == DECODE:
+                likely = "tokens per millisecond" if ratio < 1 else "tokens of many users, or per minute"
             raise ConfigError(
-                f"{_named(row)}: {name} is {measured:g} and {predicted:.3g} is predicted: {unit} are expected.",
+                f"{_named(row)}: {name} is {measured:g} and {predicted:.3g} is predicted: {unit} are expected, "
+                f"this looks like {likely}.",
                 "Check the unit, or give the row a flag.",
             )
 

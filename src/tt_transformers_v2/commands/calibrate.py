@@ -59,8 +59,8 @@ def _calibrate(options: argparse.Namespace) -> None:
         _calibrate_ops(options, out, base)
         return
     points = Path(options.points)
-    rows, constants = read_points(points), _names(options.constants)
-    found = refit(rows, base, constants, _names(options.fit))
+    rows, constants = read_points(points), _names("--constants", options.constants)
+    found = refit(rows, base, constants, _names("--fit", options.fit))
     data = refitted_data(base, found, name=out.stem, points=points.name, today=datetime.date.today())
     if options.left_out:
         by_model, by_device = (left_out(rows, data, constants, by) for by in ("model", "device"))
@@ -110,8 +110,14 @@ def _write_apart(data: Mapping[str, Any], out: Path, provenance: Path) -> None:
     write_atomically(provenance, calibration_text(beside, _BESIDE.format(out=out)), hint="Choose another --provenance.")
 
 
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+def _names(option: str, text: str | None) -> list[str] | None:
+    """The names of a list; None where the option is not given. Raises ConfigError for a list without any."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(f"{option} names none.", f"Leave {option} out for its default, or see --help.")
+    return names
 
 
 def _report(base: Mapping[str, Any], found: Refit) -> list[str]:

@@ -32,7 +32,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError with argparse's `message` and the option that was probably meant."""
-        unknown = next((word for word in message.split() if word.startswith("-")), "").partition("=")[0]
+        unknown = next((word for word in message.split() if word.startswith("-")), "")
+        unknown = unknown.partition("=")[0].rstrip(":")
         flags = flags_of(self)
         near = closest(unknown, flags) if unknown and unknown not in flags else None
         raise ConfigError(f"{message}.", f"Did you mean {near}?" if near else "See --help.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.command_names import command
+from ..common.errors import ConfigError
 from ..common.terminal import console
 from ..prediction.knobs import what_if
 from ..prediction.limits import batch_limit, context_limits
@@ -63,6 +64,10 @@ def _main(given: list[str]) -> int:
     overrides = typed_overrides(options.overrides)
     if options.plot:
         check_plot_file(options.plot)
+    if options.ops_csv:
+        _check_ops_csv(options)
+    elif options.force:
+        raise ConfigError("--force goes with --ops-csv: it lets that replace an existing file.")
     out = _Output()
     refused = None if _asks_target_only(options) else _add_configuration(out, overrides, options)
     if options.target is not None:
@@ -70,6 +75,15 @@ def _main(given: list[str]) -> int:
         out.add(search_lines(search_found), {"target": search_json(search_found)})
     out.print(as_json=options.json)
     return complain(refused) if refused else 0
+
+
+def _check_ops_csv(options: argparse.Namespace) -> None:
+    """ConfigError where --ops-csv would replace a file that it must not: a profile may be a measurement."""
+    out: Path = options.ops_csv
+    if options.against_ops and out.resolve() == options.against_ops.resolve():
+        raise ConfigError(f"--ops-csv and --against-ops are the same file, {out}.", "Choose another --ops-csv.")
+    if out.is_file() and not options.force:
+        raise ConfigError(f"{out} already exists.", "Add --force to replace it, or choose another --ops-csv.")
 
 
 def _asks_target_only(options: argparse.Namespace) -> bool:
@@ -151,6 +165,7 @@ def _options(given: list[str]) -> argparse.Namespace:
     add("--plot", type=Path, metavar="FILE", help="plot the roofline and time shares: .svg, or .png with matplotlib")
     add("--ops-csv", type=Path, metavar="FILE", help="write the predicted decode step as the profiler's ops CSV")
     add("--against-ops", type=Path, metavar="FILE", help="hold a measured ops CSV against the predicted decode step")
+    add("--force", action="store_true", help="let --ops-csv replace an existing file")
     add("--json", action="store_true", help="print everything as JSON")
     return parser.read(given)
 

@@ -76,7 +76,7 @@ def decode_profile(prediction: Prediction) -> tuple[list[ProfiledOp], float]:
             f"the layers of {prediction.spec.name} are not of the Llama kind, the only one profiled here.",
             "scripts/predict.py has its ops without an order.",
         )
-    walk = _Step(prediction, constants.ops.gap_us)
+    walk = _Step(prediction, constants.ops.gap_us, constants.readers_per_bank)
     ops = list(walk.ops())
     listed = sum(op.us + op.gap_us for op in ops)
     return ops, prediction.speed.decode_us - listed
@@ -85,7 +85,7 @@ def decode_profile(prediction: Prediction) -> tuple[list[ProfiledOp], float]:
 class _Step:
     """One decode step of a prediction."""
 
-    def __init__(self, prediction: Prediction, gap_us: float) -> None:
+    def __init__(self, prediction: Prediction, gap_us: float, readers_per_bank: int) -> None:
         self.hw, self.spec, self.gap_us = prediction.hardware, prediction.spec, gap_us
         self.batch, self.context = prediction.batch, prediction.context
         self.tp = self.hw.parallelism.tensor_parallel_size
@@ -93,7 +93,8 @@ class _Step:
         self.matrices = matrices_per_chip(self.spec, self.tp)
         self.rows = padded(self.batch)
         system = self.hw.spec
-        self.banks, self.grid = system.chip.dram_banks, (system.grid[0], system.grid[1])
+        self.grid = system.grid[0], system.grid[1]
+        self.readers = plans.reader_cores(system.chip.dram_banks, readers_per_bank, self.grid)
         self.lines = prediction.speed.ops
 
     def ops(self) -> Iterator[ProfiledOp]:
@@ -186,7 +187,7 @@ class _Step:
             cores, attributes = self.grid[0] * self.grid[1], f"{{'program_config': '{plan}(mcast_in0=true)'}}"
         else:
             weight = self._weight(inputs, outputs, data[op.tensor_group], f"{place}_WIDTH_SHARDED")
-            cores = plans.reader_cores(self.banks, 1, self.grid)
+            cores = self.readers
             held = activation_cores(op.name, inputs // TILE, outputs // TILE)
             plan = "MatmulMultiCoreReuseMultiCastDRAMShardedProgramConfig"
             per_core_n = math.ceil(outputs / TILE / held)

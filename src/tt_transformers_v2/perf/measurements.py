@@ -9,13 +9,13 @@ import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..common.errors import ConfigError, did_you_mean
 from ..hardware.enums import Named, Prefill, Sampling, Stack
-from .row_flags import contradiction, counted, misspelt
+from .row_flags import contradiction, counted, unknown
 
 REQUIRED = ("model", "device", "tp", "dp", "batch", "seq", "mode", "ttft_ms", "tsu", "source")
 OPTIONAL = ("ts", "target_tsu", "sampling", "prefill", "stack", "context", "release", "date", "flag")
@@ -34,6 +34,7 @@ class MeasuredRow:
     for those of the prompt. sampling, prefill, stack: how it was run; None is what the calibration does. ttft_ms of a
     batched prefill is the pass over the users' prompts divided by their number. `release` and `date` (YYYY, YYYY-MM or
     YYYY-MM-DD) of the software, "" where unknown. `flag` has words of perf.row_flags; "" where there is nothing to say.
+    `file` and `line`: where it stands.
     """
 
     model: str
@@ -54,6 +55,7 @@ class MeasuredRow:
     stack: Stack | None = None
     release: str = ""
     date: str = ""
+    file: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         split = f"TP{self.tensor_parallel}" + (f" DP{self.data_parallel}" if self.data_parallel > 1 else "")
@@ -83,7 +85,7 @@ def read_points(path: str | Path) -> list[MeasuredRow]:
     found, problems = [], []
     for line, row in rows:
         try:
-            found.append(_row(row, line))
+            found.append(replace(_row(row, line), file=str(path)))
         except ValueError as error:
             problems.append(f"{path}:{line}: {error}")
     if problems:
@@ -139,7 +141,7 @@ def _row(row: Mapping[str, str | None], line: int) -> MeasuredRow:
         release=text.get("release", ""),
         date=_date(text.get("date", "")),
     )
-    if reason := misspelt(found.flag.split()):
+    if reason := unknown(found.flag.split()):
         raise ValueError(reason)
     if reason := contradiction(found.flag.split(), found.sampling, found.prefill, found.stack):
         raise ValueError(reason)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import functools
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,16 @@ from pathlib import Path
 from ..common.errors import ConfigError, did_you_mean
 from ..hardware.enums import DataFormat, MathFidelity
 from ..hardware.op_table import DECODE, PHASES, PREFILL
+from . import op_shapes as kinds
 from .op_shapes import OpShape, op_kind, op_shape
 
 REQUIRED = ("op", "shapes", "in_dtypes", "fidelity", "cores", "device", "kernel_us", "source")
 OPTIONAL = ("date", "notes", "phase", "model", "batch_or_rows", "n", "flag")
+
+_DTYPES = (*DataFormat.__members__, "FP32", "INT32", "UINT32", "UINT16")
+_FULL_GRID = "full grid"
+_SIZED = (kinds.MATMUL, kinds.ATTENTION, kinds.NORM, *kinds.COLLECTIVES)
+_LARGEST = 2**24  # of one side of a tensor: 60 times the largest vocabulary, 16 times the longest context
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ def read_op_rows(path: str | Path) -> list[OpRow]:
     Raises ConfigError naming the file and what is wrong: missing or unknown columns, then every bad row at once.
     """
     try:
-        with Path(path).open(encoding="utf-8", newline="") as handle:
+        with Path(path).open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle, strict=True)
             _check_columns(str(path), reader.fieldnames)
             numbered = [(reader.line_num, row) for row in reader]
@@ -110,6 +117,7 @@ def _row(row: Mapping[str, str | None], line: int) -> OpRow:
     phase = text["phase"].split("/")[0] or _phase(text)
     _check_phase(phase)
     kind = op_kind(text["op"], phase)
+    _check_shape(kind, text["shapes"])
     activations, weights = _formats(text["in_dtypes"])
     return OpRow(
         op=text["op"],
@@ -131,6 +139,14 @@ def _row(row: Mapping[str, str | None], line: int) -> OpRow:
     )
 
 
+def _check_shape(kind: str, text: str) -> None:
+    """ValueError for the shape of an op of that kind that has no sizes, and for a size that no tensor has."""
+    if kind in _SIZED and text and not re.search(r"\d|\bshort\b", text):
+        raise ValueError(f"shapes must have the sizes of this {kind}, such as 32x4096x6144, or be empty, not {text!r}.")
+    if too_large := [size for size in re.findall(r"\d+", text) if int(size) > _LARGEST]:
+        raise ValueError(f"shapes has a size of {too_large[0]}: no tensor here has one above {_LARGEST}.")
+
+
 def _phase(text: Mapping[str, str]) -> str:
     """The phase of a row without one: prefill where its op or its notes say so."""
     said = f"{text['op']} {text['notes']} {text['source']}".casefold()
@@ -139,6 +155,10 @@ def _phase(text: Mapping[str, str]) -> str:
 
 def _formats(text: str) -> tuple[DataFormat | None, DataFormat | None]:
     """Formats of both operands of `BF16xBFP4`; of the one operand of `BF16`, `BF16>BFP8` and `BFP8 cache`."""
+    named = re.findall(r"[A-Z][A-Z0-9]*", text)
+    unknown = [name for name in named if name not in _DTYPES]
+    if text and (unknown or not named):
+        raise ValueError(f"in_dtypes must name {', '.join(_DTYPES)} or be empty, not {text!r}.")
     first, _, second = text.partition("x")
     return _format(first), _format(second or first)
 
@@ -157,9 +177,13 @@ def _fidelity(text: str) -> MathFidelity | None:
 
 
 def _cores(text: str) -> int:
-    """Cores as a number or as columns x rows; 0 for what is not a number, such as `full grid`."""
+    """Cores as a number or as columns x rows; 0 where they are not given, or as `full grid`."""
+    if text in ("", _FULL_GRID):
+        return 0
     sides = text.split("x")
-    return math.prod(int(side) for side in sides) if all(side.isdecimal() for side in sides) else 0
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise ValueError(f"cores must be a number such as 64, 8x8, {_FULL_GRID!r} or empty, not {text!r}.")
+    return math.prod(int(side) for side in sides)
 
 
 def _microseconds(text: str) -> float:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The words in the flag column of measured rows: which figures of such a row are still compared, and what they imply.
 
-A word that is not in COUNTED takes the row out of every fit and every mean: copies, old releases, experiments, other
-implementations, figures before a fix.
+A word of LEFT_OUT takes the row out of every fit and every mean: copies, old releases, experiments, other
+implementations, figures before a fix. Any other word is a mistake.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
+from ..common.errors import closest
 from ..hardware.enums import Prefill, Sampling, Stack
 from ..hardware.op_table import DECODE, PREFILL
 
@@ -30,6 +30,44 @@ COUNTED: dict[str, tuple[str, ...]] = {
     "prefix_cached_ttft": (DECODE,),
     "ttft_at_concurrency": (DECODE,),
 }
+# Word -> why no figure of the row is compared.
+LEFT_OUT: dict[str, str] = {
+    "acc==perf_row": "accuracy and performance mode have the same figures",
+    "autoport": "the implementation in models/autoports",
+    "before": "measured before a change that the source describes",
+    "before_fix": "measured before a fix that the source describes",
+    "ci_target": "what CI aims at, not a measurement",
+    "copied_3B_row": "a copy of the 3B model's row",
+    "copied_Mistral7B_row": "a copy of the Mistral 7B row",
+    "dedicated_galaxy_impl": "the implementation of Galaxy alone",
+    "degenerate_host_readback": "logits are read back to the host; most rows take 35 to 65 ms a token there",
+    "different_workload": "another workload than the columns can say",
+    "dp4": "four data-parallel groups beside the split in the columns",
+    "dp4_probably": "likely to be four data-parallel groups",
+    "dup": "a row that another source gave already",
+    "eager_prefill": "prefill without a trace",
+    "early_tttv2": "models/common before its release",
+    "eval_run_8.8": "of an evaluation run",
+    "exp": "an experiment",
+    "fabric_regression": "while the fabric was slower",
+    "faulty_host": "on a host that was slow",
+    "fidelity_ladder": "of a series over fidelities",
+    "forge": "compiled by tt-xla, of tt-forge",
+    "hybrid_linear_attn": "layers of linear attention, which predictions do not have",
+    "moe": "a mixture of experts in another implementation",
+    "new_arch": "layers that predictions do not have",
+    "old": "an old release",
+    "old_release": "an old release",
+    "other_client": "another client of the server",
+    "other_release": "another release",
+    "other_stack": "another stack",
+    "range_high": "the upper end of a published range",
+    "range_low": "the lower end of a published range",
+    "research_impl": "a research implementation",
+    "source_imprecise": "the source leaves the configuration open",
+    "vllm": "a vLLM server, of a file without the column stack",
+    "vlm": "a model of pictures and text",
+}
 # Word -> what the other columns must not contradict.
 _IMPLIED: dict[str, tuple[str, object]] = {
     "ttft_per_user_batched_prefill": ("prefill", Prefill.batched),
@@ -39,17 +77,18 @@ _IMPLIED: dict[str, tuple[str, object]] = {
     "degenerate_host_readback": ("sampling", Sampling.host),
     "server_overhead": ("stack", Stack.vllm),
 }
-_NEARLY = 0.85  # difflib's ratio of a word that is one of ours, misspelt
 _TIME_PER_TOKEN = "tpot_"  # tpot_21.8: the same figure in ms, as published
 
 
-def misspelt(words: Iterable[str]) -> str:
-    """What is wrong with a word that is nearly one that has a meaning here; "" where none is."""
-    meant = [*COUNTED, *_IMPLIED]
+def unknown(words: Iterable[str]) -> str:
+    """What is wrong with the first word that is not known; "" where all are."""
+    known = [*COUNTED, *LEFT_OUT]
     for word in words:
-        near = difflib.get_close_matches(word, meant, n=1, cutoff=_NEARLY)
-        if near and word not in meant:
-            return f"flag {word!r} would take the row out of every figure. Did you mean {near[0]}?"
+        if word not in known and not word.startswith(_TIME_PER_TOKEN):
+            near = closest(word, known)
+            return f"flag {word!r} is not known. " + (
+                f"Did you mean {near}?" if near else f"Known: {', '.join(known)}."
+            )
     return ""
 
 

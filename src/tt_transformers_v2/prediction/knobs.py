@@ -40,6 +40,11 @@ class Knob:
     def __str__(self) -> str:
         return " ".join(self.overrides)
 
+    @property
+    def only_for(self) -> str:
+        """What a change is good for where it is not good for everything; "" else."""
+        return "greedy only" if f"runtime.sampling={Sampling.device_argmax}" in self.overrides else ""
+
 
 @dataclass(frozen=True)
 class Gain:

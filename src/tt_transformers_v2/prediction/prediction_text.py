@@ -76,9 +76,9 @@ def figure_lines(answer: Answer) -> list[str]:
             f"{_range(answer.tokens_per_s_per_user, decode, '.1f')})",
         ),
         _named("", f"{answer.tokens_per_s:.1f} tokens/s over all users, {speed.decode_ms:.1f} ms per token"),
-        _named("", f"bound {speed.bound}: {_shares(speed.shares)}"),
+        _named("", f"bound {_largest(speed.bound_shares)}: {_shares(speed.shares)}"),
         _named("TTFT", f"[bold]{answer.ttft_ms:.0f}[/] ms ({ttft}: {_range(answer.ttft_ms, ttft, '.0f')})"),
-        _named("", f"bound {speed.prefill_bound}: {_shares(speed.prefill_shares)}"),
+        _named("", f"bound {_largest(speed.prefill_bound_shares)}: {_shares(speed.prefill_shares)}"),
         _named("assumes", escaped(", ".join(f"{name} {value}" for name, value in prediction.assumes.items()))),
     ]
 
@@ -86,6 +86,12 @@ def figure_lines(answer: Answer) -> list[str]:
 def _range(value: float, confidence: Confidence, form: str) -> str:
     low, high = (max(0.0, value * (1 + sign * confidence.band / 100)) for sign in (-1, 1))
     return f"{low:{form}} to {high:{form}}"
+
+
+def _largest(bounds: Mapping[str, float]) -> str:
+    """The bound with the largest share of the time, and that share where others have more than half."""
+    name, share = max(bounds.items(), key=lambda item: item[1])
+    return name if share > 0.5 else f"{name} for {share:.0%} of the time"
 
 
 def _shares(shares: Mapping[str, float]) -> str:
@@ -177,7 +183,8 @@ def _gain_lines(gain: Gain) -> Iterator[str]:
     memory = f"{gain.memory / GIB:+.2f}" if abs(gain.memory) >= 0.005 * GIB else ""
     figures = f"{_percent(gain.decode):>8}{_percent(gain.ttft):>9}{memory:>8}  "
     mark = " [yellow]![/]" if gain.warnings else ""
-    yield f"{figures}{gain.knob}{mark}"
+    only = f" [dim]({gain.knob.only_for})[/]" if gain.knob.only_for else ""
+    yield f"{figures}{gain.knob}{mark}{only}"
     if gain.trust:
         yield f"{'':{len(figures)}}[dim]then {'; '.join(gain.trust)}[/]"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 from typing import Any
@@ -28,6 +28,8 @@ _BY_NAME = {"add": kinds.ADD, "silu_mul": kinds.GATED, EMBEDDING.name: EMBEDDING
 # One execution for the whole step, however many layers were profiled.
 _ONCE = (EMBEDDING.name, LM_HEAD.name)
 
+OP_FACTOR = 300.0  # of a single op, which may have waited
+_LONGEST = 3600e6  # microseconds: nothing on a device takes an hour
 UNIT_FACTOR = 100.0  # a profile this many times off is in another unit
 
 Key = tuple[str, tuple[int, ...], tuple[str, str], str]
@@ -137,6 +139,7 @@ def compare_profile(prediction: Prediction, path: str) -> ProfileComparison:
                 note="" if ours else _near(key, predicted_by),
             )
         )
+    _check_ops(path, measured_by, predicted_by)
     gaps = [op.gap_us for op in profile.ops if op.gap_us is not None]
     _check_unit(path, [pair for pair in pairs if pair.measured_us is not None and pair.predicted_us is not None])
     return ProfileComparison(
@@ -155,9 +158,24 @@ def _check_unit(path: str, matched: Sequence[OpPair]) -> None:
     ratio = median(ratios) if ratios else 1.0
     if not 1 / UNIT_FACTOR < ratio < UNIT_FACTOR:
         raise ConfigError(
-            f"{path}: its ops take {ratio:.3g} times as long as predicted, which is no measurement of this model.",
+            f"{path}: its ops take {ratio:.3g} times as long as predicted: another model or unit.",
             "Kernel durations are nanoseconds in the profiler's CSV and microseconds in tt-perf-report's.",
         )
+
+
+def _check_ops(
+    path: str, measured: Mapping[Key, Sequence[MeasuredOp]], predicted: Mapping[Key, Sequence[ProfiledOp]]
+) -> None:
+    """Raises ConfigError naming the line of an op that is too far from its prediction to be a time of it."""
+    for key, ops in measured.items():
+        us = mean(op.us for op in predicted[key]) if key in predicted else 0.0
+        for op in ops:
+            if op.us > _LONGEST or (us and op.us > us * OP_FACTOR):
+                raise ConfigError(
+                    f"{path}, line {op.line}: {op.code} takes {op.us:.3g} us"
+                    + (f" and {us:.3g} us are predicted" if us else "")
+                    + ": check its time."
+                )
 
 
 def _names(ops: Iterable[ProfiledOp]) -> set[str]:

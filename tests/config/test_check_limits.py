@@ -62,8 +62,13 @@ def traces(size, device="p150", model="llama8b"):
     return [f"device={device}", f"model={model}", f"device.trace_region_size={size}"]
 
 
+SERVED = ["workload.batch=8", "runtime.stack=vllm"]
 BATCHED = ["workload.batch=8", "runtime.prefill=batched"]
 PAIRS = {
+    "server-places": [
+        ("as many as users", [*SERVED, "runtime.max_num_seqs=8"], [*SERVED, "runtime.max_num_seqs=7"]),
+        ("read", [*SERVED, "runtime.max_num_seqs=16"], ["workload.batch=8", "runtime.max_num_seqs=16"]),
+    ],
     "prefill-users": [
         ("batched", [*BATCHED, "workload.prefill_users=8"], [*BATCHED, "workload.prefill_users=9"]),
         ("read", [*BATCHED, "workload.prefill_users=1"], ["workload.batch=8", "workload.prefill_users=1"]),

@@ -57,6 +57,11 @@ PRINTED = {
     ],
     "embedding-format": [["precision.embedding=BFP4"]],
     "embedding-unpacked": [["precision.embedding=BFP8"], ["precision.embedding=BFP8", "device=tg", "model=llama8b"]],
+    "server-places": [
+        ["runtime.max_num_seqs=16"],
+        ["runtime.stack=vllm", "runtime.max_num_seqs=4", "workload.batch=8"],
+        ["device=n300", "runtime.stack=vllm", "runtime.max_num_seqs=1", "workload.batch=4", *_split(1, 1, 2)],
+    ],
     "prefill-users": [
         ["workload.prefill_users=4", "workload.batch=8"],
         ["workload.prefill_users=9", "workload.batch=8", "runtime.prefill=batched"],

@@ -190,6 +190,30 @@ def test_traced_prefill_and_smaller_chunks():
     assert predict(chunked, "Llama-3.1-8B", 16384).ttft_ms > predict(hw, "Llama-3.1-8B", 16384).ttft_ms
 
 
+def test_the_last_chunk_of_a_prompt_is_as_long_as_what_is_left():
+    """Five prompts of 1024 tokens in passes of 4096: one of 4096 tokens and one of 1024."""
+
+    def pass_ms(users):
+        archs = {a: dataclasses.replace(c, prefill=Prefill.batched) for a, c in load_calibration().archs.items()}
+        hw, calibration = make_device("N150"), dataclasses.replace(load_calibration(), archs=archs)
+        hw.max_prefill_chunk_size = 4096
+        return predict(hw, "Llama-3.1-8B", 1024, users, calibration).ttft_ms * users
+
+    assert pass_ms(4) < pass_ms(5) < pass_ms(8)
+    assert pass_ms(5) - pass_ms(4) == pytest.approx((pass_ms(8) - pass_ms(4)) / 4, rel=0.5)
+
+
+@pytest.mark.parametrize("device", ["N150", "N300", "T3K", "P150"])
+@pytest.mark.parametrize("prompt", [128, 1024, 8192])
+def test_a_trace_is_never_slower(device, prompt):
+    def ttft(prefill):
+        archs = {a: dataclasses.replace(c, prefill=prefill) for a, c in load_calibration().archs.items()}
+        calibration = dataclasses.replace(load_calibration(), archs=archs)
+        return predict(make_device(device), "Llama-3.1-8B", prompt, calibration=calibration).ttft_ms
+
+    assert ttft(Prefill.traced) <= ttft(Prefill.untraced)
+
+
 def test_under_a_server_requests_that_arrive_together_wait_for_all_prompts():
     def ttft(batch, **switches):
         archs = {a: dataclasses.replace(c, **switches) for a, c in load_calibration().archs.items()}

@@ -34,6 +34,7 @@ from .memory_adjustments import computed_chunk, dram_findings, shorter_chunk
 from .model_rules import RuleEffect, apply_rules
 from .planned import program_findings
 from .precedence import release_finer
+from .server_places import server_findings
 from .ttnn_checks import ttnn_findings, use_of
 
 
@@ -172,6 +173,7 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
         experiment.effects += shorter
         experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
     experiment.findings += expert_findings(spec, asked, own)
+    experiment.findings += server_findings(config.workload, hardware, experiment.calibration, asked)
     experiment.findings += prefill_users_findings(config.workload, hardware, experiment.calibration, asked)
     if not experiment.errors:
         use = use_of(config)

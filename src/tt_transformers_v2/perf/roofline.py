@@ -14,7 +14,6 @@ The bound of the whole is the one whose ops take the largest share of the time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -193,28 +192,32 @@ class _Walk:
         return users if self.timer.constants.prefill is Prefill.batched else 1
 
     def prefill(self, prompt_length: int, batch: int, users: int) -> tuple[Counted, ...]:
-        """One user's prompt, or all of `users` where prefill is batched, in chunks; the LM head sees the last tile of
-        tokens only."""
+        """One user's prompt, or all of `users` where prefill is batched, in chunks, the last with what is left; the LM
+        head sees the last tile of tokens only."""
         c, together = self.timer.constants, self.prompts_at_once(users)
         one = padded_prompt(prompt_length)
         tokens = one * together
         rows = min(tokens, self.hw.max_prefill_chunk_size)
-        chunks = math.ceil(tokens / rows)
+        whole, rest = divmod(tokens, rows)
+        parts = [(rows, whole), (padded(rest), 1)] if rest else [(rows, whole)]
+        chunks = sum([number for _, number in parts])
         times: list[Counted] = [(self._embedding(tokens), 1)]
         for own, layer, count in self.kinds:
             attention = self._prefill_attention(own, layer.window, one, rows, chunks, together)
-            times += [(time, count * chunks) for time in self._layer(own, layer, rows, rows, PREFILL, attention)]
-            times += self._small_ops(own, layer, rows, PREFILL, count * chunks)
+            for length, number in parts:
+                of_chunk = self._layer(own, layer, length, length, PREFILL, attention)
+                times += [(time, count * number) for time in of_chunk]
+                times += self._small_ops(own, layer, length, PREFILL, count * number)
         times.append((self._lm_head(TILE), 1))
         if together > 1:
             slower = (c.prefill_batched_factor or 1.0) + (c.prefill_batched_chip or 0.0) * (self.tp - 1)
             more = sum([time.us * count for time, count in times]) * (slower - 1.0)
             times.append((self.timer.overhead("batched_prefill", more), 1))
-        if c.prefill is not Prefill.untraced:
-            per_layer = (c.prefill_traced_layer_us or 0.0) + (c.prefill_traced_chip_us or 0.0) * (self.tp - 1)
-            if per_layer:
-                times.append((self._overhead(REST, per_layer), self.spec.num_layers * chunks))
-        else:
+        per_layer = (c.prefill_traced_layer_us or 0.0) + (c.prefill_traced_chip_us or 0.0) * (self.tp - 1)
+        if per_layer:
+            times.append((self._overhead(REST, per_layer), self.spec.num_layers * chunks))
+        if c.prefill is Prefill.untraced:
+            # A trace saves the dispatch, and nothing that the device does.
             per_layer = c.prefill_layer_overhead_us + c.prefill_chip_overhead_us * self.tp
             dispatch = per_layer * self.spec.num_layers * chunks
             wait = dispatch - sum([time.us * count for time, count in times])

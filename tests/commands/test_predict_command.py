@@ -187,7 +187,7 @@ def test_a_model_that_does_not_fit_has_no_speed_and_says_where_it_would(said):
     assert code == 1
     assert out == ""
     assert re.search(r"does not fit on N150: each chip is \d+\.\d+ GiB short", err)
-    device = re.search(r"The smallest device it fits on is (device=\w+)\.", err)[1]
+    device = re.search(r"The device with the least DRAM that it fits on is (device=\w+)\.", err)[1]
     assert said(device, "model=llama70b")[0] == 0
     code, out, err = said(*TOO_LARGE, "--json")
     assert code == 1

@@ -84,6 +84,8 @@ PRINTED = {
         ["model=qwen2_5_72b", "device=p100", "parallelism.tensor_parallel_size=1"],
         ["model=llama70b", "device=t3k", *_split(4, 1, 2), "workload.batch=64"],
         ["model=llama70b", "device.sources.note=mine", "memory={}"],
+        ["model=llama8b", "device=n300", "workload.batch=32", "workload.context=8192"],
+        ["model=llama8b", "workload.context=65536", "device.max_prefill_chunk_size=1024"],
     ],
     "trace-region-below-demand": [
         ["device=p150", "model=llama8b", "device.trace_region_size=50000000"],

@@ -256,17 +256,56 @@ def test_a_chunk_is_tried_for_the_prompt_and_not_for_more():
 
 def test_as_many_users_as_fit_are_advised_then_as_many_tokens_then_nothing():
     users = overflow(full(LLAMA_8B, batch=5, context=8192), LLAMA_8B, batch=6, context=8192)
-    assert users.fix.startswith("At most 5 users per group with 8192 tokens each fit. ")
+    assert "At most 5 users per group with 8192 tokens each fit. " in users.fix
     tokens = overflow(full(LLAMA_8B, 2048, context=49152), LLAMA_8B, context=49184)
-    assert tokens.fix.startswith("At most 49152 tokens per user fit. ")
-    nothing = overflow(full(LLAMA_8B, over=1, context=32), LLAMA_8B, context=32)
-    assert nothing.fix.startswith("The smallest device it fits on is device=")
+    assert "At most 49152 tokens per user fit. " in tokens.fix
+    nothing = overflow(full(LLAMA_8B, over=8 << 20, context=32), LLAMA_8B, context=32)
+    assert nothing.fix.startswith("The device with the least DRAM that it fits on is device=")
+
+
+def with_cache(format, missing, batch=32, context=2048):
+    """An n150 for 32 users whose cache lacks `missing` bytes even in `format`."""
+    config = AutoHardwareConfig.custom("N150", precision={"kv_cache": format})
+    config.trace_region_size += memory_fit(config, SMALL, batch=batch, context=context).free + missing
+    return config
+
+
+@pytest.mark.parametrize(
+    ("asked", "room_for", "missing", "advised"),
+    [
+        ("BF16", "BFP8", 0, "It fits with precision.kv_cache=BFP8. "),
+        ("BF16", "BFP8", 1, "It fits with precision.kv_cache=BFP4. "),
+        ("BF16", "BFP4", 1, ""),
+        ("BFP8", "BFP4", 0, "It fits with precision.kv_cache=BFP4. "),
+        ("BFP8", "BFP4", 1, ""),
+        ("BFP4", "BFP4", 1, ""),
+    ],
+)
+def test_the_widest_narrower_cache_that_fits_is_advised_beside_fewer_users(asked, room_for, missing, advised):
+    config = with_cache(room_for, missing)
+    config.precision = dataclasses.replace(config.precision, kv_cache=asked)
+    fix = overflow(config, SMALL, batch=32, context=2048).fix
+    assert fix.startswith(f"{advised}At most ")
+    assert ("kv_cache" in fix) is bool(advised)
+
+
+def test_a_cache_as_wide_as_one_that_ran_out_is_not_advised():
+    """By the map 65536 tokens of BFP8 fit in chunks of 1024; a card ran out."""
+    config = AutoHardwareConfig.custom("N150", max_prefill_chunk_size=1024, precision={"kv_cache": "BF16"})
+    assert overflow(config, LLAMA_8B, context=65536).fix.startswith("It fits with precision.kv_cache=BFP4. ")
+
+
+def test_a_device_where_a_card_ran_out_with_as_much_is_not_advised():
+    """An n150 would hold 65536 tokens in chunks of 1024 by the map."""
+    asked = AutoHardwareConfig.custom("P100", max_prefill_chunk_size=1024)
+    assert advised(asked, context=62240, typed={CHUNK}) == ("n150", ())
+    assert advised(asked, context=65536, typed={CHUNK}) == ("n300", ())
 
 
 def test_the_smallest_device_is_that_with_the_least_dram_and_first_in_the_alphabet():
     """12 GiB of an n150 are too little, two of 12 an n300; a p100 has 28."""
     assert overflow(AutoHardwareConfig.from_device("N150"), LLAMA_8B, batch=16, context=8192).fix.endswith(
-        "The smallest device it fits on is device=n300."
+        "The device with the least DRAM that it fits on is device=n300."
     )
     asked = AutoHardwareConfig.from_device("P100")
     fitting = smallest_device(asked, LLAMA_8B, mode=PrecisionMode.PERFORMANCE, batch=1, context=128)

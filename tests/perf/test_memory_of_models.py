@@ -140,7 +140,7 @@ def test_an_overflow_says_what_is_needed_and_the_smallest_device_for_it():
     assert "GiB short" in found.what
     for part in ("weights", "KV cache", "trace region", "including prefill"):
         assert f"{part} " in found.why
-    assert found.fix == "The smallest device it fits on is device=p150x2."
+    assert found.fix == "The device with the least DRAM that it fits on is device=p150x2."
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..common.errors import ConfigError
 from ..common.units import GIB, TILE
-from ..hardware.enums import PrecisionMode
+from ..hardware.enums import DataFormat, PrecisionMode
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from ..perf.footprint import KV_BLOCK, activation_bytes_per_token, prefill_tokens, weight_bytes
@@ -81,7 +81,7 @@ def dram_findings(
             f"(weights {sum(fit.weights.values()) / GIB:.2f}, KV cache {fit.kv_cache / GIB:.2f}, "
             f"trace region {fit.trace_region / GIB:.2f}; reserve {fit.reserve / GIB:.2f} including prefill "
             f"{fit.activations / GIB:.2f}).{_reported(known)}",
-            f"{_what_fits_here(config, spec, fit, known, batched)}{_where_it_fits(device)}",
+            f"{_what_fits_here(config, spec, fit, known, mode, batched)}{_where_it_fits(device)}",
         )
     ]
 
@@ -115,31 +115,53 @@ def _reported(known: MemoryRow | None) -> str:
 
 
 def _what_fits_here(
-    config: DeviceConfig, spec: ModelSpec, fit: MemoryFit, known: MemoryRow | None, batched: int
+    config: DeviceConfig, spec: ModelSpec, fit: MemoryFit, known: MemoryRow | None, mode: PrecisionMode, batched: int
 ) -> str:
-    """The smallest concession that would do, or nothing where the weights leave no room for any."""
-    chunk = _power_of_two(prefill_tokens(config, fit.context, batched))
-    while chunk >= SMALLEST_CHUNK and known is None:
-        smaller = dataclasses.replace(config, max_prefill_chunk_size=chunk)
-        if memory_fit(smaller, spec, batch=fit.batch, context=fit.context, batched=batched).fits:
-            return f"It fits with device.max_prefill_chunk_size={chunk}. "
-        chunk //= 2
+    """The smallest concessions that would do, or nothing where the weights leave no room for any."""
+    chunk = None if known else _chunk_that_fits(config, spec, fit, batched)
+    either = [each for each in (chunk, _cache_that_fits(config, spec, fit, mode, batched)) if each]
+    said = f"It fits with {' or '.join(either)}. " if either else ""
+    if chunk:
+        return said
     users, tokens = fit.largest_batch, fit.largest_context
     if known is not None:
         most = smaller_cache(known)
         users, tokens = min(users, most // fit.context), min(tokens, most // fit.batch // KV_BLOCK * KV_BLOCK)
     if users:
-        return f"At most {users} user{'s' * (users > 1)} per group with {fit.context} tokens each fit. "
-    if tokens:
-        return f"At most {tokens} tokens per user fit. "
-    return ""
+        return f"{said}At most {users} user{'s' * (users > 1)} per group with {fit.context} tokens each fit. "
+    return f"{said}At most {tokens} tokens per user fit. " if tokens else said
+
+
+def _chunk_that_fits(config: DeviceConfig, spec: ModelSpec, fit: MemoryFit, batched: int) -> str | None:
+    """What to type for the longest prefill chunk that fits, from SMALLEST_CHUNK up; None where none does."""
+    chunk = _power_of_two(prefill_tokens(config, fit.context, batched))
+    while chunk >= SMALLEST_CHUNK:
+        smaller = dataclasses.replace(config, max_prefill_chunk_size=chunk)
+        if memory_fit(smaller, spec, batch=fit.batch, context=fit.context, batched=batched).fits:
+            return f"{CHUNK}={chunk}"
+        chunk //= 2
+    return None
+
+
+def _cache_that_fits(
+    config: DeviceConfig, spec: ModelSpec, fit: MemoryFit, mode: PrecisionMode, batched: int
+) -> str | None:
+    """What to type for the widest format of the KV cache, narrower than that asked for, that fits; None where none
+    does."""
+    asked = config.precision.kv_cache
+    for narrower in sorted(DataFormat, key=lambda each: -each.tile_bytes):
+        if narrower.tile_bytes < asked.tile_bytes:
+            own = dataclasses.replace(config, precision=dataclasses.replace(config.precision, kv_cache=narrower))
+            if _has_room(own, spec, mode=mode, users=fit.batch, context=fit.context, batched=batched):
+                return f"precision.kv_cache={narrower}"
+    return None
 
 
 def _where_it_fits(device: Roomier | None) -> str:
     if device is None:
         return "It does not fit on any known device: use narrower formats."
     without = f", without {' and '.join(device.without)}" if device.without else ""
-    return f"The smallest device it fits on is device={device.option}{without}."
+    return f"The device with the least DRAM that it fits on is device={device.option}{without}."
 
 
 def smallest_device(
@@ -209,7 +231,15 @@ def _holds(
     if any(finding.severity is Severity.error for finding in found):
         return False
     users = math.ceil(batch / config.parallelism.data_parallel_size)
-    return memory_fit(config, spec, batch=users, context=context, batched=batched).fits
+    return _has_room(config, spec, mode=mode, users=users, context=context, batched=batched)
+
+
+def _has_room(
+    config: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, users: int, context: int, batched: int
+) -> bool:
+    """Whether DRAM holds `users` of a group by the map, and no report says that it does not."""
+    fits = memory_fit(config, spec, batch=users, context=context, batched=batched).fits
+    return fits and known_overflow(config, spec, mode=mode, users=users, context=context) is None
 
 
 def computed_chunk(config: DeviceConfig, spec: ModelSpec, typed: Iterable[str]) -> list[RuleEffect]:
@@ -257,8 +287,7 @@ def shorter_chunk(
 
     def holds(chunk: int) -> bool:
         config.max_prefill_chunk_size = chunk
-        fits = memory_fit(config, spec, batch=users, context=context, batched=batched).fits
-        return fits and known_overflow(config, spec, mode=mode, users=users, context=context) is None
+        return _has_room(config, spec, mode=mode, users=users, context=context, batched=batched)
 
     if holds(previous):
         return []

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from places import ROOT
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.prediction.profile_comparison import compare_profile, comparison_json, comparison_lines
+from tt_transformers_v2.prediction.profile_file import write_ops_csv
 from tt_transformers_v2.prediction.questions import ask
 
 LAYER = str(ROOT / "tests/data/llama8b_n150_decode_layer.csv")
@@ -95,3 +97,62 @@ def test_a_profile_without_attention_is_refused(tmp_path):
     path.write_text("".join(lines), encoding="utf-8")
     with pytest.raises(ConfigError, match="has no attention"):
         compared(path=str(path))
+
+
+def cut(rows, path, layers):
+    """Some layers of a written step, each from its first norm to the op before the next layer's."""
+    starts = [i - 8 for i, row in enumerate(rows) if row["OP CODE"] == "SdpaDecodeDeviceOperation"]
+    ends = [start + starts[1] - starts[0] for start in starts]
+    return written([row for i in layers for row in rows[starts[i] : ends[i]]], path)
+
+
+def written(rows, path):
+    with open(path, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def step(tmp_path_factory):
+    """The rows of our own predicted decode step, in which the last of 32 layers has an MLP of other formats."""
+    path = tmp_path_factory.mktemp("step") / "ops.csv"
+    write_ops_csv(ask(AS_MEASURED).prediction, path)
+    with path.open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.mark.parametrize("layers", [[0], [31], [0, 31], [3, 4, 5]])
+def test_layers_with_formats_of_their_own_are_held_against_as_many_of_the_same(step, tmp_path, layers):
+    found = compared(path=cut(step, tmp_path / "some.csv", layers))
+    assert found.layers == len(layers)
+    assert not found.missing
+    assert not found.unexplained
+    assert found.predicted_total == pytest.approx(found.measured_total, rel=1e-3)
+
+
+def test_several_decode_steps_are_held_against_as_many(step, tmp_path):
+    found = compared(path=written(step * 2, tmp_path / "two.csv"))
+    assert found.layers == 64
+    assert not found.missing
+    assert not found.unexplained
+    assert found.predicted_total == pytest.approx(found.measured_total, rel=1e-3)
+    assert all(pair.measured_count == pair.predicted_count for pair in found.pairs)
+
+
+@pytest.mark.parametrize(("factor", "refused"), [(99, False), (101, True), (1 / 99, False), (1 / 101, True)])
+def test_a_profile_in_another_unit_is_refused(step, tmp_path, factor, refused):
+    name = "DEVICE KERNEL DURATION [ns]"
+    path = written([{**row, name: float(row[name]) * factor} for row in step], tmp_path / "off.csv")
+    if not refused:
+        assert compared(path=path)
+        return
+    with pytest.raises(ConfigError, match=r"times as long as predicted.*nanoseconds"):
+        compared(path=path)
+
+
+def test_a_profile_of_another_architecture_is_refused(step, tmp_path):
+    path = written([{**row, "DEVICE ARCH": "Blackhole"} for row in step], tmp_path / "bh.csv")
+    with pytest.raises(ConfigError, match=r"was measured on Blackhole, and N150 is wormhole_b0"):
+        compared(path=path)

@@ -29,6 +29,9 @@ OTHER_RELEASE = "measured on another release, or in another way, than the calibr
 # Percent. Between releases the same Llama configuration moved by 20 to 30 % (old PERF.md against @040a27c1).
 OTHER_RELEASE_BAND = 35.0
 
+# A figure this many times off is in another unit, or of something else.
+UNIT_FACTOR = 30.0
+
 MODES = {"accuracy": "accuracy", "performance": "performance", "ff13_bfp4": "performance"}
 _FORMATS = {"bfp4": "BFP4", "bfp8": "BFP8", "bf16": "BF16"}
 _ACTIVATIONS = {"bf16": ("BF16", "BF16"), "bfp8": ("BFP8", "BFP8"), "mixed": ("BF16", "BFP8")}  # attention, MLP
@@ -125,7 +128,7 @@ def _finer(row: MeasuredRow) -> list[str]:
 
 
 def _named(row: MeasuredRow) -> str:
-    return f"row {row.line} ({row.model} on {row.device})" if row.line else f"{row.model} on {row.device}"
+    return f"line {row.line} ({row.model} on {row.device})" if row.line else f"{row.model} on {row.device}"
 
 
 def resolve_rows(rows: Iterable[MeasuredRow]) -> list[ResolvedRow]:
@@ -186,9 +189,25 @@ class RowPredictor:
             return _refused(resolved, error.message, covered)
         if not prediction.supported:
             return _refused(resolved, " ".join(prediction.decode.reasons), covered)
+        _check_units(row, prediction)
         confidences = (prediction.decode, prediction.prefill)
         decode, prefill = (own if of else other_release(own) for own, of in zip(confidences, covered, strict=True))
         return PredictedRow(row, asked, prediction, decode, prefill, *covered)
+
+
+def _check_units(row: MeasuredRow, prediction: Prediction) -> None:
+    """Raises ConfigError for a figure that is too far from its prediction to be in the unit of its column."""
+    if row.flag:
+        return
+    for name, measured, predicted, unit in (
+        ("ttft_ms", row.ttft_ms, prediction.speed.ttft_ms, "milliseconds"),
+        ("tsu", row.tokens_per_s_per_user, prediction.speed.decode_tokens_per_s_per_user, "tokens/s/user"),
+    ):
+        if measured is not None and not 1 / UNIT_FACTOR < measured / predicted < UNIT_FACTOR:
+            raise ConfigError(
+                f"{_named(row)}: {name} is {measured:g} and {predicted:.3g} is predicted: {unit} are expected.",
+                "Check the unit, or give the row a flag.",
+            )
 
 
 def _refused(resolved: ResolvedRow, reason: str, covered: tuple[bool, bool]) -> PredictedRow:

@@ -16,6 +16,7 @@ from ..calibrate.calibration_file import calibration_text, refitted_data, withou
 from ..calibrate.free_constants import FREE
 from ..calibrate.left_out import left_out, with_bands
 from ..calibrate.measured_rows import calibration_data
+from ..calibrate.op_errors import compare_ops
 from ..calibrate.op_fit import fit_ops
 from ..calibrate.op_fit_file import op_fit_lines, refitted_ops
 from ..calibrate.refit import Refit, lines_of, refit
@@ -90,7 +91,9 @@ def _calibrate_ops(options: argparse.Namespace, out: Path, base: Mapping[str, An
     if options.fit is not None or options.constants is not None:
         raise ConfigError("--fit and --constants go with --points: op costs are fitted by kind of op, all of them.")
     ops = Path(options.ops)
-    found = fit_ops(read_op_rows(ops), Calibration.from_dict(base))
+    rows, calibration = read_op_rows(ops), Calibration.from_dict(base)
+    compare_ops(rows, calibration, str(ops))  # refuses rows in other units
+    found = fit_ops(rows, calibration)
     data = refitted_ops(base, found, name=out.stem, ops=ops.name, today=datetime.date.today())
     write_atomically(out, calibration_text(data), hint="Choose another --out.")
     print("\n".join(op_fit_lines(base, found)))

@@ -47,10 +47,12 @@ class MeasuredOp:
 
 @dataclass(frozen=True)
 class MeasuredProfile:
-    """The ops of one device, in order; `devices` that were profiled and of whose times each op has the mean."""
+    """The ops of one device, in order; `devices` that were profiled and of whose times each op has the mean; their
+    architecture as the profiler spells it, "" where it is not said."""
 
     ops: tuple[MeasuredOp, ...]
     devices: int
+    arch: str = ""
 
 
 def read_profile(path: str | Path) -> MeasuredProfile:
@@ -84,7 +86,8 @@ def read_profile(path: str | Path) -> MeasuredProfile:
             by_device.setdefault(found[0], []).append(found[1])
     if not by_device:
         raise ConfigError(f"{path} has no device ops.")
-    return MeasuredProfile(tuple(_named_products(_mean(path, list(by_device.values())))), len(by_device))
+    arch = next((row["DEVICE ARCH"].strip() for _, row in rows if row.get("DEVICE ARCH")), "")
+    return MeasuredProfile(tuple(_named_products(_mean(path, list(by_device.values())))), len(by_device), arch)
 
 
 def _mean(path: str | Path, devices: Sequence[Sequence[MeasuredOp]]) -> list[MeasuredOp]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import functools
 import math
 import re
@@ -14,7 +15,7 @@ from typing import Any
 
 from ..common.errors import ConfigError, did_you_mean
 from ..hardware.enums import Named, Prefill, Sampling, Stack
-from .row_flags import contradiction, counted
+from .row_flags import contradiction, counted, misspelt
 
 REQUIRED = ("model", "device", "tp", "dp", "batch", "seq", "mode", "ttft_ms", "tsu", "source")
 OPTIONAL = ("ts", "target_tsu", "sampling", "prefill", "stack", "context", "release", "date", "flag")
@@ -71,16 +72,16 @@ def read_points(path: str | Path) -> list[MeasuredRow]:
     Raises ConfigError naming the file and what is wrong: missing or unknown columns, then every bad row at once.
     """
     try:
-        with Path(path).open(encoding="utf-8", newline="") as handle:
+        with Path(path).open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.DictReader(handle, strict=True)
             _check_columns(str(path), reader.fieldnames)
-            rows = list(reader)
+            rows = [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} is not a CSV file: {error}.") from None
     found, problems = [], []
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         try:
             found.append(_row(row, line))
         except ValueError as error:
@@ -138,6 +139,8 @@ def _row(row: Mapping[str, str | None], line: int) -> MeasuredRow:
         release=text.get("release", ""),
         date=_date(text.get("date", "")),
     )
+    if reason := misspelt(found.flag.split()):
+        raise ValueError(reason)
     if reason := contradiction(found.flag.split(), found.sampling, found.prefill, found.stack):
         raise ValueError(reason)
     if found.context is not None and found.context < found.seq:
@@ -177,6 +180,11 @@ def _way(text: Mapping[str, str], name: str) -> Any:
 
 
 def _date(text: str) -> str:
-    if text and not _DATE.match(text):
+    whole = text + "-01" * (2 - text.count("-"))
+    try:
+        known = not text or bool(_DATE.match(text) and datetime.date.fromisoformat(whole))
+    except ValueError:
+        known = False
+    if not known:
         raise ValueError(f"date must be YYYY, YYYY-MM or YYYY-MM-DD, not {text!r}.")
     return text

@@ -7,6 +7,7 @@ implementations, figures before a fix.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 from ..hardware.enums import Prefill, Sampling, Stack
@@ -38,7 +39,18 @@ _IMPLIED: dict[str, tuple[str, object]] = {
     "degenerate_host_readback": ("sampling", Sampling.host),
     "server_overhead": ("stack", Stack.vllm),
 }
+_NEARLY = 0.85  # difflib's ratio of a word that is one of ours, misspelt
 _TIME_PER_TOKEN = "tpot_"  # tpot_21.8: the same figure in ms, as published
+
+
+def misspelt(words: Iterable[str]) -> str:
+    """What is wrong with a word that is nearly one that has a meaning here; "" where none is."""
+    meant = [*COUNTED, *_IMPLIED]
+    for word in words:
+        near = difflib.get_close_matches(word, meant, n=1, cutoff=_NEARLY)
+        if near and word not in meant:
+            return f"flag {word!r} would take the row out of every figure. Did you mean {near[0]}?"
+    return ""
 
 
 def counted(words: Iterable[str], phase: str) -> bool:

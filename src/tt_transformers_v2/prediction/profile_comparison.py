@@ -7,9 +7,11 @@ with as many of the predicted ones: a layer has one attention.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 from ..common.errors import ConfigError
@@ -25,6 +27,8 @@ from ..perf.prediction import Prediction
 _BY_NAME = {"add": kinds.ADD, "silu_mul": kinds.GATED, EMBEDDING.name: EMBEDDING_KIND}
 # One execution for the whole step, however many layers were profiled.
 _ONCE = (EMBEDDING.name, LM_HEAD.name)
+
+UNIT_FACTOR = 100.0  # a profile this many times off is in another unit
 
 Key = tuple[str, tuple[int, ...], tuple[str, str], str]
 
@@ -100,6 +104,12 @@ def compare_profile(prediction: Prediction, path: str) -> ProfileComparison:
     layers = sum(op.kind == kinds.ATTENTION for op in profile.ops)
     if not layers:
         raise ConfigError(f"{path} has no attention, so that it is not known how many layers it has.")
+    chip = prediction.hardware.spec.chip.arch
+    if profile.arch and profile.arch.casefold() != chip.value:
+        raise ConfigError(
+            f"{path} was measured on {profile.arch}, and {prediction.hardware.device_type} is {chip.value}.",
+            "Give the device that was profiled.",
+        )
     step = prediction.spec.num_layers
     measured_by, predicted_by = _grouped_measured(profile.ops), _grouped_predicted(predicted)
     if not any(key in predicted_by for key in measured_by if key[0] == kinds.MATMUL):
@@ -108,11 +118,11 @@ def compare_profile(prediction: Prediction, path: str) -> ProfileComparison:
             f"{_shapes(predicted_by)} predicted.",
             "Give the model, device and precision that were profiled.",
         )
-    pairs = []
+    pairs, rates = [], _rates(predicted, step)
     for key in [*measured_by, *(key for key in predicted_by if key not in measured_by)]:
         ours, theirs = predicted_by.get(key, []), measured_by.get(key, [])
         once = bool(ours) and ours[0].name in _ONCE
-        count = len(ours) if once else round(len(ours) * layers / step)
+        count = _expected(len(ours), len(theirs), layers, step, None if once else sum(rates[n] for n in _names(ours)))
         if not theirs and (once or not count):
             continue  # a profile of layers has no embedding and no LM head
         pairs.append(
@@ -128,6 +138,7 @@ def compare_profile(prediction: Prediction, path: str) -> ProfileComparison:
             )
         )
     gaps = [op.gap_us for op in profile.ops if op.gap_us is not None]
+    _check_unit(path, [pair for pair in pairs if pair.measured_us is not None and pair.predicted_us is not None])
     return ProfileComparison(
         path=path,
         layers=layers,
@@ -136,6 +147,40 @@ def compare_profile(prediction: Prediction, path: str) -> ProfileComparison:
         measured_gaps=sum(gaps) if gaps else None,
         predicted_gaps=sum(op.gap_us for op in predicted) * layers / step,
     )
+
+
+def _check_unit(path: str, matched: Sequence[OpPair]) -> None:
+    """Raises ConfigError where the ops that both sides have are too far apart to be in the same unit."""
+    ratios = [pair.measured_us / pair.predicted_us for pair in matched if pair.measured_us and pair.predicted_us]
+    ratio = median(ratios) if ratios else 1.0
+    if not 1 / UNIT_FACTOR < ratio < UNIT_FACTOR:
+        raise ConfigError(
+            f"{path}: its ops take {ratio:.3g} times as long as predicted, which is no measurement of this model.",
+            "Kernel durations are nanoseconds in the profiler's CSV and microseconds in tt-perf-report's.",
+        )
+
+
+def _names(ops: Iterable[ProfiledOp]) -> set[str]:
+    return {op.name for op in ops}
+
+
+def _rates(predicted: Sequence[ProfiledOp], step: int) -> dict[str, int]:
+    """Executions of each predicted op in one of `step` layers, whatever the formats of a layer."""
+    return {name: math.ceil(count / step) for name, count in Counter(op.name for op in predicted).items()}
+
+
+def _expected(ours: int, theirs: int, layers: int, step: int, rate: int | None) -> int:
+    """How many of the executions `ours` of a step of `step` layers belong to a profile of `layers` that has `theirs`.
+
+    `rate`: executions in a layer that has such ops, None for ops of the whole step. Layers may differ in formats, and
+    which of them were profiled is not known: as many as were measured, where there are layers for so many.
+    """
+    steps, rest = divmod(layers, step)
+    if rate is None:
+        least, most = 0, ours if rest else 0
+    else:
+        least, most = max(0, ours - rate * (step - rest)) if rest else 0, min(ours, rate * rest)
+    return ours * steps + min(max(theirs - ours * steps, least), most)
 
 
 def _grouped_measured(ops: Iterable[MeasuredOp]) -> dict[Key, list[MeasuredOp]]:

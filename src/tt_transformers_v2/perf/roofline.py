@@ -43,6 +43,7 @@ from .ops import (
 )
 from .speed import Counted, Performance
 from .timing import OpTime, Timer, timer
+from .token_costs import sampling_notes
 
 
 def predict_performance(
@@ -75,7 +76,10 @@ def predict_performance(
         basis=f"predicted (roofline + overheads, calibration {calibration.name})",
         decode_times=decode,
         prefill_times=prefill,
-        notes=_notes(hw, spec),
+        notes=(
+            *_notes(hw, spec),
+            *sampling_notes(walk.timer.constants, walk.tp, spec.vocab_size, decode[-1][0].us / decode_us),
+        ),
     )
 
 

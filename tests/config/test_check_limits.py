@@ -298,6 +298,11 @@ PAIRS = {
         ("attention's columns", typed("sdpa", "columns=8"), typed("sdpa", "columns=9")),
         ("attention's rows", typed("sdpa", "rows=8"), typed("sdpa", "rows=9")),
         ("chunks of tiles", typed("sdpa_prefill", "q_chunk_size=96"), typed("sdpa_prefill", "q_chunk_size=80")),
+        (
+            "chunks of decode",
+            [*typed("sdpa_decode", "k_chunk_size=128"), "workload.context=384"],
+            [*typed("sdpa_decode", "k_chunk_size=96"), "workload.context=384"],
+        ),
         ("chunks left to ttnn", typed("sdpa_decode", "k_chunk_size=0"), typed("sdpa_prefill", "k_chunk_size=0")),
         ("decode's queries", typed("sdpa_decode", "q_chunk_size=80"), typed("sdpa", "q_chunk_size=80")),
         (

@@ -156,6 +156,7 @@ PRINTED = {
         ["runtime.programs.sdpa_prefill.q_chunk_size=100"],
         ["runtime.programs.sdpa_prefill.k_chunk_size=48"],
         ["runtime.programs.sdpa_decode.k_chunk_size=48"],
+        ["runtime.programs.sdpa_decode.k_chunk_size=96", "workload.context=384"],
         ["runtime.programs.sdpa_prefill.k_chunk_size=0"],
         ["runtime.programs.sdpa.k_chunk_size=0"],
         ["runtime.programs.ff1_ff3.in0_block_w=99999999999999999999"],

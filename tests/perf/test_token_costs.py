@@ -5,7 +5,13 @@ import pytest
 
 from tt_transformers_v2.calibrate.measured_rows import load_calibration
 from tt_transformers_v2.hardware.enums import Arch, Sampling, Stack
-from tt_transformers_v2.perf.token_costs import sampling_ms, sampling_path, server_ms, unable_to_sample
+from tt_transformers_v2.perf.token_costs import (
+    sampling_ms,
+    sampling_notes,
+    sampling_path,
+    server_ms,
+    unable_to_sample,
+)
 
 WORMHOLE = load_calibration("tt_metal_2026").of(Arch.wormhole_b0)
 ON_DEVICE = WORMHOLE.replace(sampling=Sampling.device, sampling_widest=None)
@@ -50,3 +56,15 @@ def test_the_host_reads_every_chips_logits_and_a_server_gathered_ones():
 def test_only_a_server_has_a_servers_overhead():
     assert server_ms(WORMHOLE, 1) == 0
     assert server_ms(WORMHOLE.replace(stack=Stack.vllm), 1) == WORMHOLE.server_overhead_ms
+
+
+def test_a_faster_way_to_sample_is_named_where_sampling_takes_most_of_a_token():
+    host, greedy = "runtime.sampling=host", "runtime.sampling=device_argmax (greedy)"
+    assert sampling_notes(WORMHOLE, 1, 128256, 0.9) == (
+        f"90% of a token is sampling on the device; faster: {host} or {greedy}",
+    )
+    assert sampling_notes(WORMHOLE, 1, 128256, 0.5) == (), "no more than half"
+    (eight,) = sampling_notes(WORMHOLE, 8, 128256, 0.51)
+    assert greedy in eight
+    assert host not in eight, "which reads the logits of eight chips"
+    assert sampling_notes(WORMHOLE.replace(sampling=Sampling.device_argmax), 1, 128256, 0.9) == ()

@@ -151,7 +151,8 @@ def _attention_advice(owns: list[OpPlans], phase: str, tokens: int, windows: set
             if name in ("columns", "rows"):
                 values = list(range(grid[name == "rows"], 0, -1))
             else:
-                values = [max(TILE, typed // TILE * TILE)]
+                whole = max(TILE, typed // TILE * TILE)
+                values = [whole, 1 << whole.bit_length() - 1]  # decode wants a power of two
             for value in values:
                 changed = {**programs, key: {**programs[key], name: value}}
                 tried = [dataclasses.replace(own, programs=changed) for own in owns]

@@ -43,6 +43,7 @@ from .ops import (
 )
 from .speed import Counted, Performance
 from .timing import OpTime, Timer, timer
+from .token_costs import sampling_notes
 
 
 def predict_performance(
@@ -66,22 +67,25 @@ def predict_performance(
     together = batch if prefill_users is None else prefill_users
     require_positive(prompt_length=prompt_length, batch=batch, context=context, prefill_users=together)
     walk = _Walk(hw, spec, calibration.of(hw.spec.chip.arch))
-    decode = walk.decode(batch, context)
-    prefill = walk.prefill(prompt_length, batch, together)
+    decode, decode_us = walk.decode(batch, context)
+    prefill, prefill_us = walk.prefill(prompt_length, batch, together)
     return Performance(
-        decode_us=_total_us(decode),
-        ttft_ms=_total_us(prefill) / walk.prompts_at_once(together) / 1e3,
+        decode_us=decode_us,
+        ttft_ms=prefill_us / walk.prompts_at_once(together) / 1e3,
         users=batch * hw.parallelism.data_parallel_size,
         basis=f"predicted (roofline + overheads, calibration {calibration.name})",
         decode_times=decode,
         prefill_times=prefill,
-        notes=_notes(hw, spec),
+        notes=(
+            *_notes(hw, spec),
+            *sampling_notes(walk.timer.constants, walk.tp, spec.vocab_size, decode[-1][0].us / decode_us),
+        ),
     )
 
 
 def decode_us(hw: DeviceConfig, spec: ModelSpec, constants: ArchCalibration, *, batch: int, context: int) -> float:
     """Microseconds of a decode step alone, as predict_performance has it: a fit asks many times."""
-    return _total_us(_Walk(hw, spec, constants).decode(batch, context))
+    return _Walk(hw, spec, constants).decode(batch, context)[1]
 
 
 def ttft_ms(
@@ -89,7 +93,7 @@ def ttft_ms(
 ) -> float:
     """Milliseconds to the first token alone, as predict_performance has it; `users`: its prefill_users."""
     walk = _Walk(hw, spec, constants)
-    return _total_us(walk.prefill(prompt_length, batch, users)) / walk.prompts_at_once(users) / 1e3
+    return walk.prefill(prompt_length, batch, users)[1] / walk.prompts_at_once(users) / 1e3
 
 
 def _total_us(times: Sequence[Counted]) -> float:
@@ -173,27 +177,31 @@ class _Walk:
                 found = settings[id(own)] = _Settings(own, experts=spec.has_experts)
             self.kinds.append((found, layers[spec.kinds.index(kind)], len(same)))
 
-    def decode(self, batch: int, context: int) -> tuple[Counted, ...]:
-        """One token for each of `batch` users, `context` tokens in every user's cache."""
+    def decode(self, batch: int, context: int) -> tuple[tuple[Counted, ...], float]:
+        """One token for each of `batch` users, `context` tokens in every user's cache: ops, and their time in us."""
         c, rows = self.timer.constants, padded(batch)
         # A server's decode step walks the cache of every place, taken or not; what it reads is that of who is there.
         places = max(batch, c.max_num_seqs) if c.stack is Stack.vllm else batch
-        times: list[Counted] = [(self._embedding(rows), 1)]
+        embedding, head, host = self._embedding(rows), self._lm_head(rows), self._host(batch, self.timer.chip.groups)
+        times: list[Counted] = [(embedding, 1)]
+        us = embedding.us + head.us + host.us
         for own, layer, count in self.kinds:
             attention = self._decode_attention(own, layer.window, batch, context, places)
-            times += [(time, count) for time in self._layer(own, layer, rows, batch, DECODE, attention)]
-            times += self._small_ops(own, layer, places, DECODE, count)
-        times.append((self._lm_head(rows), 1))
-        times.append((self._host(batch, self.timer.chip.groups), 1))
-        return tuple(times)
+            ops = self._layer(own, layer, rows, batch, DECODE, attention)
+            small, small_us = self._small_ops(own, layer, places, DECODE, count)
+            times += [(time, count) for time in ops]
+            times += small
+            us += count * sum([time.us for time in ops]) + small_us
+        times += [(head, 1), (host, 1)]
+        return tuple(times), us
 
     def prompts_at_once(self, users: int) -> int:
         """How many of `users` prompts one pass takes."""
         return users if self.timer.constants.prefill is Prefill.batched else 1
 
-    def prefill(self, prompt_length: int, batch: int, users: int) -> tuple[Counted, ...]:
+    def prefill(self, prompt_length: int, batch: int, users: int) -> tuple[tuple[Counted, ...], float]:
         """One user's prompt, or all of `users` where prefill is batched, in chunks, the last with what is left; the LM
-        head sees the last tile of tokens only."""
+        head sees the last tile of tokens only. Its ops, and their time in us."""
         c, together = self.timer.constants, self.prompts_at_once(users)
         one = padded_prompt(prompt_length)
         tokens = one * together
@@ -201,36 +209,44 @@ class _Walk:
         whole, rest = divmod(tokens, rows)
         parts = [(rows, whole), (padded(rest), 1)] if rest else [(rows, whole)]
         chunks = sum([number for _, number in parts])
-        times: list[Counted] = [(self._embedding(tokens), 1)]
+        embedding, head = self._embedding(tokens), self._lm_head(TILE)
+        times: list[Counted] = [(embedding, 1)]
+        us = embedding.us + head.us
         for own, layer, count in self.kinds:
             attention = self._prefill_attention(own, layer.window, one, rows, chunks, together)
             for length, number in parts:
-                of_chunk = self._layer(own, layer, length, length, PREFILL, attention)
-                times += [(time, count * number) for time in of_chunk]
-                times += self._small_ops(own, layer, length, PREFILL, count * number)
-        times.append((self._lm_head(TILE), 1))
+                of_chunk, executions = self._layer(own, layer, length, length, PREFILL, attention), count * number
+                small, small_us = self._small_ops(own, layer, length, PREFILL, executions)
+                times += [(time, executions) for time in of_chunk]
+                times += small
+                us += executions * sum([time.us for time in of_chunk]) + small_us
+        times.append((head, 1))
         if together > 1:
             slower = (c.prefill_batched_factor or 1.0) + (c.prefill_batched_chip or 0.0) * (self.tp - 1)
-            more = sum([time.us * count for time, count in times]) * (slower - 1.0)
+            more = us * (slower - 1.0)
             times.append((self.timer.overhead("batched_prefill", more), 1))
+            us += more
         per_layer = (c.prefill_traced_layer_us or 0.0) + (c.prefill_traced_chip_us or 0.0) * (self.tp - 1)
         if per_layer:
             times.append((self._overhead(REST, per_layer), self.spec.num_layers * chunks))
+            us += per_layer * self.spec.num_layers * chunks
         if c.prefill is Prefill.untraced:
             # A trace saves the dispatch, and nothing that the device does.
             per_layer = c.prefill_layer_overhead_us + c.prefill_chip_overhead_us * self.tp
             dispatch = per_layer * self.spec.num_layers * chunks
-            wait = dispatch - sum([time.us * count for time, count in times])
+            wait = dispatch - us
             if wait > 0:
                 times.append((self.timer.overhead("host_dispatch", wait), 1))
+                us = dispatch
         host = self._host(1, 1).us
         if c.prefill is not Prefill.batched:
             host += c.prefill_user_overhead_ms * 1e3 * (batch - 1)
         times.append((self._overhead("sampling_and_host", host), 1))
+        us += host
         if c.stack is Stack.vllm and batch > 1:
             # Requests that arrive together are all prefilled before the first of them decodes.
-            return tuple([(time, count * batch) for time, count in times])
-        return tuple(times)
+            return tuple([(time, count * batch) for time, count in times]), us * batch
+        return tuple(times), us
 
     def _overhead(self, name: str, us: float) -> OpTime:
         """The overhead `name` of a prompt; equal ones are made once."""
@@ -262,8 +278,11 @@ class _Walk:
             times.append(self._all_reduce(_W2, own, rows, phase))
         return times
 
-    def _small_ops(self, own: _Settings, layer: _Layer, rows: int, phase: str, count: int) -> tuple[Counted, ...]:
-        """The small ops of `count` layers, where the calibration knows them, and the cost that stands for the rest.
+    def _small_ops(
+        self, own: _Settings, layer: _Layer, rows: int, phase: str, count: int
+    ) -> tuple[tuple[Counted, ...], float]:
+        """The small ops of `count` layers, where the calibration knows them, and the cost that stands for the rest;
+        and their time in us.
 
         `rows`: users of a decode step, tokens of a prompt.
         """
@@ -272,7 +291,8 @@ class _Walk:
         found = known.get(key)
         if found is None:
             timed = self._timed_small_ops(layer.kind, cache, rows, phase)
-            found = known[key] = tuple([(time, each * count) for time, each in timed])
+            counted = tuple([(time, each * count) for time, each in timed])
+            found = known[key] = counted, _total_us(counted)
         return found
 
     def _timed_small_ops(self, kind: LayerSpec, cache: DataFormat, rows: int, phase: str) -> tuple[Counted, ...]:

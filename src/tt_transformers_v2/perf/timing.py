@@ -105,7 +105,7 @@ class Timer:
     chip: ChipFigures
     constants: ArchCalibration
     known: dict[Hashable, OpTime] = field(default_factory=dict)
-    layers: dict[Hashable, tuple[tuple[OpTime, int], ...]] = field(default_factory=dict)
+    layers: dict[Hashable, tuple[tuple[tuple[OpTime, int], ...], float]] = field(default_factory=dict)
 
     def timed(self, key: Hashable, phase: str, make: Callable[..., Op], /, *args: Any, **more: Any) -> OpTime:
         """The time of the op that `make(*args, **more)` describes; `key` stands for phase and arguments."""

@@ -8,12 +8,14 @@ of two and is one program up to 65536 of them; wider ones go through one core, i
 
 from __future__ import annotations
 
+import functools
 import math
 
 from ..common.errors import ConfigError
 from ..hardware.enums import Sampling, Stack
 from .calibration import ArchCalibration
 
+_MOST = 0.5  # share of a decode step from which sampling is named first
 HOST_LOGITS = 131072  # logits that host_sampling_ms and host_chip_ms are given for
 WIDEST_TOPK = 65536  # logits per chip that one program's top-k takes (PR #50597)
 
@@ -86,3 +88,23 @@ def _topk_ms(c: ArchCalibration, width: int) -> float:
     if width > WIDEST_TOPK // 2:
         return c.topk_64k_ms
     return c.topk_32k_ms if width > WIDEST_TOPK // 4 or c.topk_16k_ms is None else c.topk_16k_ms
+
+
+def sampling_notes(c: ArchCalibration, chips: int, vocab_size: int, share: float) -> tuple[str, ...]:
+    """What to change first where choosing the next token takes more than half of a decode step, `share` of it with the
+    host, and another way is faster: no format gains as much."""
+    ways = _faster_ways(c, chips, vocab_size) if share > _MOST else ""
+    return (f"{share:.0%} of a token is sampling on the device; faster: {ways}",) if ways else ()
+
+
+@functools.lru_cache(maxsize=1_000)
+def _faster_ways(c: ArchCalibration, chips: int, vocab_size: int) -> str:
+    """What to type for the ways that are faster than the full sampler of the device; "" where there are none."""
+    if sampling_path(c, chips, vocab_size) is not Sampling.device:
+        return ""
+    own, found = sampling_ms(c, chips, vocab_size), []
+    for way, when in ((Sampling.host, ""), (Sampling.device_argmax, " (greedy)")):
+        other = c.replace(sampling=way)
+        if not unable_to_sample(other, chips, vocab_size) and sampling_ms(other, chips, vocab_size) < own:
+            found.append(f"runtime.sampling={way}{when}")
+    return " or ".join(found)

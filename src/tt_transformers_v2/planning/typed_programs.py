@@ -157,8 +157,9 @@ def check_layout(group: str, plan: MatmulPlan, grid: tuple[int, int], *, outputs
 def check_attention(phase: str, plan: SdpaPlan, grid: tuple[int, int], users: int) -> None:
     """Raises ConfigError for a typed attention program that ttnn 0.81.1 refuses whatever lies in L1.
 
-    Cores beyond the device's `grid`, fewer than the `users` of a decode step, or chunks that are no whole tiles. 0 lets
-    ttnn choose, which it does in decode only; of q_chunk_size decode makes no use.
+    Cores beyond the device's `grid`, fewer than the `users` of a decode step, or chunks that are no whole tiles, in
+    decode a power of two of them. 0 lets ttnn choose, which it does in decode only. Of q_chunk_size decode makes no
+    use.
     """
     group, cores = f"{SDPA.op_group} in {phase}", plan.columns * plan.rows
     _check_grid(group, plan.columns, plan.rows, grid)
@@ -170,6 +171,8 @@ def check_attention(phase: str, plan: SdpaPlan, grid: tuple[int, int], users: in
         size = getattr(plan, name)
         if size % TILE:
             raise ConfigError(f"{name}={size} of {group}: chunks are whole tiles of {TILE} tokens.")
+        if phase == DECODE and size & (size - 1):
+            raise ConfigError(f"{name}={size} of {group}: chunks of keys are a power of two of tokens there.")
         if size == 0 and phase == PREFILL:
             raise ConfigError(
                 f"{name}=0 of {group}: ttnn chooses chunks in decode only, which runtime.programs.sdpa_decode types."

@@ -61,6 +61,9 @@ WORMHOLE: list[tuple[str, str, str, tuple[str, ...], str]] = [
     ("sdpa", DECODE, "columns=9 rows=7", (), "No core coordinate"),
     ("sdpa", DECODE, "q_chunk_size=100", (), ""),
     ("sdpa", DECODE, "k_chunk_size=0", (), ""),
+    ("sdpa", DECODE, "k_chunk_size=96", ("workload.context=384",), "must be power of 2"),
+    ("sdpa", DECODE, "k_chunk_size=128", ("workload.context=384",), ""),
+    ("sdpa", PREFILL, "k_chunk_size=96", (), ""),
     ("sdpa", DECODE, "columns=4 rows=8", (BATCH,), ""),
     ("sdpa", DECODE, "columns=4 rows=7", (BATCH,), "must be >= batch size (32)"),
 ]  # fmt: skip

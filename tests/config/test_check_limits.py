@@ -67,6 +67,12 @@ BATCHED = ["workload.batch=8", "runtime.prefill=batched"]
 PAIRS = {
     "server-places": [
         ("as many as users", [*SERVED, "runtime.max_num_seqs=8"], [*SERVED, "runtime.max_num_seqs=7"]),
+        ("32 of a device", [*SERVED, "runtime.max_num_seqs=32"], [*SERVED, "runtime.max_num_seqs=33"]),
+        (
+            "the device's own maximum",
+            [*SERVED, "device.max_batch_size=8"],
+            [*SERVED, "device.max_batch_size=8", "runtime.max_num_seqs=9"],
+        ),
         ("read", [*SERVED, "runtime.max_num_seqs=16"], ["workload.batch=8", "runtime.max_num_seqs=16"]),
     ],
     "prefill-users": [

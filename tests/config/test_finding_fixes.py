@@ -60,6 +60,7 @@ PRINTED = {
     "server-places": [
         ["runtime.max_num_seqs=16"],
         ["runtime.stack=vllm", "runtime.max_num_seqs=4", "workload.batch=8"],
+        ["runtime.stack=vllm", "runtime.max_num_seqs=1000", "workload.batch=8"],
         ["device=n300", "runtime.stack=vllm", "runtime.max_num_seqs=1", "workload.batch=4", *_split(1, 1, 2)],
     ],
     "prefill-users": [

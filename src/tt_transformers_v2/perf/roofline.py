@@ -14,11 +14,11 @@ The bound of the whole is the one whose ops take the largest share of the time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 from ..common.units import TILE
-from ..hardware.enums import DataFormat, Placement, Prefill, Stack
+from ..hardware.enums import DataFormat, MathFidelity, Placement, Prefill, Stack
 from ..hardware.op_table import DECODE, EXPERT_GROUPS, LM_HEAD, MATRICES, PHASES, PREFILL, SDPA, ModelOp
 from ..hardware.schema import DeviceConfig
 from ..models.layer_spec import LayerSpec
@@ -130,14 +130,12 @@ class _Matmul(NamedTuple):
 
 
 class _Layer(NamedTuple):
-    """One kind of layer: its number among them, its matmuls, and which of them stand behind attention."""
+    """One kind of layer: its number among them, and its matmuls: wqkv, wo, and those behind attention."""
 
     number: int
     kind: LayerSpec
     window: int | None
-    wqkv: _Matmul
-    wo: _Matmul
-    fed: tuple[_Matmul, ...]
+    matmuls: tuple[_Matmul, ...]
 
 
 class _Walk:
@@ -263,18 +261,19 @@ class _Walk:
 
         `rows` of the activations hold `tokens` tokens.
         """
-        matmul = self._matmul
-        times = [matmul(layer.wqkv, own, rows, phase), attention, matmul(layer.wo, own, rows, phase)]
+        known, given, read = self._matmuls(own, rows, phase), own.formats, own.fidelities
+        times = []
+        for each in layer.matmuls:
+            tag, matrix, tensor_group, op_groups = each
+            if matrix.experts:
+                times.append(self._experts(each, own, tokens, phase))
+                continue
+            key = (tag, given[tensor_group], read[op_groups[phase]])
+            time = known.get(key)
+            times.append(self._timed_matmul(known, key, matrix, own, rows, phase) if time is None else time)
+        times.insert(1, attention)
         if self.tp > 1:
-            times.append(self._all_reduce(_WO, own, rows, phase))
-        if layer.kind.experts is None:
-            times += [matmul(each, own, rows, phase) for each in layer.fed]
-        else:
-            times += [
-                self._experts(each, own, tokens, phase) if each.matrix.experts else matmul(each, own, rows, phase)
-                for each in layer.fed
-            ]
-        if self.tp > 1:
+            times.insert(3, self._all_reduce(_WO, own, rows, phase))
             times.append(self._all_reduce(_W2, own, rows, phase))
         return times
 
@@ -311,28 +310,35 @@ class _Walk:
         counted = [(timer.overhead(op.name, op.us, rows), op.executions) for op in ops]
         return (*counted, (timer.overhead(REST, rest, rows), 1)) if rest else tuple(counted)
 
-    def _matmul(self, each: _Matmul, own: _Settings, rows: int, phase: str) -> OpTime:
-        tag, matrix, tensor_group, op_groups = each
-        weights, fidelity = own.formats[tensor_group], own.fidelities[op_groups[phase]]
-        key = (tag, weights, fidelity, rows, phase, own.weights_in_dram)
-        found = self.timer.known.get(key)
-        if found is not None:
-            return found
+    def _matmuls(self, own: _Settings, rows: int, phase: str) -> dict[Hashable, OpTime]:
+        """Matmuls timed so far of so many rows, by matrix, format and fidelity."""
+        tables, key = self.timer.matmuls, (phase, rows, own.weights_in_dram)
+        found = tables.get(key)
+        return tables.setdefault(key, {}) if found is None else found
+
+    def _timed_matmul(
+        self,
+        known: dict[Hashable, OpTime],
+        key: tuple[str, DataFormat, MathFidelity],
+        matrix: StoredMatrix,
+        own: _Settings,
+        rows: int,
+        phase: str,
+    ) -> OpTime:
         fused = matrix.name == "wo" and self.fused
-        return self.timer.timed(
-            key,
-            phase,
-            matmul_op,
+        op = matmul_op(
             matrix.op,
             matrix.shape,
             phase=phase,
-            weights=weights,
-            fidelity=fidelity,
+            weights=key[1],
+            fidelity=key[2],
             rows=rows,
             banks=self.timer.chip.banks if self.timer.chip.sharded and not fused else 0,
             in_dram=own.weights_in_dram,
             fused=fused,
         )
+        time = known[key] = self.timer.time(op, phase)
+        return time
 
     def _experts(self, each: _Matmul, own: _Settings, tokens: int, phase: str) -> OpTime:
         tag, matrix, tensor_group, op_groups = each
@@ -416,7 +422,12 @@ class _Walk:
         return self.timer.timed(key, DECODE, embedding_op, self.spec, self.tp, rows=rows, table=table)
 
     def _lm_head(self, rows: int) -> OpTime:
-        return self._matmul(self.head, self.common, rows, DECODE)
+        own, (tag, matrix, tensor_group, op_groups) = self.common, self.head
+        known, key = (
+            self._matmuls(own, rows, DECODE),
+            (tag, own.formats[tensor_group], own.fidelities[op_groups[DECODE]]),
+        )
+        return known.get(key) or self._timed_matmul(known, key, matrix, own, rows, DECODE)
 
     def _host(self, users: int, groups: int) -> OpTime:
         known, key = self.timer.known, ("host", users, groups)
@@ -438,8 +449,8 @@ def _layers(key: tuple[object, ...], spec: ModelSpec, tp: int) -> tuple[tuple[_L
             _LAYERS.clear()
         layers = []
         for number, kind in enumerate(spec.kinds or (spec.layer(0),)):
-            wqkv, wo, *fed = (_Matmul.of(each, number) for each in layer_matrices_per_chip(spec, kind, tp))
-            layers.append(_Layer(number, kind, kind.attention.window, wqkv, wo, tuple(fed)))
+            matmuls = tuple(_Matmul.of(each, number) for each in layer_matrices_per_chip(spec, kind, tp))
+            layers.append(_Layer(number, kind, kind.attention.window, matmuls))
         head = _Matmul.of(StoredMatrix(LM_HEAD.matrix, LM_HEAD, lm_head_per_chip(spec, tp)), 0)
         found = _LAYERS[key, tp] = tuple(layers), head
     return found

@@ -71,20 +71,23 @@ class ChipFigures(NamedTuple):
         """The figures of one chip under `hw`. Raises ConfigError for a device that cannot dispatch as asked."""
         system, chip, parallel = hw.spec, hw.spec.chip, hw.parallelism
         tp = parallel.tensor_parallel_size
-        columns, rows = system.grid
-        return cls(
-            arch=chip.arch,
-            bandwidth=hw.dram_bandwidth / system.chips,
-            clock_mhz=chip.clock_mhz,
-            flop_per_cycle=chip.flop_per_cycle_lofi,
-            banks=chip.dram_banks,
-            columns=columns,
-            grid_rows=rows,
-            sharded=hw.memory.use_width_sharding,
-            ring=system.topology == "ring" and tp == system.chips,
-            two_d=tp > max(system.mesh_shape),
-            tensor_parallel=tp,
-            groups=parallel.data_parallel_size,
+        chips, (columns, rows) = system.chips, system.grid
+        # In the order of the fields: every prediction makes one, and names would take as long again.
+        return cls._make(
+            (
+                chip.arch,
+                hw.dram_bandwidth / chips,
+                chip.clock_mhz,
+                chip.flop_per_cycle_lofi,
+                chip.dram_banks,
+                columns,
+                rows,
+                hw.memory.use_width_sharding,
+                system.topology == "ring" and tp == chips,
+                tp > max(system.mesh_shape),
+                tp,
+                parallel.data_parallel_size,
+            )
         )
 
     @property
@@ -100,11 +103,15 @@ class ChipFigures(NamedTuple):
 
 @dataclass(eq=False)
 class Timer:
-    """Times ops of one chip under one calibration; equal ops, and equal layers' small ops, are timed once."""
+    """Times ops of one chip under one calibration; equal ops, and equal layers' small ops, are timed once.
+
+    `matmuls` has a table of its own for each phase, number of rows and placement: a layer's are looked up together.
+    """
 
     chip: ChipFigures
     constants: ArchCalibration
     known: dict[Hashable, OpTime] = field(default_factory=dict)
+    matmuls: dict[Hashable, dict[Hashable, OpTime]] = field(default_factory=dict)
     layers: dict[Hashable, tuple[tuple[tuple[OpTime, int], ...], float]] = field(default_factory=dict)
 
     def timed(self, key: Hashable, phase: str, make: Callable[..., Op], /, *args: Any, **more: Any) -> OpTime:
@@ -264,6 +271,7 @@ def timer(hw: DeviceConfig, constants: ArchCalibration, *shape: Hashable) -> Tim
         if len(_TIMERS) >= _MOST_TIMERS:
             _TIMERS.clear()
         found = _TIMERS[key] = Timer(key[0], constants)
-    elif len(found.known) > 100_000:
+    elif len(found.known) > 100_000 or len(found.matmuls) > 1_000:
         found.known.clear()
+        found.matmuls.clear()
     return found

@@ -185,11 +185,11 @@ class _Walk:
         us = embedding.us + head.us + host.us
         for own, layer, count in self.kinds:
             attention = self._decode_attention(own, layer.window, batch, context, places)
-            ops = self._layer(own, layer, rows, batch, DECODE, attention)
+            ops = self._layer(own, layer, rows, batch, DECODE, attention, count)
             small, small_us = self._small_ops(own, layer, places, DECODE, count)
-            times += [(time, count) for time in ops]
+            times += ops
             times += small
-            us += count * sum([time.us for time in ops]) + small_us
+            us += count * sum([time.us for time, _ in ops]) + small_us
         times += [(head, 1), (host, 1)]
         return tuple(times), us
 
@@ -213,11 +213,12 @@ class _Walk:
         for own, layer, count in self.kinds:
             attention = self._prefill_attention(own, layer.window, one, rows, chunks, together)
             for length, number in parts:
-                of_chunk, executions = self._layer(own, layer, length, length, PREFILL, attention), count * number
+                executions = count * number
+                of_chunk = self._layer(own, layer, length, length, PREFILL, attention, executions)
                 small, small_us = self._small_ops(own, layer, length, PREFILL, executions)
-                times += [(time, executions) for time in of_chunk]
+                times += of_chunk
                 times += small
-                us += executions * sum([time.us for time in of_chunk]) + small_us
+                us += executions * sum([time.us for time, _ in of_chunk]) + small_us
         times.append((head, 1))
         if together > 1:
             slower = (c.prefill_batched_factor or 1.0) + (c.prefill_batched_chip or 0.0) * (self.tp - 1)
@@ -255,26 +256,28 @@ class _Walk:
         return found
 
     def _layer(
-        self, own: _Settings, layer: _Layer, rows: int, tokens: int, phase: str, attention: OpTime
-    ) -> list[OpTime]:
-        """The matmuls, attention and collectives of one decoder layer, in order of execution.
+        self, own: _Settings, layer: _Layer, rows: int, tokens: int, phase: str, attention: OpTime, count: int
+    ) -> list[Counted]:
+        """The matmuls, attention and collectives of `count` decoder layers, in order of execution.
 
         `rows` of the activations hold `tokens` tokens.
         """
-        known, given, read = self._matmuls(own, rows, phase), own.formats, own.fidelities
-        times = []
+        known, given, read = self._matmuls(own, rows, phase, count), own.formats, own.fidelities
+        times: list[Counted] = []
         for each in layer.matmuls:
             tag, matrix, tensor_group, op_groups = each
             if matrix.experts:
-                times.append(self._experts(each, own, tokens, phase))
+                times.append((self._experts(each, own, tokens, phase), count))
                 continue
             key = (tag, given[tensor_group], read[op_groups[phase]])
             time = known.get(key)
-            times.append(self._timed_matmul(known, key, matrix, own, rows, phase) if time is None else time)
-        times.insert(1, attention)
+            if time is None:
+                time = known[key] = self._timed_matmul(key, matrix, own, rows, phase), count
+            times.append(time)
+        times.insert(1, (attention, count))
         if self.tp > 1:
-            times.insert(3, self._all_reduce(_WO, own, rows, phase))
-            times.append(self._all_reduce(_W2, own, rows, phase))
+            times.insert(3, (self._all_reduce(_WO, own, rows, phase), count))
+            times.append((self._all_reduce(_W2, own, rows, phase), count))
         return times
 
     def _small_ops(
@@ -310,35 +313,29 @@ class _Walk:
         counted = [(timer.overhead(op.name, op.us, rows), op.executions) for op in ops]
         return (*counted, (timer.overhead(REST, rest, rows), 1)) if rest else tuple(counted)
 
-    def _matmuls(self, own: _Settings, rows: int, phase: str) -> dict[Hashable, OpTime]:
-        """Matmuls timed so far of so many rows, by matrix, format and fidelity."""
-        tables, key = self.timer.matmuls, (phase, rows, own.weights_in_dram)
+    def _matmuls(self, own: _Settings, rows: int, phase: str, count: int) -> dict[Hashable, Counted]:
+        """Matmuls timed so far of so many rows, `count` of each, by matrix, format and fidelity."""
+        tables, key = self.timer.matmuls, (phase, rows, own.weights_in_dram, count)
         found = tables.get(key)
         return tables.setdefault(key, {}) if found is None else found
 
     def _timed_matmul(
-        self,
-        known: dict[Hashable, OpTime],
-        key: tuple[str, DataFormat, MathFidelity],
-        matrix: StoredMatrix,
-        own: _Settings,
-        rows: int,
-        phase: str,
+        self, key: tuple[str, DataFormat, MathFidelity], matrix: StoredMatrix, own: _Settings, rows: int, phase: str
     ) -> OpTime:
+        _, weights, fidelity = key
         fused = matrix.name == "wo" and self.fused
         op = matmul_op(
             matrix.op,
             matrix.shape,
             phase=phase,
-            weights=key[1],
-            fidelity=key[2],
+            weights=weights,
+            fidelity=fidelity,
             rows=rows,
             banks=self.timer.chip.banks if self.timer.chip.sharded and not fused else 0,
             in_dram=own.weights_in_dram,
             fused=fused,
         )
-        time = known[key] = self.timer.time(op, phase)
-        return time
+        return self.timer.time(op, phase)
 
     def _experts(self, each: _Matmul, own: _Settings, tokens: int, phase: str) -> OpTime:
         tag, matrix, tensor_group, op_groups = each
@@ -423,11 +420,12 @@ class _Walk:
 
     def _lm_head(self, rows: int) -> OpTime:
         own, (tag, matrix, tensor_group, op_groups) = self.common, self.head
-        known, key = (
-            self._matmuls(own, rows, DECODE),
-            (tag, own.formats[tensor_group], own.fidelities[op_groups[DECODE]]),
-        )
-        return known.get(key) or self._timed_matmul(known, key, matrix, own, rows, DECODE)
+        known = self._matmuls(own, rows, DECODE, 1)
+        key = (tag, own.formats[tensor_group], own.fidelities[op_groups[DECODE]])
+        found = known.get(key)
+        if found is None:
+            found = known[key] = self._timed_matmul(key, matrix, own, rows, DECODE), 1
+        return found[0]
 
     def _host(self, users: int, groups: int) -> OpTime:
         known, key = self.timer.known, ("host", users, groups)

@@ -105,13 +105,14 @@ class ChipFigures(NamedTuple):
 class Timer:
     """Times ops of one chip under one calibration; equal ops, and equal layers' small ops, are timed once.
 
-    `matmuls` has a table of its own for each phase, number of rows and placement: a layer's are looked up together.
+    `matmuls`, with how often each is executed, has a table of its own for each phase, number of rows and so on: those
+    of a layer are looked up together.
     """
 
     chip: ChipFigures
     constants: ArchCalibration
     known: dict[Hashable, OpTime] = field(default_factory=dict)
-    matmuls: dict[Hashable, dict[Hashable, OpTime]] = field(default_factory=dict)
+    matmuls: dict[Hashable, dict[Hashable, tuple[OpTime, int]]] = field(default_factory=dict)
     layers: dict[Hashable, tuple[tuple[tuple[OpTime, int], ...], float]] = field(default_factory=dict)
 
     def timed(self, key: Hashable, phase: str, make: Callable[..., Op], /, *args: Any, **more: Any) -> OpTime:

@@ -291,5 +291,7 @@ _FROM_COARSE_TO_FINE: tuple[tuple[str, str], ...] = (
 def require_positive(**values: int) -> None:
     """ConfigError unless every value is a whole number of at least 1."""
     for name, value in values.items():
+        if type(value) is int and value > 0:
+            continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}.")

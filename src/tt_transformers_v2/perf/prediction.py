@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..common.errors import ConfigError
 from ..hardware.enums import Stack
@@ -23,7 +22,7 @@ from .speed import Performance
 from .token_costs import sampling_path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Prediction:
     """What a configuration will cost, predicted without a card.
 
@@ -43,6 +42,33 @@ class Prediction:
     prefill: Confidence
     performance: Performance | None
     batched: int = 0
+
+    def __init__(
+        self,
+        hardware: DeviceConfig,
+        spec: ModelSpec,
+        calibration: Calibration,
+        prompt_length: int,
+        batch: int,
+        context: int,
+        decode: Confidence,
+        prefill: Confidence,
+        performance: Performance | None,
+        batched: int = 0,
+    ) -> None:
+        # As for Performance: a frozen dataclass would set the fields one by one.
+        vars(self).update(
+            hardware=hardware,
+            spec=spec,
+            calibration=calibration,
+            prompt_length=prompt_length,
+            batch=batch,
+            context=context,
+            decode=decode,
+            prefill=prefill,
+            performance=performance,
+            batched=batched,
+        )
 
     @property
     def supported(self) -> bool:
@@ -113,14 +139,16 @@ def predict(
     asked = Asked(hw, spec, constants, prompt_length, batch, context)
     decode, prefill = confidences(asked, confidence_rules(calibration))
     speed = None
-    sizes: dict[str, Any] = {
-        "prompt_length": prompt_length,
-        "batch": batch,
-        "context": context,
-        "prefill_users": prefill_users,
-    }
     if decode.kind != UNSUPPORTED:
-        speed = predict_performance(hw, spec, calibration, **sizes)
+        speed = predict_performance(
+            hw,
+            spec,
+            calibration,
+            prompt_length=prompt_length,
+            batch=batch,
+            context=context,
+            prefill_users=prefill_users,
+        )
     batched = batched_tokens(constants.prefill, prompt_length, batch if prefill_users is None else prefill_users)
     return Prediction(hw, spec, calibration, prompt_length, batch, context, decode, prefill, speed, batched)
 

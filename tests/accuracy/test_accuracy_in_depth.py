@@ -179,6 +179,7 @@ def resolved(*overrides):
     return resolve(compose(checked.texts), checked.typed)
 
 
+@pytest.mark.slow
 def test_several_texts_of_a_real_model(tmp_path):
     found = run(
         resolved(

@@ -15,7 +15,7 @@ from tt_transformers_v2.sweep.engine import run_sweep
 MOST_FILES = 14
 
 
-@pytest.mark.parametrize("backend", ["emulated", "ttnn"])
+@pytest.mark.parametrize("backend", [pytest.param("emulated", marks=pytest.mark.slow), "ttnn"])
 def test_an_override_passes_few_files(backend):
     if backend == "ttnn":
         pytest.importorskip("ttnn", reason="ttnn is not installed: there is no wheel for this machine")

@@ -265,7 +265,7 @@ def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> lis
 
 
 def _row_dict(line: ValidatedRow) -> dict[str, Any]:
-    row = dataclasses.asdict(line.row)
+    row = line.row.as_dict()
     return row | {
         "decode": _figure_dict(line.decode),
         "ttft": _figure_dict(line.ttft),

@@ -23,6 +23,8 @@ from .model_shapes import LayerShape, described_spec
 FILE = "memory.csv"
 # Share of a reported cache by which a smaller one is still taken to be as large.
 ALIKE = 0.05
+# Share of reported weights by which fewer are still taken to be as many.
+WEIGHTS_ALIKE = 0.01
 
 
 def memory_rows() -> tuple[MemoryRow, ...]:
@@ -45,14 +47,17 @@ def known_overflow(
     report's is taken to help only where another report says that the same ran with one; a report that does not state
     its chunk counts for every chunk.
     """
-    shape, own = LayerShape.of(spec), (sum(weight_bytes(config, spec).values()), kv_block_bytes(config, spec))
-    alike = [row for row in memory_rows() if not row.flag and _same_place(row, config) and _same_shape(row, shape)]
+    shape = LayerShape.of(spec)
+    alike = [row for row in memory_rows() if not row.flag and _same_shape(row, shape) and _same_place(row, config)]
+    if not any(not row.ran and users * context > smaller_cache(row) for row in alike):
+        return None
+    own = sum(weight_bytes(config, spec).values()), kv_block_bytes(config, spec)
     found = []
     for row in alike:
         needed = None if row.ran or users * context <= smaller_cache(row) else _needed(row, config)
         if needed is None or (config.trace_region_size or DYNAMIC_TRACES) < (row.trace_region or 0):
             continue
-        as_much = own[0] >= needed[0] * (1 - ALIKE) and own[1] >= needed[1]
+        as_much = own[0] >= needed[0] * (1 - WEIGHTS_ALIKE) and own[1] >= needed[1]
         longer = (row.chunk or 0) > config.max_prefill_chunk_size
         if as_much and not (longer and any(_ran_with_shorter(other, row, needed, config) for other in alike)):
             found.append(row)
@@ -61,8 +66,10 @@ def known_overflow(
 
 def _same_place(row: MemoryRow, config: DeviceConfig) -> bool:
     """Whether a report is of this chip and of groups as large as these."""
+    if row.tensor_parallel != config.parallelism.tensor_parallel_size:
+        return False
     theirs = _preset(row.device, row.mode, conf_dirs())
-    if theirs is None or row.tensor_parallel != config.parallelism.tensor_parallel_size:
+    if theirs is None:
         return False
     chip, other = config.spec.chip, theirs.spec.chip
     return (chip.arch, chip.dram_size) == (other.arch, other.dram_size)
@@ -89,7 +96,7 @@ def _ran_with_shorter(other: MemoryRow, row: MemoryRow, needed: tuple[int, int],
         return False
     theirs = _needed(other, config)
     as_large = other.batch * other.context >= row.batch * row.context
-    return theirs is not None and as_large and theirs[0] >= needed[0] * (1 - ALIKE) and theirs[1] >= needed[1]
+    return theirs is not None and as_large and theirs[0] >= needed[0] * (1 - WEIGHTS_ALIKE) and theirs[1] >= needed[1]
 
 
 @remembered

@@ -9,7 +9,7 @@ import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,12 @@ class MeasuredRow:
         users = "1 user" if self.batch == 1 else f"{self.batch} users"
         how = "".join(f", {word}" for word in (self.sampling, self.stack) if word is not None)
         return f"{self.model} on {self.device} {split}, {users}, {self.seq} tokens, {self.mode}{how}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its columns, as results have them: without the path of the file that it was read from."""
+        columns = asdict(self)
+        del columns["file"]
+        return columns
 
     def counts(self, phase: str) -> bool:
         """Whether nothing that its flag says keeps its figure of `phase` (decode or prefill) from being compared."""

@@ -117,7 +117,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         | {"decode_ms": speed.decode_ms, "prefill_shares": speed.prefill_shares},
         "decode_ops": [row.to_dict() for row in op_rows(prediction, DECODE)],
         "prefill_ops": [row.to_dict() for row in op_rows(prediction, PREFILL)],
-        "nearest_measured": dataclasses.asdict(nearest) if nearest else None,
+        "nearest_measured": dataclasses.asdict(nearest) | {"row": nearest.row.as_dict()} if nearest else None,
         "rules": [plain(dataclasses.asdict(effect)) for effect in experiment.effects if effect.changed],
         "findings": findings_json(experiment.findings),
     }

@@ -41,7 +41,7 @@ def performance_section(experiment: Experiment) -> dict[str, Any]:
         "memory": dataclasses.asdict(memory) | {"used": memory.used, "fits": memory.fits},
     }
     row = prediction.nearest(measured_points(prediction.points), str(experiment.config.mode), described_spec)
-    found["nearest_measured"] = None if row is None else dataclasses.asdict(row)
+    found["nearest_measured"] = None if row is None else row.as_dict()
     if not prediction.supported:
         return {"basis": "no prediction: unsupported", "notes": list(prediction.decode.reasons)} | found
     speed = prediction.speed

@@ -114,6 +114,7 @@ def test_reference_decodes_as_it_prefills(weights):
     assert torch.allclose(decoded, whole, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_coarser_caches_are_further_from_the_reference():
     """On SmolLM2's weights, decoded from the cache: BF16 closer than BFP8, BFP8 closer than BFP4.
 

@@ -34,7 +34,7 @@ def test_optional_columns_may_be_left_out(tmp_path):
         ((HEADER,), "no rows"),
         ((HEADER.replace("tsu", "tokens"), GOOD), "lacks the column tsu"),
         ((HEADER + ",flags", GOOD + ","), "unknown column 'flags'"),
-        ((HEADER, GOOD.replace(",1,1,1,", ",0,1,1,")), ":2: tp must be a whole number of at least 1"),
+        ((HEADER, GOOD.replace(",1,1,1,", ",0,1,1,")), "line 2: tp must be a whole number of at least 1"),
         ((HEADER, GOOD.replace("28.3", "fast")), "tsu must be a positive number"),
         ((HEADER, GOOD.replace("28.3", "nan")), "tsu must be a positive number"),
         ((HEADER, GOOD.replace("104,28.3", ",")), "neither ttft_ms nor tsu"),
@@ -53,7 +53,7 @@ NEW_HEADER = HEADER + ",sampling,prefill,stack,context,release,date,flag"
 @pytest.mark.parametrize(
     ("end", "message"),
     [
-        ("gpu,,,,,,", "rows.csv:2: sampling must be host, device, device_argmax or empty, not 'gpu'"),
+        ("gpu,,,,,,", "rows.csv, line 2: sampling must be host, device, device_argmax or empty, not 'gpu'"),
         (",both,,,,,", "prefill must be untraced, traced, batched or empty"),
         (",,tgi,,,,", "stack must be tt_transformers, vllm or empty"),
         (",,,127,,,", "context=127 is less than the prompt, seq=128"),
@@ -75,7 +75,7 @@ def test_what_is_wrong_in_the_columns_of_how_a_row_was_run_is_named(tmp_path, en
     ("ttft", "tsu", "name"), [("0.104", "28.3", "ttft_ms"), ("104", "0.0283", "tsu"), ("104", "28300", "tsu")]
 )
 def test_figures_a_thousand_times_off_are_in_another_unit(tmp_path, ttft, tsu, name):
-    with pytest.raises(ConfigError, match=f":2: {name}=.*check the unit"):
+    with pytest.raises(ConfigError, match=f"line 2: {name}=.*check the unit"):
         read_points(written(tmp_path, HEADER, GOOD.replace("104,28.3", f"{ttft},{tsu}")))
 
 
@@ -119,5 +119,5 @@ def test_a_line_is_that_of_the_file_and_a_mark_at_its_start_is_no_column(tmp_pat
 
 @pytest.mark.parametrize(("word", "said"), [("gate_vlaue", "Did you mean gate_value"), ("qqqq", "Known: gate_value")])
 def test_an_unknown_flag_is_refused_with_its_line(tmp_path, word, said):
-    with pytest.raises(ConfigError, match=rf":2: flag '{word}' is not known. {said}"):
+    with pytest.raises(ConfigError, match=rf"line 2: flag '{word}' is not known. {said}"):
         read_points(written(tmp_path, NEW_HEADER, f"{GOOD},,,,,,,{word}"))

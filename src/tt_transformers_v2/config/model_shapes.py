@@ -12,7 +12,7 @@ from .conf_folders import conf_dirs, read_yaml, remembered
 from .groups import aliases
 
 # What conf/model/<option>.yaml says of a model's shape, for ModelSpec.uniform.
-_FIELDS = (
+SHAPE_KEYS = (
     "vocab_size",
     "hidden_dim",
     "num_layers",
@@ -63,4 +63,4 @@ def _described_spec(name: str, roots: tuple[Path, ...]) -> ModelSpec | None:
         return None
     if described.get("model_type"):
         return family_spec(described)
-    return ModelSpec.uniform(**{key: described[key] for key in _FIELDS if key in described})
+    return ModelSpec.uniform(**{key: described[key] for key in SHAPE_KEYS if key in described})

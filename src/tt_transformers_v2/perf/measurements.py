@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import functools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import ConfigError, did_you_mean
+from ..common.csv_rows import count, count_or_none, read_rows, text
+from ..common.errors import ConfigError
 from ..hardware.enums import Named, Prefill, Sampling, Stack
 from .row_flags import contradiction, counted, unknown
 
@@ -79,24 +79,7 @@ def read_points(path: str | Path) -> list[MeasuredRow]:
 
     Raises ConfigError naming the file and what is wrong: missing or unknown columns, then every bad row at once.
     """
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle, strict=True)
-            _check_columns(str(path), reader.fieldnames)
-            rows = [(reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} is not a CSV file: {error}.") from None
-    found, problems = [], []
-    for line, row in rows:
-        try:
-            found.append(replace(_row(row, line), file=str(path)))
-        except ValueError as error:
-            problems.append(f"{path}:{line}: {error}")
-    if problems:
-        more = f"\n… and {len(problems) - 10} more." if len(problems) > 10 else ""
-        raise ConfigError("\n".join(problems[:10]) + more)
+    found = [replace(row, file=str(path)) for row in read_rows(Path(path), REQUIRED, _row, OPTIONAL)]
     if not found:
         raise ConfigError(f"{path} has no rows.")
     return found
@@ -108,44 +91,26 @@ def packaged_points(path: Path) -> tuple[MeasuredRow, ...]:
     return tuple(read_points(path))
 
 
-def _check_columns(path: str, columns: Iterable[str] | None) -> None:
-    given = list(columns or ())
-    missing = [name for name in REQUIRED if name not in given]
-    if missing:
-        raise ConfigError(f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}.")
-    for name in given:
-        if name not in (*REQUIRED, *OPTIONAL):
-            raise ConfigError(f"{path} has an unknown column {name!r}.", did_you_mean(name, [*REQUIRED, *OPTIONAL]))
-    if len(given) != len(set(given)):
-        raise ConfigError(f"{path} has a column twice.")
-
-
-def _row(row: Mapping[str, str | None], line: int) -> MeasuredRow:
-    if None in row or any(value is None for value in row.values()):
-        raise ValueError("it has more or fewer fields than the header.")
-    text = {key: (value or "").strip() for key, value in row.items()}
-    for name in ("model", "device", "mode", "source"):
-        if not text[name]:
-            raise ValueError(f"{name} is empty.")
+def _row(row: Mapping[str, str], line: int) -> MeasuredRow:
     found = MeasuredRow(
-        model=text["model"],
-        device=text["device"],
-        tensor_parallel=_count(text, "tp"),
-        data_parallel=_count(text, "dp"),
-        batch=_count(text, "batch"),
-        seq=_count(text, "seq"),
-        mode=text["mode"],
-        ttft_ms=_measure(text, "ttft_ms"),
-        tokens_per_s_per_user=_measure(text, "tsu"),
-        source=text["source"],
-        flag=text.get("flag", ""),
+        model=text(row, "model"),
+        device=text(row, "device"),
+        tensor_parallel=count(row, "tp"),
+        data_parallel=count(row, "dp"),
+        batch=count(row, "batch"),
+        seq=count(row, "seq"),
+        mode=text(row, "mode"),
+        ttft_ms=_measure(row, "ttft_ms"),
+        tokens_per_s_per_user=_measure(row, "tsu"),
+        source=text(row, "source"),
+        flag=row["flag"],
         line=line,
-        context=_count(text, "context") if text.get("context") else None,
-        sampling=_way(text, "sampling"),
-        prefill=_way(text, "prefill"),
-        stack=_way(text, "stack"),
-        release=text.get("release", ""),
-        date=_date(text.get("date", "")),
+        context=count_or_none(row, "context"),
+        sampling=_way(row, "sampling"),
+        prefill=_way(row, "prefill"),
+        stack=_way(row, "stack"),
+        release=row["release"],
+        date=_date(row["date"]),
     )
     if reason := unknown(found.flag.split()):
         raise ValueError(reason)
@@ -158,30 +123,24 @@ def _row(row: Mapping[str, str | None], line: int) -> MeasuredRow:
     return found
 
 
-def _count(text: Mapping[str, str], name: str) -> int:
-    if not text[name].isdecimal() or int(text[name]) < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, not {text[name]!r}.")
-    return int(text[name])
-
-
-def _measure(text: Mapping[str, str], name: str) -> float | None:
-    if not text[name]:
+def _measure(row: Mapping[str, str], name: str) -> float | None:
+    if not row[name]:
         return None
     try:
-        value = float(text[name])
+        value = float(row[name])
     except ValueError:
         value = -1.0
     if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a positive number or empty, not {text[name]!r}.")
+        raise ValueError(f"{name} must be a positive number or empty, not {row[name]!r}.")
     least, most = _PLAUSIBLE[name]
     if not least <= value <= most:
         unit = "milliseconds" if name == "ttft_ms" else "tokens per second and user"
-        raise ValueError(f"{name}={text[name]} must be {least:g} to {most:g} {unit}: check the unit.")
+        raise ValueError(f"{name}={row[name]} must be {least:g} to {most:g} {unit}: check the unit.")
     return value
 
 
-def _way(text: Mapping[str, str], name: str) -> Any:
-    value = text.get(name, "")
+def _way(row: Mapping[str, str], name: str) -> Any:
+    value = row[name]
     if value and value not in list(_HOW[name]):
         raise ValueError(f"{name} must be {', '.join(_HOW[name])} or empty, not {value!r}.")
     return _HOW[name](value) if value else None

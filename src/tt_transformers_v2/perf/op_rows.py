@@ -7,15 +7,16 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..common.errors import ConfigError, did_you_mean
+from ..common.csv_rows import read_rows
+from ..common.csv_rows import text as filled
+from ..common.errors import ConfigError
 from ..hardware.enums import DataFormat, MathFidelity
 from ..hardware.op_table import DECODE, PHASES, PREFILL
 from . import op_shapes as kinds
@@ -66,24 +67,7 @@ def read_op_rows(path: str | Path) -> list[OpRow]:
 
     Raises ConfigError naming the file and what is wrong: missing or unknown columns, then every bad row at once.
     """
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle, strict=True)
-            _check_columns(str(path), reader.fieldnames)
-            numbered = [(reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} is not a CSV file: {error}.") from None
-    found, problems = [], []
-    for line, row in numbered:
-        try:
-            found.append(_row(row, line))
-        except ValueError as error:
-            problems.append(f"{path}, line {line}: {error}")
-    if problems:
-        more = f"\n… and {len(problems) - 10} more." if len(problems) > 10 else ""
-        raise ConfigError("\n".join(problems[:10]) + more)
+    found = read_rows(Path(path), REQUIRED, _row, OPTIONAL)
     if not found:
         raise ConfigError(f"{path} has no rows.")
     return found
@@ -95,25 +79,9 @@ def packaged_op_rows(path: Path) -> tuple[OpRow, ...]:
     return tuple(read_op_rows(path))
 
 
-def _check_columns(path: str, columns: Iterable[str] | None) -> None:
-    given, known = list(columns or ()), [*REQUIRED, *OPTIONAL]
-    missing = [name for name in REQUIRED if name not in given]
-    if missing:
-        raise ConfigError(f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}.")
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"{path} has an unknown column {name!r}.", did_you_mean(name, known))
-    if len(given) != len(set(given)):
-        raise ConfigError(f"{path} has a column twice.")
-
-
-def _row(row: Mapping[str, str | None], line: int) -> OpRow:
-    if None in row or any(value is None for value in row.values()):
-        raise ValueError("it has more or fewer fields than the header.")
-    text = {name: (row.get(name) or "").strip() for name in (*REQUIRED, *OPTIONAL)}
+def _row(text: Mapping[str, str], line: int) -> OpRow:
     for name in ("op", "device", "source"):
-        if not text[name]:
-            raise ValueError(f"{name} is empty.")
+        filled(text, name)
     phase = text["phase"].split("/")[0] or _phase(text)
     _check_phase(phase)
     kind = op_kind(text["op"], phase)

@@ -21,6 +21,7 @@ from ..findings import Finding, Severity
 from ..groups import option
 from ..kernel_words import shown
 from ..model_rules import ModelShape
+from ..model_shapes import SHAPE_KEYS
 from ..precedence import set_path
 from .imported import Imported, Written
 from .serving_tools import read_server_spec, read_vllm, write_server_spec, write_vllm
@@ -30,22 +31,6 @@ from .untrusted import MAX_JSON_BYTES, read_file
 
 READS = ("tttv1-json", "tttv1-string", "vllm", "server-spec")
 WRITES = ("yaml", *READS)
-# What conf/model/<option>.yaml says of a model's shape, for ModelSpec.uniform.
-_SHAPE = (
-    "vocab_size",
-    "hidden_dim",
-    "num_layers",
-    "num_heads",
-    "num_kv_heads",
-    "head_dim",
-    "intermediate_dim",
-    "name",
-    "family",
-    "tie_embeddings",
-    "qkv_bias",
-    "qk_norm",
-    "max_context",
-)
 
 
 class Model(ModelShape, Protocol):
@@ -127,7 +112,7 @@ def model_shape(name: str, make_model: Callable[..., Model]) -> Model:
     described = read_yaml(f"model/{option('model', name)}.yaml")
     if "num_layers" not in described:
         raise ConfigError(f"model={name} does not define a shape.", "Choose a model that conf/model describes.")
-    return make_model(**{key: described[key] for key in _SHAPE if key in described})
+    return make_model(**{key: described[key] for key in SHAPE_KEYS if key in described})
 
 
 def tuning_yaml(imported: Imported, purpose: str) -> str:

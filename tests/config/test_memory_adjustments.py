@@ -168,7 +168,7 @@ def test_dram_may_be_full_to_the_byte_of_a_pass():
 
 
 def shortened(config, spec, context, batch=1, typed=()):
-    return shorter_chunk(config, spec, mode=PrecisionMode.PERFORMANCE, batch=batch, context=context, typed=typed)
+    return shorter_chunk(config, spec, batch=batch, context=context, typed=typed)
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,6 @@ from ..prediction.prediction_text import (
     search_lines,
     what_if_lines,
 )
-from ..prediction.profile_comparison import compare_profile, comparison_json, comparison_lines
-from ..prediction.profile_file import write_ops_csv
 from ..prediction.questions import Answer, Refused, ask_for_figures, resolve_overrides, typed_overrides
 from ..prediction.roofline_picture import check_plot_file, write_plot
 from ..prediction.targets import search
@@ -115,9 +113,13 @@ def _add_answer(out: _Output, answer: Answer, options: argparse.Namespace) -> No
         found = what_if(answer)
         out.add(what_if_lines(found), {"what_if": what_if_json(found)})
     if options.ops_csv:
+        from ..prediction.profile_file import write_ops_csv
+
         line = write_ops_csv(answer.prediction, options.ops_csv)
         out.add([escaped(line)], {"ops_csv": str(options.ops_csv)})
     if options.against_ops:
+        from ..prediction.profile_comparison import compare_profile, comparison_json, comparison_lines
+
         compared = compare_profile(answer.prediction, str(options.against_ops))
         out.add(comparison_lines(compared), {"against_ops": comparison_json(compared)})
     if options.plot:

@@ -8,7 +8,6 @@ import math
 from pathlib import Path
 
 from ..common.errors import ConfigError
-from ..hardware.enums import PrecisionMode
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec
 from ..perf.footprint import kv_block_bytes, weight_bytes
@@ -37,9 +36,7 @@ def _rows(roots: tuple[Path, ...]) -> tuple[MemoryRow, ...]:
     return tuple(read_memory_rows(measurements_file(FILE)))
 
 
-def known_overflow(
-    config: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, users: int, context: int
-) -> MemoryRow | None:
+def known_overflow(config: DeviceConfig, spec: ModelSpec, *, users: int, context: int) -> MemoryRow | None:
     """The smallest cache that was reported to be too much for a model of this shape on such a chip, split alike, where
     `users` of a group with `context` tokens each need as much, to within ALIKE; None where there is none.
 
@@ -47,10 +44,11 @@ def known_overflow(
     report's is taken to help only where another report says that the same ran with one; a report that does not state
     its chunk counts for every chunk.
     """
+    rows = [row for row in memory_rows() if not row.flag and _split_alike(row, config)]
+    if not any(not row.ran and users * context > smaller_cache(row) for row in rows):
+        return None  # as nearly always, and before any file of a model is read
     shape = LayerShape.of(spec)
-    alike = [row for row in memory_rows() if not row.flag and _same_shape(row, shape) and _same_place(row, config)]
-    if not any(not row.ran and users * context > smaller_cache(row) for row in alike):
-        return None
+    alike = [row for row in rows if _same_shape(row, shape) and _same_chip(row, config)]
     own = sum(weight_bytes(config, spec).values()), kv_block_bytes(config, spec)
     found = []
     for row in alike:
@@ -64,10 +62,11 @@ def known_overflow(
     return min(found, key=lambda row: row.batch * row.context, default=None)
 
 
-def _same_place(row: MemoryRow, config: DeviceConfig) -> bool:
-    """Whether a report is of this chip and of groups as large as these."""
-    if row.tensor_parallel != config.parallelism.tensor_parallel_size:
-        return False
+def _split_alike(row: MemoryRow, config: DeviceConfig) -> bool:
+    return row.tensor_parallel == config.parallelism.tensor_parallel_size
+
+
+def _same_chip(row: MemoryRow, config: DeviceConfig) -> bool:
     theirs = _preset(row.device, row.mode, conf_dirs())
     if theirs is None:
         return False

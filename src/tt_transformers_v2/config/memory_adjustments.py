@@ -69,7 +69,7 @@ def dram_findings(
     """
     users = math.ceil(batch / max(config.parallelism.data_parallel_size, 1))
     fit = memory_fit(config, spec, batch=users, context=context, batched=batched)
-    known = known_overflow(config, spec, mode=mode, users=users, context=context)
+    known = known_overflow(config, spec, users=users, context=context)
     if fit.fits and known is None:
         return _narrow(config, spec, fit)
     device = smallest_device(config, spec, mode=mode, batch=batch, context=context, typed=typed, batched=batched)
@@ -81,7 +81,7 @@ def dram_findings(
             f"(weights {sum(fit.weights.values()) / GIB:.2f}, KV cache {fit.kv_cache / GIB:.2f}, "
             f"trace region {fit.trace_region / GIB:.2f}; reserve {fit.reserve / GIB:.2f} including prefill "
             f"{fit.activations / GIB:.2f}).{_reported(known)}",
-            f"{_what_fits_here(config, spec, fit, known, mode, batched)}{_where_it_fits(device)}",
+            f"{_what_fits_here(config, spec, fit, known, batched)}{_where_it_fits(device)}",
         )
     ]
 
@@ -115,11 +115,11 @@ def _reported(known: MemoryRow | None) -> str:
 
 
 def _what_fits_here(
-    config: DeviceConfig, spec: ModelSpec, fit: MemoryFit, known: MemoryRow | None, mode: PrecisionMode, batched: int
+    config: DeviceConfig, spec: ModelSpec, fit: MemoryFit, known: MemoryRow | None, batched: int
 ) -> str:
     """The smallest concessions that would do, or nothing where the weights leave no room for any."""
     chunk = None if known else _chunk_that_fits(config, spec, fit, batched)
-    either = [each for each in (chunk, _cache_that_fits(config, spec, fit, mode, batched)) if each]
+    either = [each for each in (chunk, _cache_that_fits(config, spec, fit, batched)) if each]
     said = f"It fits with {' or '.join(either)}. " if either else ""
     if chunk:
         return said
@@ -143,16 +143,14 @@ def _chunk_that_fits(config: DeviceConfig, spec: ModelSpec, fit: MemoryFit, batc
     return None
 
 
-def _cache_that_fits(
-    config: DeviceConfig, spec: ModelSpec, fit: MemoryFit, mode: PrecisionMode, batched: int
-) -> str | None:
+def _cache_that_fits(config: DeviceConfig, spec: ModelSpec, fit: MemoryFit, batched: int) -> str | None:
     """What to type for the widest format of the KV cache, narrower than that asked for, that fits; None where none
     does."""
     asked = config.precision.kv_cache
     for narrower in sorted(DataFormat, key=lambda each: -each.tile_bytes):
         if narrower.tile_bytes < asked.tile_bytes:
             own = dataclasses.replace(config, precision=dataclasses.replace(config.precision, kv_cache=narrower))
-            if _has_room(own, spec, mode=mode, users=fit.batch, context=fit.context, batched=batched):
+            if _has_room(own, spec, users=fit.batch, context=fit.context, batched=batched):
                 return f"precision.kv_cache={narrower}"
     return None
 
@@ -181,31 +179,34 @@ def smallest_device(
     """
     paths = set(typed)
     split = tuple(sorted(path for path in paths if path.startswith("parallelism.")))
-    fitting: list[Roomier] = []
+    candidates: list[tuple[Roomier, DeviceConfig]] = []
     for kind, name in device_types().items():
         if kind == asked.device_type:
             continue
         for without in dict.fromkeys(((), split)):
-            kept = paths.difference(without)
             with suppress(ConfigError):  # for example where it cannot dispatch as was typed
-                config = _as_typed(kind, asked, spec, mode, kept)
-                if _holds(config, spec, mode=mode, batch=batch, context=context, typed=kept, batched=batched):
-                    fitting.append(Roomier(config.spec.chip.dram_size * config.spec.chips, name, without))
-                    break
-    return min(fitting, default=None)
+                config = _as_typed(kind, asked, mode, paths.difference(without))
+                dram = config.spec.chip.dram_size * config.spec.chips
+                candidates.append((Roomier(dram, name, without), config))
+    for device, config in sorted(candidates, key=lambda candidate: candidate[0]):
+        kept = paths.difference(device.without)
+        with suppress(ConfigError):
+            ruled = apply_rules(config, spec, mode=mode, typed=kept).config
+            ruled.precision, ruled.layers = asked.precision, asked.layers
+            if _holds(ruled, spec, batch=batch, context=context, typed=kept, batched=batched):
+                return device
+    return None
 
 
-def _as_typed(kind: str, asked: DeviceConfig, spec: ModelSpec, mode: PrecisionMode, typed: set[str]) -> DeviceConfig:
-    """The preset of another device with what was typed in `asked`, and with its formats."""
+def _as_typed(kind: str, asked: DeviceConfig, mode: PrecisionMode, typed: set[str]) -> DeviceConfig:
+    """The preset of another device with what was typed in `asked`, before the model's rules."""
     composed = composed_preset(kind, mode)
     sections = {"device": asked.spec, "memory": asked.memory, "parallelism": asked.parallelism}
     for path in typed:
         section, _, name = path.partition(".")
         if name and section in sections:
             set_path(composed, path, _value(sections[section], name))
-    config = apply_rules(build_device_config(composed), spec, mode=mode, typed=typed).config
-    config.precision, config.layers = asked.precision, asked.layers
-    return config
+    return build_device_config(composed)
 
 
 def _value(section: Any, name: str) -> Any:
@@ -214,32 +215,21 @@ def _value(section: Any, name: str) -> Any:
     return section
 
 
-def _holds(
-    config: DeviceConfig,
-    spec: ModelSpec,
-    *,
-    mode: PrecisionMode,
-    batch: int,
-    context: int,
-    typed: set[str],
-    batched: int,
-) -> bool:
+def _holds(config: DeviceConfig, spec: ModelSpec, *, batch: int, context: int, typed: set[str], batched: int) -> bool:
     fit_to_model(config, spec, typed=typed)
     computed_chunk(config, spec, typed)
-    shorter_chunk(config, spec, mode=mode, batch=batch, context=context, typed=typed, batched=batched)
+    shorter_chunk(config, spec, batch=batch, context=context, typed=typed, batched=batched)
     found = check(config, spec, batch=batch, context=context, prompt_length=context)
     if any(finding.severity is Severity.error for finding in found):
         return False
     users = math.ceil(batch / config.parallelism.data_parallel_size)
-    return _has_room(config, spec, mode=mode, users=users, context=context, batched=batched)
+    return _has_room(config, spec, users=users, context=context, batched=batched)
 
 
-def _has_room(
-    config: DeviceConfig, spec: ModelSpec, *, mode: PrecisionMode, users: int, context: int, batched: int
-) -> bool:
+def _has_room(config: DeviceConfig, spec: ModelSpec, *, users: int, context: int, batched: int) -> bool:
     """Whether DRAM holds `users` of a group by the map, and no report says that it does not."""
     fits = memory_fit(config, spec, batch=users, context=context, batched=batched).fits
-    return fits and known_overflow(config, spec, mode=mode, users=users, context=context) is None
+    return fits and known_overflow(config, spec, users=users, context=context) is None
 
 
 def computed_chunk(config: DeviceConfig, spec: ModelSpec, typed: Iterable[str]) -> list[RuleEffect]:
@@ -268,7 +258,6 @@ def shorter_chunk(
     config: DeviceConfig,
     spec: ModelSpec,
     *,
-    mode: PrecisionMode,
     batch: int,
     context: int,
     typed: Iterable[str],
@@ -287,13 +276,13 @@ def shorter_chunk(
 
     def holds(chunk: int) -> bool:
         config.max_prefill_chunk_size = chunk
-        return _has_room(config, spec, mode=mode, users=users, context=context, batched=batched)
+        return _has_room(config, spec, users=users, context=context, batched=batched)
 
     if holds(previous):
         return []
     chunk = min(previous, prefill_tokens(config, context, batched))
     config.max_prefill_chunk_size = SMALLEST_CHUNK
-    helpless = known_overflow(config, spec, mode=mode, users=users, context=context)
+    helpless = known_overflow(config, spec, users=users, context=context)
     config.max_prefill_chunk_size = previous
     if helpless:
         return []

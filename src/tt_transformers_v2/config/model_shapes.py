@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..models.family_spec import family_spec
 from ..models.spec import ModelSpec
 from .conf_folders import conf_dirs, read_yaml, remembered
 from .groups import aliases
@@ -62,5 +61,7 @@ def _described_spec(name: str, roots: tuple[Path, ...]) -> ModelSpec | None:
     if described.get("num_layers") is None:
         return None
     if described.get("model_type"):
+        from ..models.family_spec import family_spec  # which few models need
+
         return family_spec(described)
     return ModelSpec.uniform(**{key: described[key] for key in SHAPE_KEYS if key in described})

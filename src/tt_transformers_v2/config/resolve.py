@@ -17,7 +17,6 @@ from ..common.errors import ConfigError
 from ..hardware.op_table import EXPERT_GROUPS, OP_GROUPS
 from ..hardware.schema import DeviceConfig, PrecisionConfig
 from ..models.differing import Differing
-from ..models.family_spec import family_spec
 from ..models.spec import ModelSpec, RopeScaling
 from ..perf.calibration import Calibration
 from ..perf.confidence import ConfidenceRules
@@ -168,7 +167,7 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
     prompt = config.workload.prompt_length
     batched = tokens_of_a_pass(config.workload, hardware, experiment.calibration)
     experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
-    of_memory: dict[str, Any] = {"mode": config.mode, "typed": asked, "batched": batched, **asked_for}
+    of_memory: dict[str, Any] = {"typed": asked, "batched": batched, **asked_for}
     if not experiment.errors and (shorter := shorter_chunk(hardware, spec, **of_memory)):
         experiment.effects += shorter
         experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
@@ -180,7 +179,7 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
         experiment.findings += ttnn_findings(hardware, spec, config.runtime, context=experiment.context, use=use)
         experiment.findings.sort(key=lambda finding: list(Severity).index(finding.severity))
     if not experiment.errors:
-        overflow = dram_findings(hardware, spec, **of_memory)
+        overflow = dram_findings(hardware, spec, mode=config.mode, **of_memory)
         experiment.findings = [*program_findings(experiment), *overflow, *experiment.findings]
     return experiment
 
@@ -234,6 +233,8 @@ def model_spec(model: ModelConfig) -> ModelSpec:
     scaling = model.rope_scaling
     if model.model_type is not None:
         _refuse_llama_keys(model)
+        from ..models.family_spec import family_spec  # which few models need
+
         return family_spec(vars(model))
     if model.config:
         raise ConfigError(

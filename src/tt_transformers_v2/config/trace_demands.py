@@ -38,21 +38,25 @@ def trace_demand(model: object, device_type: str) -> TraceDemand | None:
     A trace holds the commands of every op of every layer, so its size goes with the shape of the layers and their
     number, not with the name.
     """
-    demands = _demands(conf_dirs()).get(device_type)
+    demands = _demands(device_type, conf_dirs())
     shape = LayerShape.of(model) if demands else None
-    return demands.get(shape) if demands and shape else None
+    return demands.get(shape) if shape else None
 
 
 @remembered
-def _demands(roots: tuple[Path, ...]) -> dict[str, dict[LayerShape, TraceDemand]]:
-    found: dict[str, dict[LayerShape, TraceDemand]] = {}
-    for demand in read_rows(measurements_file(FILE), COLUMNS, _demand):
-        spec = described_spec(demand.model)
+def _demands(device_type: str, roots: tuple[Path, ...]) -> dict[LayerShape, TraceDemand]:
+    found: dict[LayerShape, TraceDemand] = {}
+    for demand in _rows(roots):
+        spec = described_spec(demand.model) if demand.device == device_type else None
         shape = None if spec is None else LayerShape.of(spec)
         if shape is not None:
-            known = found.setdefault(demand.device, {})
-            known[shape] = max(known.get(shape, demand), demand, key=lambda each: each.bytes)
+            found[shape] = max(found.get(shape, demand), demand, key=lambda each: each.bytes)
     return found
+
+
+@remembered
+def _rows(roots: tuple[Path, ...]) -> tuple[TraceDemand, ...]:
+    return tuple(read_rows(measurements_file(FILE), COLUMNS, _demand))
 
 
 def _demand(row: Mapping[str, str], line: int) -> TraceDemand:

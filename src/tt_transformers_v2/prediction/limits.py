@@ -92,7 +92,7 @@ def _largest(experiment: Experiment, users: int, context: int, cache: Callable[[
     for chunk in chunks:
         own = dataclasses.replace(hardware, max_prefill_chunk_size=chunk)
         tokens = cache(memory_fit(own, spec, batch=users, context=context, batched=prediction.batched))
-        known = known_overflow(own, spec, mode=experiment.config.mode, users=1, context=tokens)
+        known = known_overflow(own, spec, users=1, context=tokens)
         found.append(min(tokens, smaller_cache(known)) if known else tokens)
     return max(found)
 

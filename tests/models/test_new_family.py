@@ -109,9 +109,7 @@ def test_with_its_entry_the_preset_and_the_folder_are_one_model(
     assert not torch.allclose(logits, exaone, rtol=1e-3)
 
 
-def test_a_new_name_for_a_known_family_computes_the_same_bits(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_name_for_a_known_family_computes_the_same_bits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FAMILIES, "drill", ENTRY)  # type: ignore[arg-type]
     exaone = DATA / "families" / "exaone4"
     config = json.loads((folder / "config.json").read_text())

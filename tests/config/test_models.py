@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
+import json
 
 import pytest
 
@@ -10,8 +11,12 @@ from tt_transformers_v2.config.conf_folders import read_yaml
 from tt_transformers_v2.config.experiment_schema import ModelConfig
 from tt_transformers_v2.config.groups import groups, option
 from tt_transformers_v2.config.model_rules import chunk_unsupported, name_matches, prefill_chunk, trace_region
+from tt_transformers_v2.config.refused_models import reason
 from tt_transformers_v2.config.resolve import model_spec
 from tt_transformers_v2.hardware import ConfigError
+from tt_transformers_v2.models.families import FAMILIES
+from tt_transformers_v2.models.huggingface_config import huggingface_spec
+from tt_transformers_v2.models.uncomputed import UNCOMPUTED
 
 MODELS = tuple(name for name in groups()["model"] if name != "hf")
 with (DATA / "models_of_tt_metal.csv").open(encoding="utf-8") as stream:
@@ -77,14 +82,32 @@ def test_base_names_of_tt_transformers_reach_the_model(typed, name):
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refused_model_says_why(name):
     entry = REFUSED[name]
-    assert entry["reason"].endswith(".")
+    why = reason(entry)
+    assert why.endswith(".")
     for typed in (name, name.upper(), name.replace("-", "_"), name.replace(".", "-"), entry.get("hf_id") or name):
         with pytest.raises(ConfigError) as caught:
             option("model", typed)
-        assert str(caught.value) == f"{name} is known but not supported: {entry['reason']}"
+        assert str(caught.value) == f"{name} is known but not supported: {why}"
 
 
-@pytest.mark.parametrize("typed", ["DeepSeek_V3", "medgemma-4b", "google/medgemma_4b", "Qwen2_5-VL-7B"])
+@pytest.mark.parametrize("name", [name for name in REFUSED if "model_type" in REFUSED[name]])
+def test_a_folder_of_a_refused_model_is_refused_for_the_same_reason(name, tmp_path):
+    entry = REFUSED[name]
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": entry["model_type"]}), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        huggingface_spec(tmp_path)
+    assert str(caught.value).endswith(
+        f"config.json: model_type {entry['model_type']} is known but not supported: {reason(entry)}"
+    )
+
+
+def test_no_family_that_loads_is_refused_by_name():
+    kinds = {entry.get("model_type") for entry in REFUSED.values()}
+    assert not kinds & set(FAMILIES)
+    assert not set(UNCOMPUTED) & set(FAMILIES)
+
+
+@pytest.mark.parametrize("typed", ["DeepSeek_V3", "gemma-4-E4B", "google/gemma_4_e4b", "Qwen2_5-VL-7B"])
 def test_a_refused_model_is_known_by_its_base_name(typed):
     with pytest.raises(ConfigError, match="is known but not supported"):
         option("model", typed)

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.composition import compose
+from tt_transformers_v2.config.conf_folders import read_yaml
 from tt_transformers_v2.config.resolve import resolve
+from tt_transformers_v2.models.huggingface_config import huggingface_spec
 
 
 def spec_of(*overrides):
@@ -80,3 +84,29 @@ def test_what_does_not_fit_the_family_is_refused(typed, says):
     with pytest.raises(ConfigError) as caught:
         spec_of("model=gpt_oss_20b", *typed)
     assert says in str(caught.value)
+
+
+def test_phi_4_mini_is_what_its_published_folder_says(tmp_path):
+    scaling = read_yaml("model/phi4_mini.yaml")["config"]["rope_scaling"]
+    config = {
+        "model_type": "phi3",
+        "architectures": ["Phi3ForCausalLM"],
+        "vocab_size": 200064,
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131072,
+        "original_max_position_embeddings": 4096,
+        "partial_rotary_factor": 0.75,
+        "sliding_window": 262144,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "rope_scaling": {"type": "longrope", **{key: scaling[key] for key in ("short_factor", "long_factor")}},
+        "tie_word_embeddings": True,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    published, preset = huggingface_spec(tmp_path), spec_of("model=phi4_mini")
+    assert (preset.kinds, preset.pattern) == (published.kinds, published.pattern)
+    assert preset.num_parameters == published.num_parameters == 3_836_021_760

@@ -9,6 +9,7 @@ interpolate choices, nested defaults, `_self_`, `@package _global_` and `group@p
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,18 @@ class _File:
     content: Mapping[str, Any]
     defaults: tuple[Any, ...]
     package: str | None
+    _origins: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def origins(self, package: str, origin: str) -> Mapping[str, str]:
+        """`origin` for every value's path when the file stands at `package`; worked out once."""
+        if package not in self._origins:
+            self._origins[package] = dict.fromkeys((where for where, _ in _leaves(self.content, package)), origin)
+        return self._origins[package]
+
+    @functools.cached_property
+    def interpolates(self) -> bool:
+        """Whether a value takes another's."""
+        return any(isinstance(value, (str, list)) and "${" in str(value) for _, value in _leaves(self.content, ""))
 
 
 def compose_choices(roots: tuple[Path, ...], choices: Mapping[str, str | None]) -> Composed:
@@ -60,11 +73,15 @@ def compose_choices(roots: tuple[Path, ...], choices: Mapping[str, str | None]) 
     return Composed(_copied(cached.tree), dict(cached.origins), cached.interpolates)
 
 
+_NESTED = (dict, list)
+
+
 def _copied(tree: Any) -> Any:
     """Plain nested dicts and lists copied; copy.deepcopy takes several times as long."""
-    if isinstance(tree, dict):
-        return {key: _copied(value) for key, value in tree.items()}
-    return [_copied(value) for value in tree] if isinstance(tree, list) else tree
+    # What composition made, so types are exact; a leaf costs no call.
+    if type(tree) is dict:
+        return {key: _copied(value) if type(value) in _NESTED else value for key, value in tree.items()}
+    return [_copied(value) if type(value) in _NESTED else value for value in tree] if type(tree) is list else tree
 
 
 @remembered
@@ -82,7 +99,8 @@ def _compose(roots: tuple[Path, ...], choices: tuple[tuple[str, str | None], ...
     composed = Composed()
     for group, _, optional in _entries(root.defaults):
         if group is None:
-            _merge(composed, {k: v for k, v in root.content.items() if k != "hydra"}, "", "config.yaml")
+            own = {key: value for key, value in root.content.items() if key != "hydra"}
+            _merge(composed, _File(own, (), None), "", "config.yaml")
         elif (name := _interpolated(chosen[group], chosen)) is not None:
             _add(composed, roots, group, name, group.replace("/", "."), optional)
     return composed
@@ -125,7 +143,7 @@ def _add(
     defaults = file.defaults if "_self_" in file.defaults else (*file.defaults, "_self_")
     for entry in defaults:
         if entry == "_self_":
-            _merge(composed, file.content, package, f"{group}/{name}.yaml")
+            _merge(composed, file, package, f"{group}/{name}.yaml")
         elif isinstance(entry, str):
             _add(composed, roots, group, entry, package)
         elif not isinstance(entry, dict) or len(entry) != 1:
@@ -138,24 +156,33 @@ def _add(
             _add(composed, roots, path[1:], option, at)
 
 
-def _merge(composed: Composed, content: Mapping[str, Any], package: str, origin: str) -> None:
+def _merge(composed: Composed, file: _File, package: str, origin: str) -> None:
     target = composed.tree
     for part in package.split(".") if package else ():
         target = target.setdefault(part, {})
-    _merge_into(composed, target, content, package, origin)
+    _merge_into(target, file.content)
+    composed.origins.update(file.origins(package, origin))
+    composed.interpolates = composed.interpolates or file.interpolates
 
 
-def _merge_into(composed: Composed, target: dict[str, Any], content: Mapping[str, Any], path: str, origin: str) -> None:
+def _merge_into(target: dict[str, Any], content: Mapping[str, Any]) -> None:
+    for key, value in content.items():
+        if type(value) is not dict:
+            target[key] = value
+        elif type(target.get(key)) is dict:
+            _merge_into(target[key], value)
+        else:
+            target[key] = _copied(value)
+
+
+def _leaves(content: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """What is no mapping, with its path."""
     for key, value in content.items():
         where = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping):
-            if not isinstance(target.get(key), dict):
-                target[key] = {}
-            _merge_into(composed, target[key], value, where, origin)
+        if isinstance(value, dict):
+            yield from _leaves(value, where)
         else:
-            composed.interpolates |= isinstance(value, (str, list)) and "${" in str(value)
-            target[key] = value
-            composed.origins[where] = origin
+            yield where, value
 
 
 def _load(roots: tuple[Path, ...], name: str) -> _File | None:

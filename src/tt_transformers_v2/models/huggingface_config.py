@@ -14,6 +14,7 @@ from .families import ACTIVATIONS, COMMON_DEFAULTS, FAMILIES, FULL, SLIDING, Exp
 from .layer_spec import AttentionSpec, ExpertsSpec, LayerSpec, MlpSpec
 from .rope_config import Rotaries
 from .spec import ModelSpec
+from .uncomputed import UNCOMPUTED
 
 __all__ = ["ConfigReader", "FolderConfig", "Folds", "huggingface_spec", "layers_of_family"]
 
@@ -105,6 +106,8 @@ def _family(path: Path, values: dict[str, Any]) -> tuple[str, Family]:
         if not of_class:
             raise ConfigError(f"{path}: architecture {str(architecture)[:60]} is not supported.", _SUPPORTED)
         return of_class[0], FAMILIES[of_class[0]]
+    if isinstance(kind, str) and kind in UNCOMPUTED:
+        raise ConfigError(f"{path}: model_type {kind} is known but not supported: {UNCOMPUTED[kind]}")
     if not isinstance(kind, str) or kind not in FAMILIES:
         hint = did_you_mean(kind, FAMILIES) if isinstance(kind, str) else ""
         raise ConfigError(f"{path}: model_type {str(kind)[:60]} is not supported.", hint or _SUPPORTED)

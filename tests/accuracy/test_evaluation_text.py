@@ -18,6 +18,9 @@ from tt_transformers_v2.run.measure_task import evaluation_tokens
 class Words:
     """A tokenizer whose ids are the numbers that a text consists of."""
 
+    def __init__(self, bos=None, begins=False):
+        self.bos, self.begins = bos, begins
+
     def encode(self, text):
         return [int(word) for word in text.split()]
 
@@ -40,6 +43,41 @@ def test_as_many_tokens_as_asked_for_from_the_right_windows(tokens, window, skip
     assert found[0] >= skip
     assert all(part is Part.all or turn % 2 == (part is Part.odd) for turn in turns)
     assert part is not Part.all or found == list(range(skip, skip + len(found)))
+
+
+@given(tokens=st.integers(2, 60), window=st.integers(2, 20), skip=st.integers(0, 9), part=st.sampled_from(Part))
+def test_bos_is_the_first_token_of_each_window(tokens, window, skip, part):
+    found = text_windows(Words(-1, begins=True), numbers(300), "numbers", tokens, window, skip, part)
+    assert [int(own[0]) for own in found.windows] == [-1] * len(found.windows)
+    assert found.count == (tokens - 1 if tokens % window == 1 else tokens)
+    text = [number for own in found.windows for number in own[1:].tolist()]
+    turns = [(number - skip) // (window - 1) for number in text]
+    assert all(part is Part.all or turn % 2 == (part is Part.odd) for turn in turns)
+    assert part is not Part.all or text == list(range(skip, skip + len(text)))
+    assert found.name.endswith("BOS before each window")
+
+
+def test_bos_is_there_as_asked_for_or_as_the_tokenizer_does():
+    def begins(tokenizer, bos):
+        found = text_windows(tokenizer, numbers(20), "numbers", 8, 4, bos=bos)
+        return [int(own[0]) for own in found.windows]
+
+    assert begins(Words(-1, begins=True), None) == begins(Words(-1), True) == [-1, -1]
+    assert begins(Words(-1), None) == begins(Words(-1, begins=True), False) == begins(Words(), None) == [0, 4]
+    with pytest.raises(ConfigError, match="workload.bos=true: this model's tokenizer names no BOS"):
+        begins(Words(), True)
+
+
+def test_bos_alone_is_no_text():
+    with pytest.raises(ConfigError, match="at least 2 tokens"):
+        text_windows(Words(-1, begins=True), numbers(20), "numbers", 1, 4)
+
+
+def test_windows_to_search_and_to_verify_on_begin_with_bos_and_share_no_text(tmp_path):
+    (tmp_path / "numbers.txt").write_text(numbers(30))
+    seen, unseen = disjoint_windows(Words(-1, begins=True), [str(tmp_path / "numbers.txt")], (2, 2), 5)
+    assert all(int(own[0]) == -1 and len(own) == 5 for own in [*seen.windows, *unseen.windows])
+    assert set(ids(seen)) & set(ids(unseen)) == {-1}
 
 
 @given(tokens=st.integers(2, 40), window=st.integers(2, 12), length=st.integers(2, 100), part=st.sampled_from(Part))
@@ -95,7 +133,7 @@ def test_files_of_one_name_in_two_folders_stay_two_texts(tmp_path):
 
 @pytest.mark.parametrize("text", ["python_topics", "python_docstrings", "python_source"])
 def test_texts_of_python_are_long_enough_to_choose_and_to_verify(text):
-    class Characters:
+    class Characters(Words):
         def encode(self, written):
             return list(range(len(written) // 4))
 
@@ -114,6 +152,7 @@ def resolved(*overrides):
         ("workload.texts=[python_source]", "workload.texts"),
         ("workload.skip=1", "workload.skip"),
         ("workload.part=odd", "workload.part"),
+        ("workload.bos=true", "workload.bos"),
     ],
 )
 def test_a_model_without_a_tokenizer_refuses_what_needs_a_text(override, said):

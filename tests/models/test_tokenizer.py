@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from family_gguf import write_family
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_gguf import write_gguf
-from tokenizers import Regex, models, pre_tokenizers
+from tokenizers import Regex, models, pre_tokenizers, processors
 from tokenizers import Tokenizer as FastTokenizer
 
 from places import DATA
@@ -185,6 +186,70 @@ def test_folder(tmp_path: Path) -> None:
     tokenizer = folder_tokenizer(tmp_path)
     assert tokenizer.encode("a b a x") == [0, 1, 0, 2], "neither cut short nor padded"
     assert tokenizer.vocab_size == 3
+
+
+def folder_with(folder: Path, template: str | None, config: object = None) -> Tokenizer:
+    fast = FastTokenizer(models.WordLevel({"a": 0, "<s>": 1, "</s>": 2}, unk_token="a"))
+    if template:
+        ids = [("<s>", 1), ("</s>", 2)]
+        fast.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
+    fast.save(str(folder / "tokenizer.json"))
+    if config is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("template", "config", "bos", "begins"),
+    [
+        (None, None, None, False),
+        ("<s> $A", None, 1, True),
+        ("$A </s>", None, None, False),
+        ("<s> $A", {"bos_token": "<s>"}, 1, True),
+        ("<s> $A", {"bos_token": "<s>", "add_bos_token": False}, 1, False),
+        (None, {"bos_token": {"content": "<s>"}, "add_bos_token": True}, 1, True),
+        (None, {"bos_token": "<s>"}, 1, False),
+        (None, {"bos_token": None, "add_bos_token": True}, None, False),
+    ],
+)
+def test_a_folder_says_whether_texts_begin_with_bos(
+    template: str | None, config: object, bos: int | None, begins: bool, tmp_path: Path
+) -> None:
+    tokenizer = folder_with(tmp_path, template, config)
+    assert (tokenizer.bos, tokenizer.begins) == (bos, begins)
+    assert tokenizer.encode("a") == [0], "BOS is the caller's to put"
+
+
+@pytest.mark.parametrize("content", ["[]", "{"])
+def test_a_broken_tokenizer_config_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"tokenizer_config\.json"):
+        folder_with(tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("pre", "keys", "begins"),
+    [
+        ("llama-bpe", {}, True),
+        ("llama-bpe", {"tokenizer.ggml.add_bos_token": False}, False),
+        ("qwen2", {}, False),
+        ("qwen2", {"tokenizer.ggml.add_bos_token": True}, True),
+        ("tekken", {"tokenizer.ggml.bos_token_id": 1 << 20}, False),
+    ],
+)
+def test_a_gguf_says_whether_texts_begin_with_bos(
+    pre: str, keys: dict[str, object], begins: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    for key, value in {"tokenizer.ggml.pre": pre, "tokenizer.ggml.bos_token_id": 0, **keys}.items():
+        monkeypatch.setitem(read_gguf(path).metadata, key, value)
+    assert gguf_tokenizer(path).begins is begins
+
+
+def test_sentencepiece_begins_with_bos_unless_told_otherwise(tmp_path: Path) -> None:
+    assert gguf_tokenizer(sentencepiece(tmp_path / "a.gguf", bos_token_id=1)).begins
+    told = sentencepiece(tmp_path / "b.gguf", bos_token_id=1, add_bos_token=False)
+    assert not gguf_tokenizer(told).begins
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"model": {"type": "BPE"}}'])

@@ -118,38 +118,67 @@ def read_text(path: str, *, setting: str = "workload.text_file") -> tuple[str, s
 
 
 def text_windows(
-    tokenizer: Tokenizer, text: str, name: str, tokens: int, window: int, skip: int = 0, part: Part = Part.all
+    tokenizer: Tokenizer,
+    text: str,
+    name: str,
+    tokens: int,
+    window: int,
+    skip: int = 0,
+    part: Part = Part.all,
+    bos: bool | None = None,
 ) -> EvaluationTokens:
-    """`tokens` tokens of `text` after its first `skip`, in windows of `window`, without BOS. A last window of one token
-    is dropped.
+    """`tokens` tokens of `text` after its first `skip`, in windows of `window`. A last window of one token is dropped.
 
-    Of `part` even or odd, every second window counts, so that the two share no token. Raises ConfigError when the text
-    is too short.
+    Each window begins with BOS where `bos` says so, or is None and the tokenizer does; it is one of the window's
+    tokens. Of `part` even or odd, every second window counts, so that the two share no token. Raises ConfigError when
+    the text is too short, and for a BOS that the tokenizer does not name.
     """
     import torch
 
+    begin = torch.tensor(_begin(tokenizer, bos), dtype=torch.int64)
     every, first = (1, 0) if part is Part.all else (2, 0 if part is Part.even else 1)
     full, rest = divmod(tokens, window)
-    last = full if rest else full - 1
-    needed = skip + (every * last + first) * window + (rest or window)
+    rest = rest if rest > len(begin) else 0  # BOS alone predicts nothing
+    last, own = full if rest else full - 1, window - len(begin)
+    needed = skip + max((every * last + first) * own + (rest - len(begin) if rest else own), 0)
     ids = _ids(tokenizer, text, needed)
-    pieces = torch.tensor(ids[skip:]).split(window)[first::every]
+    pieces = [torch.cat([begin, piece]) for piece in torch.tensor(ids[skip:]).split(own)[first::every]]
     if len(ids) < needed:
         raise _too_short(name, sum(map(len, pieces)), tokens, skip, part)
-    return EvaluationTokens(_of_two_tokens(pieces), name + _which(skip, part))
+    named = name + _which(skip, part) + (", BOS before each window" if len(begin) else "")
+    return EvaluationTokens(_of_two_tokens(pieces), named)
+
+
+def _begin(tokenizer: Tokenizer, asked: bool | None) -> list[int]:
+    """What each window begins with."""
+    if asked and tokenizer.bos is None:
+        raise ConfigError("workload.bos=true: this model's tokenizer names no BOS.", "Leave workload.bos unset.")
+    wanted = tokenizer.begins if asked is None else asked
+    return [tokenizer.bos] if wanted and tokenizer.bos is not None else []
 
 
 def windows_of_texts(
-    tokenizer: Tokenizer, names: Sequence[str], tokens: int, window: int, skip: int = 0, part: Part = Part.all
+    tokenizer: Tokenizer,
+    names: Sequence[str],
+    tokens: int,
+    window: int,
+    skip: int = 0,
+    part: Part = Part.all,
+    bos: bool | None = None,
 ) -> EvaluationTokens:
     """`tokens` tokens of each named text or file. Raises ConfigError as `named_text` and `text_windows` do."""
     _check_names(names)
-    found = [text_windows(tokenizer, *named_text(name), tokens, window, skip, part) for name in names]
+    found = [text_windows(tokenizer, *named_text(name), tokens, window, skip, part, bos) for name in names]
     return _together(names, found)
 
 
 def disjoint_windows(
-    tokenizer: Tokenizer, names: Sequence[str], counts: tuple[int, int], window: int, skip: int = 0
+    tokenizer: Tokenizer,
+    names: Sequence[str],
+    counts: tuple[int, int],
+    window: int,
+    skip: int = 0,
+    bos: bool | None = None,
 ) -> tuple[EvaluationTokens, EvaluationTokens]:
     """Two sets of whole windows that share no token, `counts` of each named text or file: one to choose a configuration
     on, one to verify it on. Their windows take turns in every text, so that both see the same kinds of passages.
@@ -161,7 +190,7 @@ def disjoint_windows(
     turns = [(i + 1) * counts[0] // total > i * counts[0] // total for i in range(total)]
     parts: tuple[list[EvaluationTokens], list[EvaluationTokens]] = ([], [])
     for name in names:
-        found = text_windows(tokenizer, *named_text(name), total * window, window, skip)
+        found = text_windows(tokenizer, *named_text(name), total * window, window, skip, bos=bos)
         for part, wanted in zip(parts, (True, False), strict=True):
             own = [one for one, turn in zip(found.windows, turns, strict=True) if turn is wanted]
             part.append(EvaluationTokens(own, found.name))

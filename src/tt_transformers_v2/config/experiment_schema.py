@@ -194,6 +194,7 @@ class WorkloadConfig(Checked):
     text_file: str | None = None
     skip: int = 0
     part: Part = Part.all
+    bos: bool | None = None
     max_seconds: float = 120.0
 
     def __post_init__(self) -> None:

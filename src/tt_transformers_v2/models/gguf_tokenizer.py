@@ -48,7 +48,7 @@ def gguf_tokenizer(path: Path | str) -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     _add(tokenizer, tokens, types)
-    return Tokenizer(tokenizer, f"{Path(path).name} ({pre})")
+    return Tokenizer(tokenizer, f"{Path(path).name} ({pre})", **_begin(metadata, len(tokens), split.begins))
 
 
 def _sentencepiece(path: Path | str, metadata: dict[str, Any]) -> Tokenizer:
@@ -88,7 +88,14 @@ def _sentencepiece(path: Path | str, metadata: dict[str, Any]) -> Tokenizer:
     tokenizer.normalizer = normalizers.Sequence(spaces)
     tokenizer.decoder = decoders.Sequence(steps)
     _add(tokenizer, tokens, types)
-    return Tokenizer(tokenizer, f"{Path(path).name} (SentencePiece)")
+    return Tokenizer(tokenizer, f"{Path(path).name} (SentencePiece)", **_begin(metadata, len(tokens), True))
+
+
+def _begin(metadata: dict[str, Any], count: int, default: bool) -> dict[str, Any]:
+    """BOS and whether texts begin with it, as the file says; else SentencePiece's texts do (as in llama.cpp)."""
+    bos, added = metadata.get("tokenizer.ggml.bos_token_id"), metadata.get("tokenizer.ggml.add_bos_token", default)
+    known = isinstance(bos, int) and not isinstance(bos, bool) and 0 <= bos < count
+    return {"bos": bos if known else None, "begins": bool(added)}
 
 
 def _add(tokenizer: FastTokenizer, tokens: list[str], types: list[int]) -> None:

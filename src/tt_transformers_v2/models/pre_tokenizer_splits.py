@@ -31,14 +31,16 @@ def _by_case(digits: str, ending: str = "") -> str:
 class Split:
     """Expressions that split a text one after the other, each match and what is between matches being a piece.
 
-    whole: a piece that is a token is taken as it is, even where its merges lead elsewhere.
+    whole: a piece that is a token is taken as it is, even where its merges lead elsewhere. begins: texts begin with
+    BOS where the file does not say (tokenizer.ggml.add_bos_token).
     """
 
     expressions: tuple[str, ...]
     whole: bool = False
+    begins: bool = False
 
 
-_LLAMA3 = Split((_llama3("{1,3}"),), whole=True)
+_LLAMA3 = Split((_llama3("{1,3}"),), whole=True, begins=True)
 _QWEN2 = Split((_llama3(""),))
 _PLAIN = Split((_GPT2,))
 _SMOLLM = Split((r"\p{N}", _GPT2))
@@ -65,7 +67,7 @@ SPLITS: Mapping[str, Split] = {
     **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "exaone4", "granite-docling"), _PLAIN),
     **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), _SMOLLM),
     **dict.fromkeys(("gpt-4o", "llama4"), _GPT4O),
-    "tekken": Split((_by_case(""),), whole=True),
+    "tekken": Split((_by_case(""),), whole=True, begins=True),
     **dict.fromkeys(("deepseek-v3", "hunyuan-dense"), _DEEPSEEK3),
     "seed-coder": Split(
         (rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1}}| ?[^\s\p{{L}}\p{{N}}\r\n]+|{_REST}",)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer as FastTokenizer
 
@@ -15,12 +17,14 @@ _LARGEST_JSON = 64 << 20  # bytes; the largest tokenizer.json in use has about 3
 class Tokenizer:
     """Text to token ids and back.
 
-    `basis` says where the vocabulary came from; `vocab_size` counts the ids, special ones included.
+    `basis` says where the vocabulary came from; `vocab_size` counts the ids, special ones included. `bos` is the id of
+    the token that a text begins with, None where the files name none; `begins` whether the model is used with it.
     """
 
-    def __init__(self, tokenizer: FastTokenizer, basis: str) -> None:
+    def __init__(self, tokenizer: FastTokenizer, basis: str, bos: int | None = None, *, begins: bool = False) -> None:
         self._tokenizer = tokenizer
         self.basis = basis
+        self.bos, self.begins = bos, begins and bos is not None
         self._rows: int | None = None
 
     @property
@@ -69,4 +73,36 @@ def folder_tokenizer(folder: Path | str) -> Tokenizer:
     # A file may bring truncation and padding from training; an experiment wants the whole text and no more.
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return Tokenizer(tokenizer, str(path))
+    bos, begins = _bos(tokenizer, Path(folder) / "tokenizer_config.json")
+    return Tokenizer(tokenizer, str(path), bos, begins=begins)
+
+
+def _bos(tokenizer: FastTokenizer, config: Path) -> tuple[int | None, bool]:
+    """The id of BOS, and whether a text begins with it: as tokenizer_config.json says, else as tokenizer.json's
+    post-processor does it.
+
+    Raises ConfigError for a tokenizer_config.json that is there and broken.
+    """
+    text = tokenizer.encode("a", add_special_tokens=False).ids
+    whole = tokenizer.encode("a", add_special_tokens=True).ids
+    first = whole[0] if len(whole) > len(text) and whole[1 : 1 + len(text)] == text else None
+    stated = _stated(config)
+    token = stated.get("bos_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    named = tokenizer.token_to_id(token) if isinstance(token, str) else None
+    added = stated.get("add_bos_token")
+    bos = first if first is not None and named is None else named
+    return bos, added if isinstance(added, bool) else first is not None and first == bos
+
+
+def _stated(config: Path) -> dict[str, Any]:
+    """tokenizer_config.json, or nothing where there is none."""
+    try:
+        stated = json.loads(config.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {config}: {error}.") from None
+    if not isinstance(stated, dict):
+        raise ConfigError(f"{config} is not a JSON object.")
+    return stated

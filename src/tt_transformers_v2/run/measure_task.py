@@ -120,7 +120,7 @@ def evaluation_tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> Ev
         raise ConfigError("workload.text_file and workload.texts are both set.", "Add the file to workload.texts.")
     tokens, window = workload.tokens, workload.window
     if tokenizer is not None:
-        how: dict[str, Any] = {"skip": workload.skip, "part": workload.part}
+        how: dict[str, Any] = {"skip": workload.skip, "part": workload.part, "bos": workload.bos}
         if workload.text_file is not None:
             return text_windows(tokenizer, *read_text(workload.text_file), tokens, window, **how)
         return windows_of_texts(tokenizer, workload.texts, tokens, window, **how)
@@ -130,6 +130,7 @@ def evaluation_tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> Ev
         "texts": workload.texts != default,
         "skip": workload.skip > 0,
         "part": workload.part is not Part.all,
+        "bos": workload.bos is not None,
     }
     if any(asked.values()):
         which = ", ".join(f"workload.{name}" for name, is_set in asked.items() if is_set)

@@ -24,7 +24,7 @@ def search_and_verify(experiment: Experiment, tokenizer: Tokenizer) -> tuple[Ten
     counts = -(-wanted.tokens // wanted.window), -(-wanted.verify_tokens // wanted.window)
     names = workload.texts if workload.text_file is None else [workload.text_file]
     try:
-        seen, unseen = disjoint_windows(tokenizer, names, counts, wanted.window, workload.skip)
+        seen, unseen = disjoint_windows(tokenizer, names, counts, wanted.window, workload.skip, workload.bos)
     except TextTooShort as error:
         needed = sum(counts) * wanted.window
         raise ConfigError(

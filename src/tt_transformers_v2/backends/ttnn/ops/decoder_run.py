@@ -14,12 +14,21 @@ from ....models.spec import ModelSpec
 from ....planning.split import Split
 from ..recording.recorder import Recorder
 
-# Norms of every head: their weights are as wide as a head, and so may be a chip's part of the hidden size.
-OF_A_HEAD = ("q_norm", "k_norm")
+# Norms of q and k, over each head or over all of them.
+OF_HEADS = ("q_norm", "k_norm")
+# Norms of what attention and MLP add to the residual stream.
+OF_A_SUM = ("attention_post_norm", "ffn_post_norm")
 
 
 class HeadNorm(NamedTuple):
-    """The weight of a norm over each head, on the mesh."""
+    """The weight of a norm over each head, on the mesh. It is as wide as a head, and so may be a chip's part of the
+    hidden size."""
+
+    weight: Any
+
+
+class SumNorm(NamedTuple):
+    """The weight of a norm whose output is added to the residual stream, and so stays as that is laid out."""
 
     weight: Any
 
@@ -33,6 +42,10 @@ class Weights(Protocol):
 
     def vector(self, handle: Any, *, fractured: bool) -> Any:
         """A norm's weight or a bias; `fractured`: of the hidden size, each chip gets the part it holds in prefill."""
+        ...
+
+    def sinks(self, handle: Any, scale: float, *, decode: bool) -> Any:
+        """A chip's attention sinks, divided by attention's `scale`, as attention takes them in a phase."""
         ...
 
     def table(self, handle: Any, data_format: DataFormat) -> Any:
@@ -50,7 +63,8 @@ class Run:
 
     rows: tokens of the prompt (prefill) or users (decode). context: tokens that the cache holds per user. positions:
     int32 tensor [users] with the place of the new token, transformation: rotary_embedding_llama's matrix of this phase.
-    programs: op group -> fields of its plan that the user chose. page_table: of a paged cache, or None; in prefill the
+    programs: op group -> fields of its plan that the user chose. experts_asked: of a layer's experts, which are alike,
+    only so many are computed; None for all (a preflight asks about two). page_table: of a paged cache, or None; in prefill the
     row of the one user. user: whose place in a plain cache a prompt fills. chunk_start: tokens of the prompt before
     this chunk, fill_table: the pages of this chunk where that is not page_table.
     """
@@ -74,6 +88,7 @@ class Run:
     row_limit: int = 2048
     lm_head_columns: int = 32768
     programs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    experts_asked: int | None = None
 
     @property
     def fractured(self) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from typing import Any
 
 from ....common.errors import ConfigError
@@ -94,9 +95,11 @@ class Heads(Settings):
         precision, memory = self.config.precision, self.config.memory
         keys, values = self.run.weights.cache(self.layer, precision.kv_cache, memory.kv_cache_placement)
         attend = self._attend_one if self.run.phase == DECODE else self._attend_prompt
-        return attend(q, k, v, keys, values, kind)
+        return attend(q, k, v, keys, values, kind, {} if sinks is None else {"attention_sink": sinks})
 
-    def _attend_prompt(self, q: Any, k: Any, v: Any, keys: Any, values: Any, kind: AttentionSpec) -> Any:
+    def _attend_prompt(
+        self, q: Any, k: Any, v: Any, keys: Any, values: Any, kind: AttentionSpec, sinks: dict[str, Any]
+    ) -> Any:
         import ttnn
 
         k, v = (self._as(x, cache.dtype, "kv") for x, cache in ((k, keys), (v, values)))
@@ -112,7 +115,7 @@ class Heads(Settings):
                     ),
                 )
         if self.run.chunk_start:
-            return self._attend_later_chunk(q, keys, values, kind)
+            return self._attend_later_chunk(q, keys, values, kind, sinks)
         return self._attended(
             kind.window,
             ttnn.transformer.scaled_dot_product_attention,
@@ -121,12 +124,13 @@ class Heads(Settings):
             v,
             is_causal=True,
             scale=self._scale(kind),
+            **sinks,
         )
 
-    def _attend_later_chunk(self, q: Any, keys: Any, values: Any, kind: AttentionSpec) -> Any:
+    def _attend_later_chunk(self, q: Any, keys: Any, values: Any, kind: AttentionSpec, sinks: dict[str, Any]) -> Any:
         """Attention of a chunk of the prompt over all that the cache holds of it.
 
-        It takes no `scale` that 32 bits do not hold exactly; its default is head_dim ** -0.5 all the same.
+        It takes no `scale` that 32 bits do not hold exactly. Its default is head_dim ** -0.5; another one is rounded.
         """
         import ttnn
 
@@ -135,14 +139,14 @@ class Heads(Settings):
                 f"prompts of more than {self.run.rows} tokens need a paged KV cache.", "Set runtime.kv_page_size=32."
             )
         attend = ttnn.transformer.chunked_scaled_dot_product_attention
-        if kind.scale is not None:
-            raise ConfigError(
-                f"a prompt of more than {self.run.rows} tokens cannot be attended to with a scale of its own.",
-                "Choose a longer device.max_prefill_chunk_size.",
-            )
-        return self._attended(kind.window, attend, q, keys, values, self.run.page_table, self.run.chunk_start)
+        own = {} if kind.scale is None else {"scale": _in_32_bits(kind.scale)}
+        return self._attended(
+            kind.window, attend, q, keys, values, self.run.page_table, self.run.chunk_start, **own, **sinks
+        )
 
-    def _attend_one(self, q: Any, k: Any, v: Any, keys: Any, values: Any, kind: AttentionSpec) -> Any:
+    def _attend_one(
+        self, q: Any, k: Any, v: Any, keys: Any, values: Any, kind: AttentionSpec, sinks: dict[str, Any]
+    ) -> Any:
         import ttnn
 
         pages = {} if self.run.page_table is None else {"page_table": self.run.page_table}
@@ -163,7 +167,15 @@ class Heads(Settings):
             attend = ttnn.transformer.paged_scaled_dot_product_attention_decode
             table = {"page_table_tensor": self.run.page_table}
         return self._attended(
-            kind.window, attend, q, keys, values, **table, cur_pos_tensor=self.run.positions, scale=self._scale(kind)
+            kind.window,
+            attend,
+            q,
+            keys,
+            values,
+            **table,
+            cur_pos_tensor=self.run.positions,
+            scale=self._scale(kind),
+            **sinks,
         )
 
     def _scale(self, kind: AttentionSpec) -> float:
@@ -217,3 +229,8 @@ class Heads(Settings):
             return to_ttnn.height_sharded(self.run.rows * height, depth, self.run.rows, self.run.grid), {}
         all_cores = ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(columns - 1, rows - 1))
         return over_users(self.run, height, depth), {"sub_core_grids": ttnn.CoreRangeSet({all_cores})}
+
+
+def _in_32_bits(value: float) -> float:
+    """The nearest number that float32 holds."""
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])

@@ -79,7 +79,7 @@ class Activations(Settings):
 
         place = self._elementwise(x)
         return self.do(
-            f"{what} sigmoid", lambda _: ttnn.sigmoid(x, mode=ttnn.SigmoidMode.ACCURATE, memory_config=place)
+            f"{what} sigmoid", lambda _: ttnn.sigmoid(x, mode=ttnn.SigmoidMode.Accurate, memory_config=place)
         )
 
     def _product(self, name: str, x: Any, y: Any, *, op: Any = SILU_MUL, **activations: Any) -> Any:

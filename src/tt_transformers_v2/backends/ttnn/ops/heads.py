@@ -72,9 +72,7 @@ class Heads(Settings):
         """x as `split_heads` gave it, rotated by the tables of the run's positions."""
         import ttnn
 
-        if self.run.phase == DECODE and not x.is_sharded():  # a norm of the heads leaves them interleaved
-            head_dim = self.run.spec.head_dim
-            x = self.do("rope shard", lambda _: ttnn.to_memory_config(x, over_users(self.run, TILE, head_dim)))
+        x = self._by_user("rope", x)
         return self.do(
             "rope",
             lambda _: ttnn.experimental.rotary_embedding_llama(
@@ -94,6 +92,7 @@ class Heads(Settings):
         """
         precision, memory = self.config.precision, self.config.memory
         keys, values = self.run.weights.cache(self.layer, precision.kv_cache, memory.kv_cache_placement)
+        q, k = self._by_user("sdpa", q), self._by_user("update_cache", k)  # as they are without rotation
         attend = self._attend_one if self.run.phase == DECODE else self._attend_prompt
         return attend(q, k, v, keys, values, kind, {} if sinks is None else {"attention_sink": sinks})
 
@@ -177,6 +176,15 @@ class Heads(Settings):
             scale=self._scale(kind),
             **sinks,
         )
+
+    def _by_user(self, what: str, x: Any) -> Any:
+        """Heads of decode with each user on a core of its own again: a norm leaves them interleaved."""
+        import ttnn
+
+        if self.run.phase != DECODE or x.is_sharded():
+            return x
+        place = over_users(self.run, TILE, self.run.spec.head_dim)
+        return self.do(f"{what} shard", lambda _: ttnn.to_memory_config(x, place))
 
     def _scale(self, kind: AttentionSpec) -> float:
         return kind.scale_for(self.run.spec.head_dim)

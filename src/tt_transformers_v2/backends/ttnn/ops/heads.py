@@ -183,7 +183,7 @@ class Heads(Settings):
 
         if self.run.phase != DECODE or x.is_sharded():
             return x
-        place = over_users(self.run, TILE, self.run.spec.head_dim)
+        place = over_users(self.run, math.ceil(self._rows(x) / TILE) * TILE, self.run.spec.head_dim)
         return self.do(f"{what} shard", lambda _: ttnn.to_memory_config(x, place))
 
     def _scale(self, kind: AttentionSpec) -> float:

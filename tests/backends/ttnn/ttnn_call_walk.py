@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from kinds_of_layers import KINDS, of_kind
+
 from tt_transformers_v2.backends.ttnn.mesh_model import TtnnModel
 from tt_transformers_v2.backends.ttnn.preflight_walk import Question, ask
 from tt_transformers_v2.backends.ttnn.process.child import Job
@@ -29,8 +31,8 @@ Implicit = dict[str, dict[str, int]]  # operation -> setting -> calls that left 
 
 def implicit(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     """`calls` by operation; `implicit` by operation and setting; `invalid` kernel configs. All of a model: prefill,
-    its second chunk, decode from a paged and from a plain cache and with interleaved weights, and what a run does
-    besides."""
+    its second chunk, decode from a paged and from a plain cache and with interleaved weights, layers of every kind, and
+    what a run does besides."""
     config = DevicePresets.get_config(job.device.device_type)
     config.system = job.device
     if job.device.mesh_shape == [2, 4]:
@@ -38,10 +40,12 @@ def implicit(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     interleaved = copy.deepcopy(config)
     interleaved.memory.use_width_sharding = False
     with open_mesh(job.device, job.mock) as mesh, _spied() as found:
-        for own, page, chunks in ((config, 32, 2), (config, None, 1), (interleaved, None, 1)):
-            question = Question(own, SPEC, tokens=128, users=2, context=256, page=page, chunks=chunks)
+        asked = [(SPEC, config, 32, 2), (SPEC, config, None, 1), (SPEC, interleaved, None, 1)]
+        asked += [(of_kind(kind), config, 32, 2) for kind in KINDS]
+        for spec, own, page, chunks in asked:
+            question = Question(own, spec, tokens=128, users=2, context=256, page=page, chunks=chunks)
             rows = ask(question, mesh, lambda *_: None)
-            found["refused"] += [f"{row['phase']} {row['op']}: {row['said']}" for row in rows if row["said"]]
+            found["refused"] += [f"{spec.name} {row['phase']} {row['op']}: {row['said']}" for row in rows if row["said"]]
         if payload.get("run"):
             _run(config, mesh)
         return found

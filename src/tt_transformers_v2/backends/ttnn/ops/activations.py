@@ -52,12 +52,20 @@ class Activations(Settings):
         return self._product("shared gate mul", x, share, op=RESIDUAL_ADD)
 
     def capped(self, logits: Any, cap: float) -> Any:
-        """cap * tanh(logits / cap)."""
+        """cap * tanh(logits / cap), in bfloat16 but for the last step.
+
+        ttnn.softcap would be one op; ttnn 0.81.1 has it for Blackhole only.
+        """
         import ttnn
 
-        place = self._place()
-        capped = self.do("soft cap", lambda _: ttnn.softcap(logits, cap, memory_config=place))
-        return self._as(capped, self._activations(LM_HEAD), "soft cap")
+        place, wide = self._place(), ttnn.bfloat16
+        logits = self._interleaved("soft cap", logits)
+        scaled = self.do("soft cap scale", lambda _: ttnn.mul(logits, 1 / cap, dtype=wide, memory_config=place))
+        turned = self.do(
+            "soft cap tanh", lambda _: ttnn.tanh(scaled, fast_and_approximate_mode=False, memory_config=place)
+        )
+        form = self._activations(LM_HEAD)
+        return self.do("soft cap mul", lambda _: ttnn.mul(turned, cap, dtype=form, memory_config=place))
 
     def _limited(self, gate: Any, up: Any, limit: float, alpha: float) -> Any:
         """gpt-oss's gate: min(gate, limit) * sigmoid(alpha * gate) * (up + 1), up cut to +- limit. All but the product

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+from ....common.units import TILE
 from ....hardware.enums import DataFormat, Placement
 from ....hardware.op_table import PREFILL
 from ....hardware.schema import DeviceConfig
@@ -93,8 +94,10 @@ class Run:
     @property
     def fractured(self) -> bool:
         """Whether each chip of a row holds a part of the hidden state between blocks: in prefill, as tt_transformers
-        does, because a norm over all of a wide hidden state does not fit L1."""
-        return self.phase == PREFILL and self.split.heads > 1 and self.split.hidden == 1
+        does, because a norm over all of a wide hidden state does not fit L1. Not where the parts would be no whole
+        tiles (gpt-oss: 2880 elements over 8 chips): ttnn takes them, but rows of a norm's weight cannot be cut so."""
+        whole_tiles = self.spec.hidden_dim % (TILE * self.split.heads) == 0
+        return self.phase == PREFILL and self.split.heads > 1 and self.split.hidden == 1 and whole_tiles
 
 
 def over_users(run: Run, height: int, width: int) -> Any:

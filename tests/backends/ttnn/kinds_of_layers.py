@@ -21,9 +21,7 @@ KINDS: dict[str, LayerSpec] = {
     ),
     "sinks and limited experts": LayerSpec(
         AttentionSpec(sinks=True, window=32, qkv_bias=True, output_bias=True),
-        experts=ExpertsSpec(
-            4, 2, MlpSpec(WIDTH, bias=True, limit=1.0), router="top_k_then_softmax", router_bias=True
-        ),
+        experts=ExpertsSpec(4, 2, MlpSpec(WIDTH, bias=True, limit=1.0), router="top_k_then_softmax", router_bias=True),
     ),
     "experts beside a shared one": LayerSpec(
         AttentionSpec(), experts=ExpertsSpec(32, 3, MlpSpec(64), shared=MlpSpec(WIDTH), shared_gate=True)

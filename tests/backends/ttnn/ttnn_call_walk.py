@@ -45,7 +45,8 @@ def implicit(payload: dict[str, Any], job: Job) -> dict[str, Any]:
         for spec, own, page, chunks in asked:
             question = Question(own, spec, tokens=128, users=2, context=256, page=page, chunks=chunks)
             rows = ask(question, mesh, lambda *_: None)
-            found["refused"] += [f"{spec.name} {row['phase']} {row['op']}: {row['said']}" for row in rows if row["said"]]
+            said = [row for row in rows if row["said"]]
+            found["refused"] += [f"{spec.name} {row['phase']} {row['op']}: {row['said']}" for row in said]
         if payload.get("run"):
             _run(config, mesh)
         return found

@@ -214,7 +214,7 @@ def _last_tile(ops: TtnnOps, x: Any) -> Any:
 
 
 def _tables(run: Run) -> RotaryTables:
-    """Rotary tables: a row per token in prefill, a core per user in decode. A table of each kind takes L1 of its own."""
+    """Rotary tables: a row per token in prefill, a core per user in decode, where each takes L1 of its own."""
     import ttnn
 
     depth = run.spec.head_dim
@@ -226,6 +226,7 @@ def _tables(run: Run) -> RotaryTables:
         shape, place = [1, 1, run.rows, depth], ttnn.DRAM_MEMORY_CONFIG
     else:
         shape, place = [1, run.rows, 1, depth], over_users(run, TILE, depth)
+
     def rotary_table(*, grows: bool) -> RotaryTable:
         own = RotaryTable.of(table(shape, place), table(shape, place))
         return own._replace(query_cos=table(shape, place), query_sin=table(shape, place)) if grows else own

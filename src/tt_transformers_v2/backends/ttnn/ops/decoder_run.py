@@ -64,10 +64,10 @@ class Run:
 
     rows: tokens of the prompt (prefill) or users (decode). context: tokens that the cache holds per user. positions:
     int32 tensor [users] with the place of the new token, transformation: rotary_embedding_llama's matrix of this phase.
-    programs: op group -> fields of its plan that the user chose. experts_asked: of a layer's experts, which are alike,
-    only so many are computed; None for all (a preflight asks about two). page_table: of a paged cache, or None; in prefill the
+    programs: op group -> fields of its plan that the user chose. page_table: of a paged cache, or None; in prefill the
     row of the one user. user: whose place in a plain cache a prompt fills. chunk_start: tokens of the prompt before
-    this chunk, fill_table: the pages of this chunk where that is not page_table.
+    this chunk, fill_table: the pages of this chunk where that is not page_table. experts_asked: how many of a layer's
+    experts, which are alike, are computed: None for all, some where ops are only asked about.
     """
 
     spec: ModelSpec

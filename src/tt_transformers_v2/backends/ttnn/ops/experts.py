@@ -92,9 +92,7 @@ class Experts(Settings):
         place, kernel = self._place(), self._fixed_kernel("router softmax")
         return self.do(
             "router softmax",
-            lambda _: ttnn.softmax(
-                x, dim=-1, memory_config=place, compute_kernel_config=kernel, numeric_stable=True
-            ),
+            lambda _: ttnn.softmax(x, dim=-1, memory_config=place, compute_kernel_config=kernel, numeric_stable=True),
         )
 
     def _normalised(self, shares: Any) -> Any:

@@ -20,7 +20,6 @@ class Norms(Collectives):
 
     def rms_norm(self, x: Any, weight: Any, eps: float) -> Any:
         """x / rms(x) * weight over the last dimension, all of it where chips share the hidden size."""
-        import ttnn
 
         kernel, split = self._kernel(NORM), self.run.split
         of_head, of_sum = isinstance(weight, HeadNorm), isinstance(weight, SumNorm)

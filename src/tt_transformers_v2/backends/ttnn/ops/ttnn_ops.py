@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from ....hardware.op_table import DECODE, EMBEDDING, RESIDUAL_ADD, ModelOp
-from ....models.layer_spec import AttentionSpec
 from .activations import Activations
 from .decoder_run import OF_A_SUM, OF_HEADS, HeadNorm, SumNorm
 from .experts import Experts
@@ -33,9 +32,10 @@ class TtnnOps(Matmuls, Norms, Heads, Activations, Experts):
         return self.run.weights.matrix(weight, self.config.precision.of(op.tensor_group), self.config)
 
     def vector(self, weight: Any) -> Any:
-        """A norm's weight, a bias or sinks on the mesh, that of a head's norm as HeadNorm, that of a norm after attention
-        or MLP as SumNorm; rotary tables are there already and come back as they are."""
-        name, attention = weight if isinstance(weight, str) else getattr(weight, "name", None), self._attention_kind()
+        """A norm's weight, a bias or sinks on the mesh, that of a head's norm as HeadNorm, that of a norm after
+        attention or MLP as SumNorm; rotary tables are there already and come back as they are."""
+        name = weight if isinstance(weight, str) else getattr(weight, "name", None)
+        attention = self.run.spec.layer(self.layer).attention
         if name == "sinks":
             scale = attention.scale_for(self.run.spec.head_dim)
             return self.run.weights.sinks(weight, scale, decode=self.run.phase == DECODE)
@@ -43,9 +43,6 @@ class TtnnOps(Matmuls, Norms, Heads, Activations, Experts):
         if name in OF_A_SUM:
             return SumNorm(placed)
         return HeadNorm(placed) if name in OF_HEADS and attention.qk_norm == "head" else placed
-
-    def _attention_kind(self) -> AttentionSpec:
-        return self.run.spec.layer(self.layer).attention
 
     def embed(self, tokens: Any, table: Any) -> Any:
         """The hidden state of `tokens`, a uint32 tensor [1, 1, 1, rows]; each chip looks up its columns."""

@@ -112,8 +112,8 @@ def sinks(values: Tensor, heads: int, scale: float, *, decode: bool) -> Tensor:
     """Sinks [heads of all chips] as attention takes them: [1, heads, 1, 1] in prefill; in decode [rows, 32] with one in
     the first column and as many rows as whole tiles hold a chip's `heads`.
 
-    ttnn multiplies them by `scale` as it does scores (exp((sink - max) * scale) in tt-metal's sdpa/device/kernels/
-    compute/compute_common.hpp and sdpa_decode/device/kernels/compute/sdpa_flash_decode.cpp), so they come divided by it.
+    ttnn multiplies them by `scale` as it does scores (exp((sink - max) * scale) in tt-metal's compute_common.hpp of
+    sdpa and sdpa_flash_decode.cpp of sdpa_decode), so they come divided by it.
     """
     unscaled = values / scale
     if not decode:

@@ -20,6 +20,7 @@ from ....common.errors import ConfigError
 from ....common.units import TILE
 from ....hardware.enums import DataFormat, Placement
 from ....hardware.schema import DeviceConfig
+from ....models.decoder import matrix_op
 from ....models.spec import ModelSpec
 from ....models.weights import WeightSource
 from ....planning.split import Split, lm_head_parts
@@ -195,7 +196,8 @@ class HostWeights:
         data_format: DataFormat,
         config: DeviceConfig,
     ) -> Any:
-        place = to_ttnn.weight_memory_config(config.memory, config.spec, inputs, outputs)
+        interleaved = matrix_op(handle.name).interleaved
+        place = to_ttnn.weight_memory_config(config.memory, config.spec, inputs, outputs, interleaved=interleaved)
         axes = matrix_axes(handle.name)
 
         def arranged(values: Tensor) -> Tensor:

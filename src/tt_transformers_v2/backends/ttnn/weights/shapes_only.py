@@ -10,6 +10,7 @@ from ....common.errors import ConfigError
 from ....common.units import TILE
 from ....hardware.enums import DataFormat, Placement
 from ....hardware.schema import DeviceConfig
+from ....models.decoder import matrix_op
 from ....models.spec import ModelSpec
 from ....planning.split import Split, lm_head_parts
 from .. import conversions as to_ttnn
@@ -46,7 +47,8 @@ class ShapesOnly:
         inputs, outputs = self.split.part(self.spec, handle, self.layer)
         if handle != "lm_head":
             # Experts are alike, and one of them is placed for all.
-            return self._matrix(handle.rpartition(".")[2], inputs, outputs, data_format, config)
+            one, own = handle.rpartition(".")[2], matrix_op(handle).interleaved
+            return self._matrix(one, inputs, outputs, data_format, config, interleaved=own)
         parts = lm_head_parts(outputs, self.lm_head_columns)
         return [self._matrix(f"lm_head {i}", inputs, width, data_format, config) for i, width in enumerate(parts)]
 
@@ -102,12 +104,21 @@ class ShapesOnly:
 
         return ttnn.empty(shape, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT, self.mesh, ttnn.DRAM_MEMORY_CONFIG)
 
-    def _matrix(self, key: str, inputs: int, outputs: int, data_format: DataFormat, config: DeviceConfig) -> Any:
+    def _matrix(
+        self,
+        key: str,
+        inputs: int,
+        outputs: int,
+        data_format: DataFormat,
+        config: DeviceConfig,
+        *,
+        interleaved: bool = False,
+    ) -> Any:
         import ttnn
 
-        place = to_ttnn.weight_memory_config(config.memory, config.spec, inputs, outputs)
+        place = to_ttnn.weight_memory_config(config.memory, config.spec, inputs, outputs, interleaved=interleaved)
         return self._once(
-            (key, inputs, outputs, data_format, config.memory.weights_placement, config.memory.use_width_sharding),
+            (key, inputs, outputs, data_format, str(place)),
             lambda: ttnn.empty([1, 1, inputs, outputs], to_ttnn.dtype(data_format), ttnn.TILE_LAYOUT, self.mesh, place),
         )
 

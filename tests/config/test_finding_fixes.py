@@ -236,7 +236,7 @@ CHOICES = [
     ("context-over-model", ["workload.context=8193"], "or raise model.max_context", ["model.max_context=8193"]),
     (
         "beyond-ttnn",
-        ["model=gemma3_1b", "backend=ttnn"],
+        ["model=gemma3_1b", "model.config.attn_logit_softcapping=50", "backend=ttnn"],
         "Use backend=emulated",
         ["backend=emulated"],
     ),

@@ -57,40 +57,36 @@ def test_layers_of_one_kind_and_configuration_are_a_group():
         WINDOWED,
         LayerSpec(AttentionSpec(rotary=None), MlpSpec(1024)),
         LayerSpec(AttentionSpec(scale=0.5, qk_norm="head", qkv_bias=True), MlpSpec(1024)),
+        LayerSpec(AttentionSpec(qk_norm="all", output_bias=True, sinks=True), MlpSpec(1024, bias=True), norms="both"),
+        LayerSpec(AttentionSpec(rotary=Rotary(1e6, rotated=32)), MlpSpec(1024, gated=False), norms="after"),
+        LayerSpec(AttentionSpec(), experts=ExpertsSpec(4, 2, MlpSpec(1024, limit=7.0))),
     ],
 )
 def test_kinds_that_the_ttnn_backend_takes(kind):
-    spec = of(LLAMA, kind)
+    spec = of(LLAMA, kind, logit_cap=30.0)
     assert beyond_ttnn(spec) is None
     assert Split.of(hardware(), spec).matrices(spec)["w1"] == (512, 1024)
 
 
-@pytest.mark.parametrize(
-    ("kind", "what"),
-    [
-        (LayerSpec(AttentionSpec(), experts=ExpertsSpec(4, 2, MlpSpec(128))), "experts"),
-        (LayerSpec(AttentionSpec(sinks=True), MlpSpec(1024)), "attention sinks"),
-        (LayerSpec(AttentionSpec(cap=50.0), MlpSpec(1024)), "soft caps of attention"),
-        (LayerSpec(AttentionSpec(qk_norm="all"), MlpSpec(1024)), "norms over all heads"),
-        (LayerSpec(AttentionSpec(), MlpSpec(1024), norms="both"), "norms after attention and MLP"),
-        (LayerSpec(AttentionSpec(output_bias=True), MlpSpec(1024)), "biases of output projections"),
-        (LayerSpec(AttentionSpec(), MlpSpec(1024, bias=True)), "biases of output projections"),
-        (LayerSpec(AttentionSpec(rotary=Rotary(rotated=32)), MlpSpec(1024)), "rotary tables of a part of a head"),
-        (LayerSpec(AttentionSpec(rotary=Rotary(1e6)), MlpSpec(1024)), "several rotary tables"),
-        (LayerSpec(AttentionSpec(), MlpSpec(1024, gated=False)), "MLPs without a gate"),
-        (LayerSpec(AttentionSpec(), MlpSpec(1024, activation="gelu_tanh")), "gelu_tanh in its MLP"),
-        (LayerSpec(AttentionSpec(), MlpSpec(1024, limit=7.0)), "a limit of its MLP's gate"),
-    ],
-)
-def test_kinds_that_it_does_not_take_are_refused_by_what_they_have(kind, what):
-    spec = of(LLAMA, kind)
-    assert what in beyond_ttnn(spec).why
-    with pytest.raises(ConfigError, match="backend=ttnn does not compute"):
+def test_soft_caps_of_attention_are_refused():
+    spec = of(LLAMA, LayerSpec(AttentionSpec(cap=50.0), MlpSpec(1024)))
+    assert "soft caps of attention" in beyond_ttnn(spec).why
+    with pytest.raises(ConfigError, match="backend=ttnn cannot compute"):
         Split.of(hardware(), spec)
 
 
-def test_soft_caps_of_logits_are_refused():
-    assert "soft caps of logits" in beyond_ttnn(of(LLAMA, logit_cap=30.0)).why
+def test_a_chips_part_of_a_matrix_goes_by_its_layer():
+    shared = ExpertsSpec(40, 2, MlpSpec(100), shared=MlpSpec(200), shared_gate=True)
+    spec = of(LLAMA, LayerSpec(AttentionSpec(), experts=shared))
+    split = Split(2, 1, 1, (1, 2))
+    assert split.part(spec, "w1", 0) == (512, 512)
+    assert split.part(spec, "expert39.w1", 1) == (512, 64)
+    assert split.part(spec, "expert0.w2", 1) == (64, 512)
+    assert split.part(spec, "shared.w2", 1) == (128, 512)
+    assert split.part(spec, "router", 1) == (512, 64)
+    assert split.part(spec, "shared.gate", 1) == (512, 32)
+    with pytest.raises(ConfigError, match="layer 0 of unnamed has no router"):
+        split.part(spec, "router", 0)
 
 
 def test_a_chips_matrices_are_those_of_the_widest_mlp_and_of_one_expert():

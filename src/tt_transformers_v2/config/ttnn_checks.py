@@ -40,7 +40,7 @@ declare("uneven-heads", Severity.warning, "a head_dim that is not whole tiles of
 declare(
     "beyond-ttnn",
     Severity.hint,
-    "layers that backend=ttnn does not compute: experts, norms after attention, several rotary tables and others",
+    "soft caps of attention (Gemma 2), which ttnn's attention does not take",
     stops=ALWAYS,
 )
 declare(

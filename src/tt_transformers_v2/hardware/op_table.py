@@ -37,6 +37,8 @@ class ModelOp:
     inputs_over: over which chips the inputs of a matrix are split: those that share the heads, or those that share the
         hidden size of a 2-D mesh. Its outputs are split over the others (planning.split).
     one_tile: it sees one tile of rows in either phase, and so runs as a decode matmul in both.
+    interleaved: its weights lie interleaved over the DRAM banks whatever memory.use_width_sharding says: sharded, a
+        small expert's columns would be padded to whole tiles on each bank.
     """
 
     name: str
@@ -53,6 +55,7 @@ class ModelOp:
     activations: str = "attention_activations"
     inputs_over: Literal["", "heads", "hidden"] = ""
     one_tile: bool = False
+    interleaved: bool = False
 
     def group_in(self, phase: str) -> str:
         """The finest op group whose settings it runs with in a phase."""
@@ -112,17 +115,17 @@ EXPERT_OPS: tuple[ModelOp, ...] = (
     ModelOp(
         "experts_ff1", "matmul", matrix="experts.w1", title="experts' FF1", half="mlp", inputs_over="hidden",
         tensor_group="experts", tensor_parent="mlp_weights", op_group="experts", op_parent="mlp",
-        activations="mlp_activations",
+        activations="mlp_activations", interleaved=True,
     ),
     ModelOp(
         "experts_ff3", "matmul", matrix="experts.w3", title="experts' FF3", half="mlp", inputs_over="hidden",
         tensor_group="experts", tensor_parent="mlp_weights", op_group="experts", op_parent="mlp",
-        activations="mlp_activations",
+        activations="mlp_activations", interleaved=True,
     ),
     ModelOp(
         "experts_ff2", "matmul", matrix="experts.w2", title="experts' FF2", half="mlp", inputs_over="heads",
         tensor_group="experts", tensor_parent="mlp_weights", op_group="experts", op_parent="mlp",
-        activations="mlp_activations",
+        activations="mlp_activations", interleaved=True,
     ),
     ModelOp(
         "router", "matmul", matrix="router", title="router", half="mlp", inputs_over="hidden",

@@ -42,11 +42,6 @@ def rope_tables(spec: ModelSpec, positions: torch.Tensor) -> dict[Rotary, Rotary
     return {rotary: rotary_table(spec, rotary, positions) for rotary in spec.rotaries}
 
 
-def one_table(spec: ModelSpec, cos: torch.Tensor, sin: torch.Tensor) -> dict[Rotary, RotaryTable]:
-    """The tables of a model that has one, as a backend holds it: the same for queries and keys."""
-    return dict.fromkeys(spec.rotaries, RotaryTable.of(cos, sin))
-
-
 def table_rows(tables: RotaryTables, rows: slice) -> dict[Rotary, RotaryTable]:
     """The tables of some of the positions."""
     return {rotary: RotaryTable(*(part[rows] for part in table)) for rotary, table in tables.items()}

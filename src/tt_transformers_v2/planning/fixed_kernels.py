@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from ..hardware.enums import MathFidelity
@@ -14,6 +15,9 @@ from ..hardware.schema import ComputeConfig
 _EXACT = ComputeConfig(
     math_fidelity=MathFidelity.HiFi4, fp32_dest_acc_en=False, packer_l1_acc=False, math_approx_mode=False
 )
+# A choice of experts is all or nothing, so shares are summed in 32 bits; tt-metal's gpt-oss demo does so too
+# (models/demos/gpt_oss/tt/topk.py@00b0fa3f, there in HiFi3).
+_ROUTER = dataclasses.replace(_EXACT, fp32_dest_acc_en=True)
 FIXED_KERNELS: Mapping[str, ComputeConfig] = dict.fromkeys(
     ("rope", "fill_cache", "update_cache", "reduce_scatter"), _EXACT
-)
+) | dict.fromkeys(("router softmax", "router sum"), _ROUTER)

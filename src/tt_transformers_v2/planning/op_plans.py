@@ -158,7 +158,7 @@ class OpPlans:
         return fixes_sizes(typed_fields(self.programs, op.op_group, phase, plan))
 
     def _decode(self, op: ModelOp, phase: str, rows: int, inputs: int, outputs: int) -> MatmulPlan:
-        if self.weights_sharded:
+        if self.weights_sharded and not op.interleaved:
             return plans.decode_matmul(
                 inputs,
                 outputs,

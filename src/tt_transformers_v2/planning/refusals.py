@@ -14,7 +14,6 @@ from ..common.errors import ConfigError
 from ..common.units import TILE, tiles_text
 from ..hardware.enums import Arch, Placement
 from ..hardware.schema import DeviceConfig
-from ..models.layer_spec import LayerSpec
 from ..models.spec import ModelSpec
 
 Shape = tuple[int, int]
@@ -52,40 +51,16 @@ def uneven_heads(head_dim: int) -> Refusal | None:
 def beyond_ttnn(spec: ModelSpec) -> Refusal | None:
     """Why backend=ttnn cannot compute a model's layers; None where it can.
 
-    It takes layers of the Llama kind, and those that differ from it in their window, in having no rotary table, and in
-    the scale of attention.
+    Attention with soft caps: ttnn 0.81.1's scaled_dot_product_attention takes no cap, in prefill or decode, and
+    computes scores where no other op could reach them.
     """
-    lacks = list(dict.fromkeys(what for kind in spec.kinds for what in _lacking(kind)))
-    if len(spec.rotaries) > 1:
-        lacks.append("several rotary tables")
-    if spec.logit_cap is not None:
-        lacks.append("soft caps of logits")
-    if not lacks:
+    if all(kind.attention.cap is None for kind in spec.kinds):
         return None
     return Refusal(
-        f"backend=ttnn does not compute {spec.name} yet.",
-        f"Its layers have {', '.join(lacks)}.",
+        f"backend=ttnn cannot compute {spec.name}.",
+        "Its layers have soft caps of attention, for which ttnn's attention has no argument.",
         "Use backend=emulated; memory and speed are predicted all the same.",
     )
-
-
-def _lacking(kind: LayerSpec) -> list[str]:
-    """What one kind of layer has that the ttnn backend has no op for."""
-    attention, rotary, mlp = kind.attention, kind.attention.rotary, kind.mlp
-    found = {
-        "experts": kind.experts is not None,
-        "attention sinks": attention.sinks,
-        "soft caps of attention": attention.cap is not None,
-        "norms over all heads": attention.qk_norm == "all",
-        "norms after attention and MLP": kind.norms != "before",
-        "biases of output projections": attention.output_bias or (mlp is not None and mlp.bias),
-        "rotary tables of a part of a head": rotary is not None and rotary.rotated is not None,
-        "queries that grow with their position": rotary is not None and bool(rotary.query_beta),
-        "MLPs without a gate": mlp is not None and not mlp.gated,
-        f"{mlp.activation if mlp else ''} in its MLP": mlp is not None and mlp.gated and mlp.activation != "silu",
-        "a limit of its MLP's gate": mlp is not None and mlp.limit is not None,
-    }
-    return [what for what, so in found.items() if so]
 
 
 def two_readers(config: DeviceConfig, matrices: Mapping[str, Shape], readers: int, setting: str) -> Refusal | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..common.errors import ConfigError
 from ..common.units import TILE
-from ..hardware.op_table import LM_HEAD
+from ..hardware.op_table import LM_HEAD, ROUTER
 from ..hardware.schema import DeviceConfig
 from ..models.spec import ModelSpec, layer_matrices
 from .refusals import beyond_ttnn, uneven_heads
@@ -92,6 +92,26 @@ class Split:
     def width(self, elements: int) -> int:
         """A chip's part of a width that is split over the heads' axis, padded to whole tiles."""
         return math.ceil(elements / (self.heads * TILE)) * TILE
+
+    def part(self, spec: ModelSpec, name: str, layer: int | None) -> Shape:
+        """(inputs, outputs) of a chip's part of one matrix by its canonical name (models.weights), in elements.
+
+        A router's scores and the gate of a shared expert are whole tiles wide, the same on every chip of the heads'
+        axis.
+        """
+        group, _, matrix = name.rpartition(".")
+        if not group and matrix != ROUTER.matrix:
+            return self.matrices(spec)[name]
+        experts = spec.layer(layer or 0).experts
+        if experts is None:
+            raise ConfigError(f"layer {layer} of {spec.name} has no {name}: it has no experts.")
+        hidden = self.hidden_dim(spec)
+        if matrix in (ROUTER.matrix, "gate"):
+            return hidden, math.ceil((1 if group else experts.count) / TILE) * TILE
+        mlp = experts.shared if group == "shared" else experts.mlp
+        assert mlp is not None  # the decoder asks for what the layer has
+        width = self.width(mlp.width)
+        return (width, hidden) if matrix == "w2" else (hidden, width)
 
     def matrices(self, spec: ModelSpec) -> dict[str, Shape]:
         """(inputs, outputs) of a chip's part of every matrix, in elements.

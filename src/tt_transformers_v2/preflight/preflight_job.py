@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backends.ttnn.advice import Fix, candidates
-from ..backends.ttnn.preflight_walk import Progress, Question, ask, group_mesh, question_of
+from ..backends.ttnn.preflight_walk import EXPERTS_ASKED, Progress, Question, ask, group_mesh, question_of
 from ..backends.ttnn.process.child import Job
 from ..backends.ttnn.process.session import open_mesh
 from ..backends.ttnn.recording.asking import Row, l1_bytes
@@ -63,11 +63,18 @@ def _answer(experiment: Experiment, progress: Progress, *, advise: bool = True) 
             "tokens": question.tokens,
             "chunks": question.chunks,
             "users": question.users,
+            "experts": _experts(question),
             "l1_usable": l1_bytes(mesh),
             "mesh": [mesh.shape[0], mesh.shape[1]],
         }
         del mesh  # a part of the system must be gone before the whole is closed
         return answer
+
+
+def _experts(question: Question) -> list[dict[str, int]]:
+    """Of each different kind of experts: how many there are, how many a token uses, and how many were asked about."""
+    kinds = dict.fromkeys(kind.experts for kind in question.spec.layer_counts if kind.experts is not None)
+    return [{"count": own.count, "top_k": own.top_k, "asked": min(own.count, EXPERTS_ASKED)} for own in kinds if own]
 
 
 Key = tuple[str, str, int]  # phase, op, how many of that name came before it

@@ -140,7 +140,14 @@ def failure_of(section: Section) -> str | None:
     return f"{len(failed)} of {len(section['ops'])} ops rejected, first {where}: {first['said']}"
 
 
-_NOTHING: dict[str, Any] = {"ops": [], "tokens": None, "chunks": None, "users": None, "l1_usable": None}
+_NOTHING: dict[str, Any] = {
+    "ops": [],
+    "tokens": None,
+    "chunks": None,
+    "users": None,
+    "experts": [],
+    "l1_usable": None,
+}
 
 
 def _asked(experiment: Experiment) -> dict[str, Any]:
@@ -167,6 +174,7 @@ def _answered(answer: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
         "tokens": answer["tokens"],
         "chunks": answer["chunks"],
         "users": answer["users"],
+        "experts": answer["experts"],
         "l1_usable": usable,
         "asked_ops": len(rows),
         "fitted_ops": sum(row["verdict"] == "fitted" for row in rows),
@@ -204,6 +212,12 @@ def _notes(section: Section) -> list[str]:
     if groups > 1 and section["users"] is not None:
         notes.append(
             f"one of {groups} data-parallel groups was checked, with {section['users']} users; the others are the same"
+        )
+    for experts in section["experts"]:
+        count, top_k, asked = experts["count"], experts["top_k"], experts["asked"]
+        notes.append(
+            f"every one of {count} experts is computed for every token, {count / top_k:.3g} times the products of the "
+            f"{top_k} that it uses; {asked} were checked, the others are the same"
         )
     for phase in PHASES:
         own = [row for row in section["ops"] if row["phase"] == phase]

@@ -37,7 +37,7 @@ from ..config.experiment_json import from_sections
 from ..config.experiment_schema import Task
 from ..config.planned import lm_head_columns, op_plans, row_limit
 from ..config.resolve import Experiment
-from ..hardware.op_table import MATRICES, PREFILL
+from ..hardware.op_table import EXPERT_MATRICES, MATRICES, PREFILL
 from ..hardware.schema import DeviceSpec
 from ..models.decoder import decoder_layer, each_layer, final_hidden
 from ..models.open_model import open_weights
@@ -144,7 +144,8 @@ class Measurement:
         lengths = sorted({min(padded_prompt(len(window)), most) for window in tokens.windows})
         fitted = recorder.fitted if isinstance(recorder, Fitting) else {}
         used = []
-        for op in MATRICES.values():
+        known = [op for op in (*MATRICES.values(), *EXPERT_MATRICES.values()) if op.matrix in plans.parts]
+        for op in known:
             for own, layers in ordered_kinds(hardware, spec.num_layers) if op.in_layer else [(hardware, [None])]:
                 at = plans if layers[0] is None else plans.at_layer(layers[0])
                 for rows in [TILE] if op.one_tile else lengths:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from kinds_of_layers import KINDS, of_kind
 from mesh_on_host import logits_on_mesh
 
 from tt_transformers_v2.backends.reference import ReferenceOps
@@ -62,29 +63,48 @@ def test_neighbours_turned_in_ttnns_order_are_halves_turned_in_ours(head_dim: in
     spec = model(head_dim=head_dim).spec
     x = torch.randn(1, 2, 50, head_dim)
     order = arrange.interleaved(head_dim)
-    cos, sin = arrange.rotary_tables(spec, 50)
+    (own,) = arrange.rotary_tables(spec, 50).values()
     reordered = x[..., order]
     turned = (reordered.unflatten(-1, (-1, 32)) @ arrange.rotation()[0, 0]).flatten(-2)
     (table,) = rope_tables(spec, torch.arange(50)).values()
     expected = apply_rope(x, table.cos, table.sin)[..., order]
-    torch.testing.assert_close(reordered * cos + turned * sin, expected)
+    torch.testing.assert_close(reordered * own.cos + turned * own.sin, expected)
 
 
-@pytest.mark.parametrize(
-    "split",
-    [
-        Split(1, 1, 1, (1, 1)),
-        Split(4, 1, 1, (1, 4)),
-        Split(8, 1, 0, (8, 1)),  # more chips than KV heads
-        Split(8, 4, 0, (8, 4)),
-        Split(4, 2, 1, (2, 4)),
-    ],
-    ids=str,
-)
+SPLITS = [
+    Split(1, 1, 1, (1, 1)),
+    Split(4, 1, 1, (1, 4)),
+    Split(8, 1, 0, (8, 1)),  # more chips than KV heads
+    Split(8, 4, 0, (8, 4)),
+    Split(4, 2, 1, (2, 4)),
+]
+
+
+@pytest.mark.parametrize("split", SPLITS, ids=str)
 def test_the_pieces_compute_what_the_whole_model_does(split: Split) -> None:
     source, tokens = model(), torch.randint(500, (40,))
     expected = forward(ReferenceOps(), source, tokens[None])[0]
     torch.testing.assert_close(logits_on_mesh(source, split, tokens), expected, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("split", [SPLITS[2], SPLITS[4]], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_so_they_do_with_layers_of_every_kind(kind: str, split: Split) -> None:
+    source, tokens = Uneven(of_kind(kind)), torch.randint(500, (40,))
+    expected = forward(ReferenceOps(), source, tokens[None])[0]
+    assert expected.std() > 0.05
+    torch.testing.assert_close(logits_on_mesh(source, split, tokens), expected, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize(("heads", "rows"), [(8, 32), (32, 32), (40, 64)])
+def test_sinks_of_decode_are_a_column_of_whole_tiles_and_undo_the_scale(heads: int, rows: int) -> None:
+    values = torch.arange(1.0, 2 * heads + 1)
+    found = arrange.sinks(values, heads, 0.125, decode=True)
+    assert found.shape == (2 * rows, 32)
+    assert torch.equal(found[:heads, 0], 8 * values[:heads])
+    assert torch.equal(found[rows : rows + heads, 0], 8 * values[heads:])
+    assert found.count_nonzero() == 2 * heads
+    assert torch.equal(arrange.sinks(values, heads, 0.125, decode=False), 8 * values.reshape(1, -1, 1, 1))
 
 
 def test_parts_of_the_lm_head_are_columns_of_every_chip() -> None:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from kinds_of_layers import KINDS, of_kind
+
 from tt_transformers_v2.backends.ttnn.mesh_model import TtnnModel
 from tt_transformers_v2.backends.ttnn.preflight_walk import Question, ask
 from tt_transformers_v2.backends.ttnn.process.child import Job
@@ -29,8 +31,8 @@ Implicit = dict[str, dict[str, int]]  # operation -> setting -> calls that left 
 
 def implicit(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     """`calls` by operation; `implicit` by operation and setting; `invalid` kernel configs. All of a model: prefill,
-    its second chunk, decode from a paged and from a plain cache and with interleaved weights, and what a run does
-    besides."""
+    its second chunk, decode from a paged and from a plain cache and with interleaved weights, layers of every kind, and
+    what a run does besides."""
     config = DevicePresets.get_config(job.device.device_type)
     config.system = job.device
     if job.device.mesh_shape == [2, 4]:
@@ -38,21 +40,25 @@ def implicit(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     interleaved = copy.deepcopy(config)
     interleaved.memory.use_width_sharding = False
     with open_mesh(job.device, job.mock) as mesh, _spied() as found:
-        for own, page, chunks in ((config, 32, 2), (config, None, 1), (interleaved, None, 1)):
-            question = Question(own, SPEC, tokens=128, users=2, context=256, page=page, chunks=chunks)
+        asked = [(SPEC, config, 32, 2), (SPEC, config, None, 1), (SPEC, interleaved, None, 1)]
+        asked += [(of_kind(kind), config, 32, 2) for kind in KINDS]
+        for spec, own, page, chunks in asked:
+            question = Question(own, spec, tokens=128, users=2, context=256, page=page, chunks=chunks)
             rows = ask(question, mesh, lambda *_: None)
-            found["refused"] += [f"{row['phase']} {row['op']}: {row['said']}" for row in rows if row["said"]]
+            said = [row for row in rows if row["said"]]
+            found["refused"] += [f"{spec.name} {row['phase']} {row['op']}: {row['said']}" for row in said]
         if payload.get("run"):
-            _run(config, mesh)
+            for spec in (SPEC, *map(of_kind, list(KINDS)[:7])):  # not those of many experts
+                _run(config, spec, mesh)
         return found
 
 
-def _run(config: DeviceConfig, mesh: Any) -> None:
+def _run(config: DeviceConfig, spec: ModelSpec, mesh: Any) -> None:
     from ttnn_model_jobs import Checking
 
-    split = Split.of(config, SPEC)
+    split = Split.of(config, spec)
     weights = HostWeights(
-        SyntheticWeights(SPEC), split, mesh, kv=CacheShape(2, 128, 32), lm_head_columns=512, disk=None
+        SyntheticWeights(spec), split, mesh, kv=CacheShape(2, 128, 32), lm_head_columns=512, disk=None
     )
     model = TtnnModel(weights, config, Checking(), lm_head_columns=512)
     model.prefill(list(range(40)), 1)

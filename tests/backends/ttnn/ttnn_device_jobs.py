@@ -35,7 +35,7 @@ from tt_transformers_v2.hardware.enums import DataFormat
 from tt_transformers_v2.hardware.op_table import DECODE, MATRICES, PREFILL, RESIDUAL_ADD, ModelOp
 from tt_transformers_v2.models.decoder import LayerWeights, decoder_layer
 from tt_transformers_v2.models.open_model import open_weights
-from tt_transformers_v2.models.rope import one_table, rope_tables
+from tt_transformers_v2.models.rope import rope_tables
 from tt_transformers_v2.models.weights import WeightSource
 from tt_transformers_v2.numerics import matmul, quantize
 from tt_transformers_v2.planning.split import Split
@@ -173,7 +173,7 @@ def layer(payload: dict[str, Any], job: Job) -> dict[str, Any]:
         run, tables = model.prompt(rows, 0, 0)
         ops, kept = TtnnOps(run, model.config), LayerWeights(Handles(spec), 0)  # type: ignore[arg-type]
         placed = model.weights.split_hidden(x[None], model.config.activations(RESIDUAL_ADD))
-        found = model.weights.whole(decoder_layer(ops, spec, kept, placed, one_table(spec, *tables)), None, None)[0]
+        found = model.weights.whole(decoder_layer(ops, spec, kept, placed, tables), None, None)[0]
         host_tables = rope_tables(spec, torch.arange(rows))
         reference, emulation = (
             decoder_layer(own, spec, LayerWeights(source, 0), x, host_tables)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 import ttnn
+from kinds_of_layers import KINDS, of_kind
 
 from tt_transformers_v2.api.attention import MultiHeadAttention
 from tt_transformers_v2.backends.ttnn.process.child import Job
@@ -21,9 +23,10 @@ from tt_transformers_v2.config.device_presets import DevicePresets
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import Experiment, resolve
 from tt_transformers_v2.hardware.enums import DataFormat, Placement
+from tt_transformers_v2.hardware.schema import DeviceConfig
 from tt_transformers_v2.models.open_model import open_weights
 from tt_transformers_v2.models.spec import ModelSpec
-from tt_transformers_v2.models.weights import SyntheticWeights
+from tt_transformers_v2.models.weights import SyntheticWeights, layer_tensors
 from tt_transformers_v2.numerics import quantize
 from tt_transformers_v2.planning.split import Split
 from tt_transformers_v2.run import card_job
@@ -47,10 +50,10 @@ class Checking:
 
 
 @contextmanager
-def small_weights(job: Job, home: str | None = None) -> Any:
-    """HostWeights of SMALL on the described system, and what their disk cache warned of."""
+def small_weights(job: Job, home: str | None = None, spec: ModelSpec = SMALL) -> Any:
+    """HostWeights of a small model on the described system, and what their disk cache warned of."""
     config = DevicePresets.get_config(job.device.device_type)
-    source, split, warnings = SyntheticWeights(SMALL), Split.of(config, SMALL), []
+    source, split, warnings = SyntheticWeights(spec), Split.of(config, spec), []
     with open_mesh(config, job.mock) as mesh:
         disk = open_cache(source, split, config, Path(home), warnings.append) if home else None
         kv = CacheShape(2, 64, 32)
@@ -90,17 +93,17 @@ def converts(payload: dict[str, Any], job: Job) -> list[dict[str, Any]]:
 def as_asked(payload: dict[str, Any], job: Job) -> list[Any]:
     """Tensors on the mesh that are otherwise than the preflight's of the same name: shape, format, layout, place."""
     different = []
+
+    def compare(name: str, real: Any, empty: Any) -> None:
+        real, empty = (x if isinstance(x, (list, tuple)) else [x] for x in (real, empty))
+        for one, other in zip(real, empty, strict=True):
+            facts = [[list(t.shape), str(t.dtype), str(t.layout), str(t.memory_config())] for t in (one, other)]
+            if facts[0] != facts[1]:
+                different.append([name, *facts])
+
     with small_weights(job) as (weights, config, _):
         split, kv = weights.split, weights.kv
         asked = ShapesOnly(SMALL, split, weights.mesh, users=2, context=64, page=32, lm_head_columns=64)
-
-        def compare(name: str, real: Any, empty: Any) -> None:
-            real, empty = (x if isinstance(x, (list, tuple)) else [x] for x in (real, empty))
-            for one, other in zip(real, empty, strict=True):
-                facts = [[list(t.shape), str(t.dtype), str(t.layout), str(t.memory_config())] for t in (one, other)]
-                if facts[0] != facts[1]:
-                    different.append([name, *facts])
-
         for name in split.matrices(SMALL):
             handle = Handle(name, None if name == "lm_head" else 0)
             compare(
@@ -115,7 +118,28 @@ def as_asked(payload: dict[str, Any], job: Job) -> list[Any]:
         compare("table", weights.table(Handle("embedding"), DataFormat.BF16), asked.table("embedding", DataFormat.BF16))
         for place in Placement:
             compare(f"{place} {kv}", *(each.cache(0, DataFormat.BFP8, place) for each in (weights, asked)))
+    for kind in KINDS:
+        with small_weights(job, spec=of_kind(kind)) as (weights, config, _):
+            _compare_tensors(weights, config, compare)
     return different
+
+
+def _compare_tensors(weights: HostWeights, config: DeviceConfig, compare: Callable[[str, Any, Any], None]) -> None:
+    """The tensors of a model's first layer, of its experts the first one's."""
+    spec, split = weights.spec, weights.split
+    asked = ShapesOnly(spec, split, weights.mesh, users=2, context=64, page=32, lm_head_columns=64)
+    for name, shape in layer_tensors(spec, 0).items():
+        if name.startswith("expert") and not name.startswith("expert0."):
+            continue
+        each = ((weights, Handle(name, 0)), (asked, name))
+        if len(shape) == 2:
+            compare(name, *(source.matrix(key, DataFormat.BFP8, config) for source, key in each))
+            continue
+        for state in (False, True):
+            if name == "sinks":
+                compare(name, *(source.sinks(key, 0.1, decode=state) for source, key in each))
+            elif not state or split.hidden == 1:
+                compare(name, *(source.vector(key, fractured=state) for source, key in each))
 
 
 def experiment_of(overrides: list[str]) -> Experiment:

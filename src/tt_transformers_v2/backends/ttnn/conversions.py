@@ -89,13 +89,15 @@ def sharded(placement: Placement, cut: str, shape: tuple[int, int], grid: tuple[
     )
 
 
-def weight_memory_config(memory: MemoryConfig, spec: DeviceSpec, inputs: int, outputs: int) -> Any:
+def weight_memory_config(
+    memory: MemoryConfig, spec: DeviceSpec, inputs: int, outputs: int, *, interleaved: bool = False
+) -> Any:
     """Where a matrix [inputs, outputs] (elements) of a decode matmul lies on one chip.
 
-    In DRAM with use_width_sharding, its columns are spread over the banks, padded to as many tiles on each; otherwise
-    it is interleaved.
+    In DRAM with use_width_sharding, its columns are spread over the banks, padded to as many tiles on each; otherwise,
+    and where its op is always `interleaved`, it is interleaved.
     """
-    if memory.weights_placement is not Placement.DRAM or not memory.use_width_sharding:
+    if interleaved or memory.weights_placement is not Placement.DRAM or not memory.use_width_sharding:
         return memory_config(memory.weights_placement)
     banks = spec.chip.dram_banks
     return sharded(Placement.DRAM, "WIDTH", (_in_tiles(inputs), _in_tiles(outputs, banks)), (banks, 1))

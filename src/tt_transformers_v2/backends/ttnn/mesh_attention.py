@@ -15,7 +15,6 @@ from ...common.units import TILE
 from ...hardware.op_table import RESIDUAL_ADD
 from ...hardware.schema import DeviceConfig
 from ...models.decoder import LayerWeights, attention_block
-from ...models.rope import one_table
 from ...models.weights import WeightSource
 from ...planning.split import Split
 from .mesh_model import TtnnModel
@@ -74,7 +73,7 @@ def _attended(model: TtnnModel, x: Tensor) -> Tensor:
     ops, form = TtnnOps(run, model.config), model.config.activations(RESIDUAL_ADD)
     placed = model.weights.split_hidden(x[None, None], form)
     weights = LayerWeights(Handles(model.spec), 0)  # type: ignore[arg-type]
-    attended = attention_block(ops, model.spec, weights, placed, one_table(model.spec, *tables))
+    attended = attention_block(ops, model.spec, weights, placed, tables)
     # In prefill on a 1-D mesh every chip of the heads' axis keeps its part of the sum, else all have the same.
     over_hidden = 3 if model.weights.split.hidden > 1 else None
     return model.weights.whole(attended, 3 if run.fractured else None, over_hidden)[0, 0]

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from ...common.errors import ConfigError
 from ...common.units import TILE
-from ...hardware.op_table import DECODE, LM_HEAD, PREFILL
+from ...hardware.op_table import DECODE, PREFILL
 from ...hardware.schema import DeviceConfig
-from ...models.decoder import final_hidden, head_matrix, through_layers
-from ...models.rope import one_table
+from ...models.decoder import final_hidden, head_matrix, logits_of, through_layers
+from ...models.rope import RotaryTables
 from ...perf.ops import padded_prompt
 from .ops.decoder_run import Run, over_users
 from .ops.ttnn_ops import TtnnOps
@@ -93,7 +93,7 @@ class TtnnModel:
             run, tables = self.prompt(rows, start, user)
             yield run, self._hidden(run, ids[start : start + rows], tables), known
 
-    def prompt(self, rows: int, start: int, user: int) -> tuple[Run, tuple[Any, Any]]:
+    def prompt(self, rows: int, start: int, user: int) -> tuple[Run, RotaryTables]:
         """What the ops of a chunk of a user's prompt need to know, and its rotary tables."""
         return self._prompt_run(rows, start, user), self._prompt_tables(start, rows)
 
@@ -120,34 +120,36 @@ class TtnnModel:
             fill_table=self._once(("pages", user, start, rows), lambda: self.weights.put(chunk, ttnn.int32)),
         )
 
-    def _prompt_tables(self, start: int, rows: int) -> tuple[Any, Any]:
+    def _prompt_tables(self, start: int, rows: int) -> RotaryTables:
         import ttnn
 
-        cos, sin = (table[start : start + rows][None, None] for table in self._tables)
+        own = slice(start, start + rows)
+
+        def put(part: Tensor) -> Any:
+            return self.weights.put(part[own][None, None], ttnn.bfloat16, tile=True)
+
         return self._once(
             ("tables", start, rows),
-            lambda: tuple(self.weights.put(table, ttnn.bfloat16, tile=True) for table in (cos, sin)),
+            lambda: {rotary: arrange.each_part(table, put) for rotary, table in self._tables.items()},
         )
 
     # Both phases
 
-    def _hidden(self, run: Run, ids: Tensor, tables: tuple[Any, Any]) -> Any:
+    def _hidden(self, run: Run, ids: Tensor, tables: RotaryTables) -> Any:
         import ttnn
 
         return self.hidden(run, self.weights.put(ids.reshape(1, 1, 1, -1), ttnn.uint32), tables)
 
-    def hidden(self, run: Run, tokens: Any, tables: tuple[Any, Any]) -> Any:
+    def hidden(self, run: Run, tokens: Any, tables: RotaryTables) -> Any:
         """The normed output of the last layer for `tokens` on the mesh."""
         ops = TtnnOps(run, self.config)
-        x = through_layers(
-            ops, self._handles, ops.embed(tokens, self._handles.tensor("embedding")), one_table(self.spec, *tables)
-        )
+        x = through_layers(ops, self._handles, ops.embed(tokens, self._handles.tensor("embedding")), tables)
         return final_hidden(ops, self.spec, self._handles, x)
 
     def head(self, run: Run, x: Any) -> Any:
         """Logits of at most 32 rows, on the mesh."""
         ops = TtnnOps(run, self.config)
-        return ops.linear(x, head_matrix(ops, self._handles), None, LM_HEAD)
+        return logits_of(ops, self.spec, head_matrix(ops, self._handles), x)
 
     def _rows(self, run: Run, x: Any, first: int) -> Any:
         """A tile's rows of the final hidden states."""
@@ -264,13 +266,17 @@ class Decoder:
             pages = model._once("pages", lambda: model.weights.put(model._page_table(), ttnn.int32))
         return dataclasses.replace(run, transformation=transformation, page_table=pages)
 
-    def _tables(self, run: Run, rows: Any) -> tuple[Any, Any]:
+    def _tables(self, run: Run, rows: Any) -> RotaryTables:
         """Every user's row of the rotary tables, one user per core."""
         import ttnn
 
         model, users, depth = self.model, self.users, self.model.spec.head_dim
+
+        def put(part: Tensor) -> Any:
+            return model.weights.put(part[None, None], ttnn.bfloat16)
+
         whole = model._once(
-            "tables", lambda: [model.weights.put(table[None, None], ttnn.bfloat16) for table in model._tables]
+            "tables", lambda: {rotary: arrange.each_part(table, put) for rotary, table in model._tables.items()}
         )
         place = over_users(run, TILE, depth)
 
@@ -286,4 +292,4 @@ class Decoder:
                 )
             return run.recorder.run("rope rows shard", lambda _: ttnn.to_memory_config(by_user, place))
 
-        return looked_up(whole[0]), looked_up(whole[1])
+        return {rotary: arrange.each_part(table, looked_up) for rotary, table in whole.items()}

@@ -12,10 +12,10 @@ from ...common.units import TILE
 from ...config.layers import write_select
 from ...config.planned import lm_head_columns, row_limit
 from ...config.resolve import Experiment
-from ...hardware.op_table import DECODE, LM_HEAD, PREFILL
+from ...hardware.op_table import DECODE, PREFILL
 from ...hardware.schema import DeviceConfig
-from ...models.decoder import decoder_layer, final_hidden, head_matrix
-from ...models.rope import one_table
+from ...models.decoder import decoder_layer, final_hidden, head_matrix, logits_of
+from ...models.rope import RotaryTable, RotaryTables
 from ...models.spec import ModelSpec
 from ...perf.ops import padded_prompt
 from ...planning.attention_chunks import cache_tokens
@@ -31,6 +31,7 @@ from .weights.shapes_only import ShapesOnly
 __all__ = ["Question", "ask", "group_mesh", "lm_head_columns", "over_users", "overflows_l1", "question_of"]
 
 PHASES = (PREFILL, DECODE)
+EXPERTS_ASKED = 2  # of a layer, which are alike: the first one, and one whose output is added to it
 Progress = Callable[[str, int, int], None]
 
 
@@ -131,14 +132,14 @@ class _Walk:
         ops = TtnnOps(self.run, self.config)
         self._begin("embedding")
         x = ops.embed(self.weights.tokens(self.run.rows), "embedding")
-        tables = one_table(self.spec, *_tables(self.run))
+        tables = _tables(self.run)
         y = None
         for group in self.groups:
             part = part_of(group)
             self._begin(f"{part}, chunk 2" if self.run.chunk_start else part)
             del y  # the output of another kind of layer would take L1
             self.weights.layer = min(group.layers)
-            layer = TtnnOps(self.run, group.hardware)
+            layer = TtnnOps(self.run, group.hardware, self.weights.layer)
             y = decoder_layer(layer, self.spec, self.weights, x, tables)  # type: ignore[arg-type]
         if self.run.chunk_start:
             return
@@ -148,7 +149,7 @@ class _Walk:
         del y
         if self.run.phase == PREFILL:
             normed = _last_tile(ops, normed)
-        ops.linear(normed, head_matrix(ops, _Named()), None, LM_HEAD)  # type: ignore[arg-type]
+        logits_of(ops, self.spec, head_matrix(ops, _Named()), normed)  # type: ignore[arg-type]
         self.progress(self.run.phase, self.steps, self.steps)
 
     def _begin(self, part: str) -> None:
@@ -192,6 +193,7 @@ def _run(question: Question, asking: Asking, chunk_start: int) -> tuple[Run, Sha
         row_limit=row_limit(config, spec),
         lm_head_columns=columns,
         programs=question.programs,
+        experts_asked=EXPERTS_ASKED,
     )
     return dataclasses.replace(run, transformation=_transformation(run)), weights
 
@@ -211,8 +213,8 @@ def _last_tile(ops: TtnnOps, x: Any) -> Any:
     return ops.do("last tile", lambda _: ttnn.slice(x, [0, 0, rows - TILE, 0], [1, 1, rows, width]))
 
 
-def _tables(run: Run) -> tuple[Any, Any]:
-    """Rotary tables: a row per token in prefill, a core per user in decode."""
+def _tables(run: Run) -> RotaryTables:
+    """Rotary tables: a row per token in prefill, a core per user in decode, where each takes L1 of its own."""
     import ttnn
 
     depth = run.spec.head_dim
@@ -224,7 +226,12 @@ def _tables(run: Run) -> tuple[Any, Any]:
         shape, place = [1, 1, run.rows, depth], ttnn.DRAM_MEMORY_CONFIG
     else:
         shape, place = [1, run.rows, 1, depth], over_users(run, TILE, depth)
-    return table(shape, place), table(shape, place)
+
+    def rotary_table(*, grows: bool) -> RotaryTable:
+        own = RotaryTable.of(table(shape, place), table(shape, place))
+        return own._replace(query_cos=table(shape, place), query_sin=table(shape, place)) if grows else own
+
+    return {rotary: rotary_table(grows=bool(rotary.query_beta)) for rotary in run.spec.rotaries}
 
 
 def _transformation(run: Run) -> Any:

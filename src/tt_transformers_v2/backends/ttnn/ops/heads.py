@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from typing import Any
 
 from ....common.errors import ConfigError
@@ -71,9 +72,7 @@ class Heads(Settings):
         """x as `split_heads` gave it, rotated by the tables of the run's positions."""
         import ttnn
 
-        if self.run.phase == DECODE and not x.is_sharded():  # a norm of the heads leaves them interleaved
-            head_dim = self.run.spec.head_dim
-            x = self.do("rope shard", lambda _: ttnn.to_memory_config(x, over_users(self.run, TILE, head_dim)))
+        x = self._by_user("rope", x)
         return self.do(
             "rope",
             lambda _: ttnn.experimental.rotary_embedding_llama(
@@ -93,10 +92,13 @@ class Heads(Settings):
         """
         precision, memory = self.config.precision, self.config.memory
         keys, values = self.run.weights.cache(self.layer, precision.kv_cache, memory.kv_cache_placement)
+        q, k = self._by_user("sdpa", q), self._by_user("update_cache", k)  # as they are without rotation
         attend = self._attend_one if self.run.phase == DECODE else self._attend_prompt
-        return attend(q, k, v, keys, values, kind)
+        return attend(q, k, v, keys, values, kind, {} if sinks is None else {"attention_sink": sinks})
 
-    def _attend_prompt(self, q: Any, k: Any, v: Any, keys: Any, values: Any, kind: AttentionSpec) -> Any:
+    def _attend_prompt(
+        self, q: Any, k: Any, v: Any, keys: Any, values: Any, kind: AttentionSpec, sinks: dict[str, Any]
+    ) -> Any:
         import ttnn
 
         k, v = (self._as(x, cache.dtype, "kv") for x, cache in ((k, keys), (v, values)))
@@ -112,7 +114,7 @@ class Heads(Settings):
                     ),
                 )
         if self.run.chunk_start:
-            return self._attend_later_chunk(q, keys, values, kind)
+            return self._attend_later_chunk(q, keys, values, kind, sinks)
         return self._attended(
             kind.window,
             ttnn.transformer.scaled_dot_product_attention,
@@ -121,12 +123,13 @@ class Heads(Settings):
             v,
             is_causal=True,
             scale=self._scale(kind),
+            **sinks,
         )
 
-    def _attend_later_chunk(self, q: Any, keys: Any, values: Any, kind: AttentionSpec) -> Any:
+    def _attend_later_chunk(self, q: Any, keys: Any, values: Any, kind: AttentionSpec, sinks: dict[str, Any]) -> Any:
         """Attention of a chunk of the prompt over all that the cache holds of it.
 
-        It takes no `scale` that 32 bits do not hold exactly; its default is head_dim ** -0.5 all the same.
+        It takes no `scale` that 32 bits do not hold exactly. Its default is head_dim ** -0.5; another one is rounded.
         """
         import ttnn
 
@@ -135,14 +138,14 @@ class Heads(Settings):
                 f"prompts of more than {self.run.rows} tokens need a paged KV cache.", "Set runtime.kv_page_size=32."
             )
         attend = ttnn.transformer.chunked_scaled_dot_product_attention
-        if kind.scale is not None:
-            raise ConfigError(
-                f"a prompt of more than {self.run.rows} tokens cannot be attended to with a scale of its own.",
-                "Choose a longer device.max_prefill_chunk_size.",
-            )
-        return self._attended(kind.window, attend, q, keys, values, self.run.page_table, self.run.chunk_start)
+        own = {} if kind.scale is None else {"scale": _in_32_bits(kind.scale)}
+        return self._attended(
+            kind.window, attend, q, keys, values, self.run.page_table, self.run.chunk_start, **own, **sinks
+        )
 
-    def _attend_one(self, q: Any, k: Any, v: Any, keys: Any, values: Any, kind: AttentionSpec) -> Any:
+    def _attend_one(
+        self, q: Any, k: Any, v: Any, keys: Any, values: Any, kind: AttentionSpec, sinks: dict[str, Any]
+    ) -> Any:
         import ttnn
 
         pages = {} if self.run.page_table is None else {"page_table": self.run.page_table}
@@ -163,8 +166,25 @@ class Heads(Settings):
             attend = ttnn.transformer.paged_scaled_dot_product_attention_decode
             table = {"page_table_tensor": self.run.page_table}
         return self._attended(
-            kind.window, attend, q, keys, values, **table, cur_pos_tensor=self.run.positions, scale=self._scale(kind)
+            kind.window,
+            attend,
+            q,
+            keys,
+            values,
+            **table,
+            cur_pos_tensor=self.run.positions,
+            scale=self._scale(kind),
+            **sinks,
         )
+
+    def _by_user(self, what: str, x: Any) -> Any:
+        """Heads of decode with each user on a core of its own again: a norm leaves them interleaved."""
+        import ttnn
+
+        if self.run.phase != DECODE or x.is_sharded():
+            return x
+        place = over_users(self.run, math.ceil(self._rows(x) / TILE) * TILE, self.run.spec.head_dim)
+        return self.do(f"{what} shard", lambda _: ttnn.to_memory_config(x, place))
 
     def _scale(self, kind: AttentionSpec) -> float:
         return kind.scale_for(self.run.spec.head_dim)
@@ -217,3 +237,8 @@ class Heads(Settings):
             return to_ttnn.height_sharded(self.run.rows * height, depth, self.run.rows, self.run.grid), {}
         all_cores = ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(columns - 1, rows - 1))
         return over_users(self.run, height, depth), {"sub_core_grids": ttnn.CoreRangeSet({all_cores})}
+
+
+def _in_32_bits(value: float) -> float:
+    """The nearest number that float32 holds."""
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])

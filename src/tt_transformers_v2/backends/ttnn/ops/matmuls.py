@@ -22,6 +22,9 @@ class Matmuls(Collectives):
         not divide the inner width.
         """
         parts = weight if isinstance(weight, list) else [weight]
+        if self.run.fractured and op.inputs_over == "hidden" and x.shape[-1] < parts[0].shape[-2]:
+            # No norm came before, which would have gathered what the chips hold of the hidden state.
+            x = self._gather(op.op_group, x, self.run.split.heads_axis)
         products = [self._matmul(x, part, op) for part in parts]
         import ttnn
 

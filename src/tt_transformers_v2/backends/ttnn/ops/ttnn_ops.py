@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ....hardware.op_table import EMBEDDING, RESIDUAL_ADD, SILU_MUL, ModelOp
-from ....models.layer_spec import MlpSpec
-from .decoder_run import OF_A_HEAD, HeadNorm
+from ....hardware.op_table import DECODE, EMBEDDING, RESIDUAL_ADD, ModelOp
+from .activations import Activations
+from .decoder_run import OF_A_SUM, OF_HEADS, HeadNorm, SumNorm
+from .experts import Experts
 from .heads import Heads
 from .matmuls import Matmuls
 from .norms import Norms
-from .not_yet import NotYet
 
 
-class TtnnOps(Matmuls, Norms, Heads, NotYet):
+class TtnnOps(Matmuls, Norms, Heads, Activations, Experts):
     """One layer's settings on a run; `at_layer` gives another's."""
 
     name = "ttnn"
@@ -32,11 +32,17 @@ class TtnnOps(Matmuls, Norms, Heads, NotYet):
         return self.run.weights.matrix(weight, self.config.precision.of(op.tensor_group), self.config)
 
     def vector(self, weight: Any) -> Any:
-        """A norm's weight or a bias on the mesh, that of a head's norm as HeadNorm; rotary tables are there already and
-        come back as they are."""
-        placed = self.run.weights.vector(weight, fractured=self.run.fractured)
+        """A norm's weight, a bias or sinks on the mesh, that of a head's norm as HeadNorm, that of a norm after
+        attention or MLP as SumNorm; rotary tables are there already and come back as they are."""
         name = weight if isinstance(weight, str) else getattr(weight, "name", None)
-        return HeadNorm(placed) if name in OF_A_HEAD else placed
+        attention = self.run.spec.layer(self.layer).attention
+        if name == "sinks":
+            scale = attention.scale_for(self.run.spec.head_dim)
+            return self.run.weights.sinks(weight, scale, decode=self.run.phase == DECODE)
+        placed = self.run.weights.vector(weight, fractured=self.run.fractured)
+        if name in OF_A_SUM:
+            return SumNorm(placed)
+        return HeadNorm(placed) if name in OF_HEADS and attention.qk_norm == "head" else placed
 
     def embed(self, tokens: Any, table: Any) -> Any:
         """The hidden state of `tokens`, a uint32 tensor [1, 1, 1, rows]; each chip looks up its columns."""
@@ -60,20 +66,13 @@ class TtnnOps(Matmuls, Norms, Heads, NotYet):
             return x
         return self._sum(op.half, x, self.run.split.heads_axis, scatter=self.run.fractured)
 
-    def gated(self, gate: Any, up: Any, mlp: MlpSpec) -> Any:
-        """silu(gate) * up, in the format of the MLP's activations."""
+    def biased(self, x: Any, bias: Any, op: ModelOp) -> Any:
+        """x as `reduce` gave it plus the bias of its matrix, of which each chip has as many columns."""
         import ttnn
 
         return self.do(
-            "silu_mul",
-            lambda _: ttnn.mul(
-                gate,
-                up,
-                input_tensor_a_activations=[ttnn.UnaryOpType.SILU],
-                fast_and_approximate_mode=False,
-                dtype=self._activations(SILU_MUL),
-                memory_config=self._elementwise(gate),
-            ),
+            f"{op.op_group} bias",
+            lambda _: ttnn.add(x, bias, dtype=self._activations(op), memory_config=self._place()),
         )
 
     def add(self, x: Any, y: Any) -> Any:

@@ -9,14 +9,19 @@ that order; scores do not change, because q and k are reordered alike.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
 from ....common.units import TILE
-from ....models.rope import rope_tables
+from ....models.rope import RotaryTable, rope_tables
+from ....models.rotary_spec import Rotary
 from ....models.spec import ModelSpec
 from ....planning.split import Split
+from .tensor_names import biased_matrix, matrix_axes
 
 ROTATED_NORMS = ("q_norm", "k_norm")
 
@@ -36,27 +41,41 @@ def rotation() -> Tensor:
     return turn
 
 
-def rotary_tables(spec: ModelSpec, tokens: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [tokens, head_dim] for positions from 0, in ttnn's order."""
-    (table,) = rope_tables(spec, torch.arange(tokens)).values()
-    cos, sin = table.cos, table.sin
+def rotary_tables(spec: ModelSpec, tokens: int) -> dict[Rotary, RotaryTable]:
+    """Every rotary table of a model for positions from 0, [tokens, head_dim] each, in ttnn's order.
+
+    Dimensions that do not turn have cosine 1 and sine 0 (models.rope), so that a part of a head is only a table.
+    """
     order = interleaved(spec.head_dim)
-    return cos[:, order], sin[:, order]
+    return {
+        rotary: each_part(table, lambda part: part[:, order])
+        for rotary, table in rope_tables(spec, torch.arange(tokens)).items()
+    }
 
 
-def matrix(spec: ModelSpec, split: Split, name: str, weight: Tensor) -> Tensor:
+def each_part(table: RotaryTable, make: Callable[[Any], Any]) -> RotaryTable:
+    """`make` of the cosines and sines; queries share those of the keys where they did before."""
+    cos, sin = make(table.cos), make(table.sin)
+    if table.query_cos is table.cos:
+        return RotaryTable.of(cos, sin)
+    return RotaryTable(cos, sin, make(table.query_cos), make(table.query_sin))
+
+
+def matrix(spec: ModelSpec, split: Split, name: str, weight: Tensor, layer: int | None = None) -> Tensor:
     """A canonical matrix [in, out] as [1, 1, in, out] of which every chip's piece is a plain block.
 
-    Widths that are split over the heads' axis are padded with zeros to whole tiles per chip. The LM head comes whole;
-    `columns` takes a part of it.
+    Widths that are split over the heads' axis are padded with zeros to whole tiles per chip, a router's to whole tiles.
+    The LM head comes whole; `columns` takes a part of it.
     """
     if name == "wqkv":
         weight = _by_chip(spec, split, weight)
-    elif name == "w2":
-        weight = functional.pad(weight, (0, 0, 0, split.width(spec.intermediate_dim) * split.heads - weight.shape[0]))
-    elif name in ("w1", "w3", "lm_head"):
-        elements = spec.vocab_size if name == "lm_head" else spec.intermediate_dim
-        weight = functional.pad(weight, (0, split.width(elements) * split.heads - weight.shape[1]))
+    elif name != "wo":
+        inputs, outputs = split.part(spec, name, layer)
+        over_heads, _ = matrix_axes(name)
+        if over_heads == 2:
+            weight = functional.pad(weight, (0, 0, 0, inputs * split.heads - weight.shape[0]))
+        else:
+            weight = functional.pad(weight, (0, outputs * (split.heads if over_heads else 1) - weight.shape[1]))
     return weight[None, None].contiguous()
 
 
@@ -66,16 +85,41 @@ def columns(split: Split, weight: Tensor, first: int, count: int) -> Tensor:
     return pieces.flatten(-2).contiguous()
 
 
-def bias(spec: ModelSpec, split: Split, values: Tensor) -> Tensor:
-    """The bias of wqkv as [1, 1, 1, out], in the order of its columns."""
-    return _by_chip(spec, split, values)[None, None, None].contiguous()
+def bias(spec: ModelSpec, split: Split, name: str, values: Tensor, layer: int | None = None) -> Tensor:
+    """A bias as [1, 1, 1, out], in the order of its matrix's columns and as wide."""
+    if name == "bqkv":
+        values = _by_chip(spec, split, values)
+    else:
+        of = biased_matrix(name)
+        _, outputs = split.part(spec, of, layer)
+        parts = split.heads if matrix_axes(of)[0] == 3 else split.hidden if matrix_axes(of)[1] == 3 else 1
+        values = functional.pad(values, (0, outputs * parts - len(values)))
+    return values[None, None, None].contiguous()
 
 
-def norm(spec: ModelSpec, name: str, values: Tensor) -> Tensor:
-    """A norm's weight as [1, 1, n / 32, 32], the rows that ttnn's norms read."""
+def norm(spec: ModelSpec, split: Split, name: str, values: Tensor) -> Tensor:
+    """A norm's weight as [1, 1, n / 32, 32], the rows that ttnn's norms read; of a norm over all heads one chip's part
+    after the other."""
     if name in ROTATED_NORMS:
-        values = values[interleaved(spec.head_dim)]
+        heads = values.unflatten(-1, (-1, spec.head_dim))[:, interleaved(spec.head_dim)]
+        if len(heads) > 1:
+            heads = _of_chips(split, heads, spec.num_heads if name == "q_norm" else spec.num_kv_heads)
+        values = heads.flatten()
     return values.reshape(1, 1, -1, TILE)
+
+
+def sinks(values: Tensor, heads: int, scale: float, *, decode: bool) -> Tensor:
+    """Sinks [heads of all chips] as attention takes them: [1, heads, 1, 1] in prefill; in decode [rows, 32] with one in
+    the first column and as many rows as whole tiles hold a chip's `heads`.
+
+    ttnn multiplies them by `scale` as it does scores (exp((sink - max) * scale) in tt-metal's compute_common.hpp of
+    sdpa and sdpa_flash_decode.cpp of sdpa_decode), so they come divided by it.
+    """
+    unscaled = values / scale
+    if not decode:
+        return unscaled.reshape(1, -1, 1, 1)
+    rows = functional.pad(unscaled.reshape(-1, heads), (0, -heads % TILE))
+    return functional.pad(rows.reshape(-1, 1), (0, TILE - 1))
 
 
 def table(split: Split, values: Tensor) -> Tensor:
@@ -99,3 +143,10 @@ def _by_chip(spec: ModelSpec, split: Split, qkv: Tensor) -> Tensor:
         pieces += [q[..., chip * at_once : (chip + 1) * at_once, :]]
         pieces += [kv[..., first : first + own, :] for kv in (k, v)]
     return torch.cat(pieces, dim=-2).flatten(-2)
+
+
+def _of_chips(split: Split, heads: Tensor, count: int) -> Tensor:
+    """Rows, one of each of `count` heads, as the first chip has them, the second, …"""
+    own = max(1, count // split.heads)
+    firsts = (chip * count // split.heads for chip in range(split.heads))
+    return torch.cat([heads[first : first + own] for first in firsts])

@@ -19,16 +19,16 @@ from torch import Tensor
 from ....common.errors import ConfigError
 from ....common.units import TILE
 from ....hardware.enums import DataFormat, Placement
-from ....hardware.op_table import MATRICES
 from ....hardware.schema import DeviceConfig
+from ....models.decoder import matrix_op
 from ....models.spec import ModelSpec
 from ....models.weights import WeightSource
 from ....planning.split import Split, lm_head_parts
 from .. import conversions as to_ttnn
-from ..ops.decoder_run import OF_A_HEAD
 from ..process.availability import look_around
 from . import arrange
 from .shapes_only import check_table
+from .tensor_names import bias_axes, is_bias, matrix_axes
 from .weight_cache import WeightCache, open_folder
 
 
@@ -48,11 +48,6 @@ class Handles:
     def tensor(self, name: str, layer: int | None = None) -> Handle:
         """The handle of a tensor; `layer` is None for those of the whole model."""
         return Handle(name, layer)
-
-
-def matrix_axes(name: str) -> tuple[int, int]:
-    """The dimensions of a matrix [1, 1, in, out] that are split over the heads' axis and over the hidden one."""
-    return (2, 3) if MATRICES[name].inputs_over == "heads" else (3, 2)
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ class HostWeights:
 
     def matrix(self, handle: Handle, data_format: DataFormat, config: DeviceConfig) -> Any:
         """A chip's part of a matrix, placed as config.memory says; for the LM head a list of its columns in parts."""
-        inputs, outputs = self.split.matrices(self.spec)[handle.name]
+        inputs, outputs = self.split.part(self.spec, handle.name, handle.layer)
         if handle.name != "lm_head":
             return self._matrix(handle, None, inputs, outputs, data_format, config)
         first, parts = 0, []
@@ -118,10 +113,22 @@ class HostWeights:
         """Norm weights and biases by handle; what is on the mesh already stays as it is."""
         if not isinstance(handle, Handle):
             return handle
-        if handle.name == "bqkv":
-            return self._bias(handle)
-        axes = self._norm_axes(handle.name, fractured)
-        return self._once((handle, axes), lambda: self._norm(handle, axes))
+        if is_bias(handle.name):
+            axes = bias_axes(handle.name, fractured=fractured, hidden_split=self.split.hidden > 1)
+            return self._once((handle, axes), lambda: self._bias(handle, axes))
+        of_norm = self._norm_axes(handle, fractured)
+        return self._once((handle, of_norm), lambda: self._norm(handle, of_norm))
+
+    def sinks(self, handle: Handle, scale: float, *, decode: bool) -> Any:
+        """A chip's attention sinks, as attention takes them in a phase."""
+        heads = self.split.q_heads(self.spec)
+
+        def make() -> Any:
+            values = arrange.sinks(self._read(handle), heads, scale, decode=decode)
+            axes = (0 if decode else 1, None)
+            return self._placed(self.from_torch(values, DataFormat.BF16, row_major=False, axes=axes), None)
+
+        return self._once((handle, decode), make)
 
     def table(self, handle: Handle, data_format: DataFormat) -> Any:
         """The embedding's rows, of which each chip has its columns.
@@ -189,11 +196,12 @@ class HostWeights:
         data_format: DataFormat,
         config: DeviceConfig,
     ) -> Any:
-        place = to_ttnn.weight_memory_config(config.memory, config.spec, inputs, outputs)
+        interleaved = matrix_op(handle.name).interleaved
+        place = to_ttnn.weight_memory_config(config.memory, config.spec, inputs, outputs, interleaved=interleaved)
         axes = matrix_axes(handle.name)
 
         def arranged(values: Tensor) -> Tensor:
-            whole = arrange.matrix(self.spec, self.split, handle.name, values)
+            whole = arrange.matrix(self.spec, self.split, handle.name, values, handle.layer)
             return whole if part is None else arrange.columns(self.split, whole, *part)
 
         return self._once(
@@ -209,22 +217,20 @@ class HostWeights:
             ),
         )
 
-    def _norm_axes(self, name: str, fractured: bool) -> tuple[int | None, int | None]:
+    def _norm_axes(self, handle: Handle, fractured: bool) -> tuple[int | None, int | None]:
         """Dimensions of a norm's weight that are split over the heads' axis and over the hidden one."""
-        if name in OF_A_HEAD:
-            return None, None
+        if handle.name in arrange.ROTATED_NORMS:
+            kind = self.spec.layer(handle.layer or 0).attention
+            return (2 if kind.qk_norm == "all" and self.split.heads > 1 else None), None
         return (2 if fractured else None), (2 if self.split.hidden > 1 else None)
 
     def _norm(self, handle: Handle, axes: tuple[int | None, int | None]) -> Any:
-        values = arrange.norm(self.spec, handle.name, self._read(handle))
+        values = arrange.norm(self.spec, self.split, handle.name, self._read(handle))
         return self._placed(self.from_torch(values, DataFormat.BF16, row_major=True, axes=axes), None)
 
-    def _bias(self, handle: Handle) -> Any:
-        def make() -> Any:
-            values = arrange.bias(self.spec, self.split, self._read(handle))
-            return self._placed(self.from_torch(values, DataFormat.BF16, row_major=False, axes=(3, None)), None)
-
-        return self._once(handle, make)
+    def _bias(self, handle: Handle, axes: tuple[int | None, int | None]) -> Any:
+        values = arrange.bias(self.spec, self.split, handle.name, self._read(handle), handle.layer)
+        return self._placed(self.from_torch(values, DataFormat.BF16, row_major=False, axes=axes), None)
 
     def _table(self, values: Tensor) -> Tensor:
         return arrange.table(self.split, values)
@@ -341,4 +347,6 @@ def open_cache(
         "architecture": config.spec.chip.arch.value,
         "ttnn": version,
     }
+    if spec.kinds:
+        about["layers"] = repr((spec.kinds, spec.pattern))
     return WeightCache(open_folder(home, spec.name, about), ttnn.dump_tensor, ttnn.load_tensor, warn)

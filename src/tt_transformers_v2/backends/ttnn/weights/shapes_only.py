@@ -10,10 +10,11 @@ from ....common.errors import ConfigError
 from ....common.units import TILE
 from ....hardware.enums import DataFormat, Placement
 from ....hardware.schema import DeviceConfig
+from ....models.decoder import matrix_op
 from ....models.spec import ModelSpec
 from ....planning.split import Split, lm_head_parts
 from .. import conversions as to_ttnn
-from ..ops.decoder_run import OF_A_HEAD
+from .tensor_names import biased_matrix, is_bias, matrix_axes
 
 
 class ShapesOnly:
@@ -43,9 +44,11 @@ class ShapesOnly:
         return name
 
     def matrix(self, handle: str, data_format: DataFormat, config: DeviceConfig) -> Any:
-        inputs, outputs = self.split.matrices(self.spec)[handle]
+        inputs, outputs = self.split.part(self.spec, handle, self.layer)
         if handle != "lm_head":
-            return self._matrix(handle, inputs, outputs, data_format, config)
+            # Experts are alike, and one of them is placed for all.
+            one, own = handle.rpartition(".")[2], matrix_op(handle).interleaved
+            return self._matrix(one, inputs, outputs, data_format, config, interleaved=own)
         parts = lm_head_parts(outputs, self.lm_head_columns)
         return [self._matrix(f"lm_head {i}", inputs, width, data_format, config) for i, width in enumerate(parts)]
 
@@ -53,12 +56,24 @@ class ShapesOnly:
         """Norm weights and biases by name; what is on the mesh already stays as it is."""
         if not isinstance(handle, str):
             return handle
-        if handle == "bqkv":
-            return self._empty(handle, [1, 1, 1, self.split.matrices(self.spec)["wqkv"][1]])
-        width = self.split.hidden_dim(self.spec) // (self.split.heads if fractured else 1)
-        if handle in OF_A_HEAD:
+        fractions = self.split.heads if fractured else 1
+        if is_bias(handle):
+            _, width = self.split.part(self.spec, biased_matrix(handle), self.layer)
+            if matrix_axes(biased_matrix(handle))[0] == 2:
+                width //= fractions
+            return self._empty(("bias", width), [1, 1, 1, width])
+        width = self.split.hidden_dim(self.spec) // fractions
+        if handle in ("q_norm", "k_norm"):
             width = self.spec.head_dim
+            if self.spec.layer(self.layer).attention.qk_norm == "all":
+                split, of_q = self.split, handle == "q_norm"
+                width *= split.q_heads(self.spec) if of_q else split.kv_heads(self.spec)
         return self._rows(f"{handle} {width}", [1, 1, math.ceil(width / TILE), TILE])
+
+    def sinks(self, handle: str, scale: float, *, decode: bool) -> Any:
+        heads = self.split.q_heads(self.spec)
+        shape = [math.ceil(heads / TILE) * TILE, TILE] if decode else [1, heads, 1, 1]
+        return self._empty((handle, decode), shape)
 
     def table(self, handle: str, data_format: DataFormat) -> Any:
         columns = math.ceil(self.split.hidden_dim(self.spec) / self.split.heads)
@@ -89,12 +104,21 @@ class ShapesOnly:
 
         return ttnn.empty(shape, ttnn.int32, ttnn.ROW_MAJOR_LAYOUT, self.mesh, ttnn.DRAM_MEMORY_CONFIG)
 
-    def _matrix(self, key: str, inputs: int, outputs: int, data_format: DataFormat, config: DeviceConfig) -> Any:
+    def _matrix(
+        self,
+        key: str,
+        inputs: int,
+        outputs: int,
+        data_format: DataFormat,
+        config: DeviceConfig,
+        *,
+        interleaved: bool = False,
+    ) -> Any:
         import ttnn
 
-        place = to_ttnn.weight_memory_config(config.memory, config.spec, inputs, outputs)
+        place = to_ttnn.weight_memory_config(config.memory, config.spec, inputs, outputs, interleaved=interleaved)
         return self._once(
-            (key, data_format, config.memory.weights_placement),
+            (key, inputs, outputs, data_format, str(place)),
             lambda: ttnn.empty([1, 1, inputs, outputs], to_ttnn.dtype(data_format), ttnn.TILE_LAYOUT, self.mesh, place),
         )
 

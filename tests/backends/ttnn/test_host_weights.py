@@ -240,7 +240,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from tt_transformers_v2.backends.ttnn.weight_cache import WeightCache
+from tt_transformers_v2.backends.ttnn.weights.weight_cache import WeightCache
 
 def slowly(path, tensor):
     path.write_bytes(tensor[:3])
@@ -255,7 +255,7 @@ cache.fetch("wo", {}, lambda: (b"tensor", ""))
 def test_a_process_killed_while_writing_leaves_no_entry(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    process.stdout.readline()
+    assert process.stdout.readline() == b"writing\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()

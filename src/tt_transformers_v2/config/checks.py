@@ -8,7 +8,7 @@ Errors stop a run, warnings are printed and stored, hints are stored. Whether we
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -59,9 +59,9 @@ _OF_LAYERS = [tensor for tensor in READERS if tensor not in GLOBAL_TENSOR_GROUPS
 _checks: list[Check] = []
 
 
-def finds(id: str, severity: Severity, when: str) -> Callable[[Check], Check]:
+def finds(id: str, severity: Severity, when: str, settings: Iterable[str] = ()) -> Callable[[Check], Check]:
     """Declares what a check finds, and makes it one that `check` asks; a check that finds several has several."""
-    declare(id, severity, when)
+    declare(id, severity, when, settings=settings)
 
     def noted(check: Check) -> Check:
         if check not in _checks:
@@ -231,7 +231,12 @@ def _kv_cache_placement(asked: Asked) -> Iterator[Finding]:
         )
 
 
-@finds("wormhole-hifi4-fp32", Severity.warning, "HiFi4 with `fp32_dest_acc_en` on Wormhole, tt-metal issue 38306")
+@finds(
+    "wormhole-hifi4-fp32",
+    Severity.warning,
+    "HiFi4 with `fp32_dest_acc_en` on Wormhole, tt-metal issue 38306; a hint where presets and rules chose both",
+    settings=("compute", "layers"),
+)
 def _wormhole_hifi4(asked: Asked) -> Iterator[Finding]:
     if asked.config.spec.chip.arch is not Arch.wormhole_b0:
         return
@@ -249,7 +254,12 @@ def _wormhole_hifi4(asked: Asked) -> Iterator[Finding]:
         )
 
 
-@finds("fidelity-below-format", Severity.warning, "weights carry bits that the fidelity does not read (BFP8 with LoFi)")
+@finds(
+    "fidelity-below-format",
+    Severity.warning,
+    "weights carry bits that the fidelity does not read (BFP8 with LoFi); a hint where presets and rules chose both",
+    settings=("compute", "precision", "layers"),
+)
 @finds("fidelity-above-format", Severity.hint, "a second phase that adds nothing (BFP4 with HiFi2)")
 def _fidelity_of_format(asked: Asked) -> Iterator[Finding]:
     """Per weight format: bits it carries that the fidelity drops, and phases that multiply by nothing."""

@@ -56,6 +56,11 @@ def conf_dirs() -> tuple[Path, ...]:
     return _frozen.get() or (*_added.get(), conf_dir())
 
 
+def own_folders() -> bool:
+    """Whether the user has added folders of configuration groups."""
+    return bool(_added.get())
+
+
 def add_conf_dir(folder: Path) -> None:
     """Adds a folder of configuration groups of the user's own (what --config-dir names). Raises ConfigError."""
     if not folder.is_dir():

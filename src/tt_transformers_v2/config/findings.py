@@ -43,21 +43,25 @@ class Finding:
 class Kind:
     """What all findings of an id have in common; `when` is their condition in words, for the page.
 
-    `stops`: the uses of ttnn for which they are errors, whatever `severity` says elsewhere.
+    `stops`: the uses of ttnn for which they are errors, whatever `severity` says elsewhere. `settings`: what they
+    judge, as beginnings of dotted paths; a warning about values that nobody chose there is a hint: they are published.
     """
 
     id: str
     severity: Severity
     when: str
     stops: tuple[TtnnUse, ...] = ()
+    settings: tuple[str, ...] = ()
 
 
 _kinds: dict[str, Kind] = {}
 
 
-def declare(id: str, severity: Severity, when: str, stops: Iterable[TtnnUse] = ()) -> None:
+def declare(
+    id: str, severity: Severity, when: str, stops: Iterable[TtnnUse] = (), settings: Iterable[str] = ()
+) -> None:
     """Makes an id known. Raises ValueError when it stands for something else already."""
-    kind = Kind(id, severity, when, tuple(stops))
+    kind = Kind(id, severity, when, tuple(stops), tuple(settings))
     if _kinds.setdefault(id, kind) != kind:
         raise ValueError(f"the finding {id} is declared twice")
 
@@ -70,6 +74,14 @@ def declared() -> list[Kind]:
 def found(id: str, what: str, why: str, fix: str) -> Finding:
     """A finding of a declared id. Raises KeyError for another."""
     return Finding(id, _kinds[id].severity, what, why, fix)
+
+
+def for_choice(finding: Finding, typed: Iterable[str]) -> Finding:
+    """The finding as it counts where the user has set the paths `typed`: a hint where it judges none of them."""
+    settings = _kinds[finding.id].settings
+    if not settings or finding.severity is not Severity.warning or any(path.startswith(settings) for path in typed):
+        return finding
+    return dataclasses.replace(finding, severity=Severity.hint)
 
 
 def for_use(finding: Finding, use: TtnnUse | None) -> Finding:

@@ -24,10 +24,11 @@ from .adjustments import fit_to_model
 from .batched_prefill import prefill_users_findings, tokens_of_a_pass
 from .building import build
 from .checks import check
+from .conf_folders import own_folders
 from .device_presets import device_config
 from .experiment_schema import SEARCHING, ExperimentConfig, ModelConfig
 from .expert_groups import expert_findings
-from .findings import Finding, Severity
+from .findings import Finding, Severity, for_choice
 from .layers import LayerEntry, apply_layers, layer_entry, write_select
 from .memory_adjustments import computed_chunk, dram_findings, shorter_chunk
 from .model_rules import RuleEffect, apply_rules
@@ -174,6 +175,8 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
     experiment.findings += expert_findings(spec, asked, own)
     experiment.findings += server_findings(config.workload, hardware, experiment.calibration, asked)
     experiment.findings += prefill_users_findings(config.workload, hardware, experiment.calibration, asked)
+    if not own_folders():  # whose files are the user's choices too
+        experiment.findings = [for_choice(finding, asked) for finding in experiment.findings]
     if not experiment.errors:
         use = use_of(config)
         experiment.findings += ttnn_findings(hardware, spec, config.runtime, context=experiment.context, use=use)

@@ -92,7 +92,7 @@ def what_if(base: Answer) -> WhatIf:
 
 
 def _gain(base: Answer, knob: Knob, answer: Answer, decode: float, ttft: float) -> Gain:
-    known = {finding.what for finding in base.experiment.warnings}
+    known = {finding.what for finding in base.experiment.findings}
     before, after = base.prediction, answer.prediction
     phases = (("decode", before.decode, after.decode), ("TTFT", before.prefill, after.prefill))
     return Gain(

@@ -166,11 +166,11 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
     asked_for = {"batch": batch, "context": experiment.context}
     prompt = config.workload.prompt_length
     batched = tokens_of_a_pass(config.workload, hardware, experiment.calibration)
-    experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
+    experiment.findings = check(hardware, spec, prompt_length=prompt, typed=asked, **asked_for)
     of_memory: dict[str, Any] = {"typed": asked, "batched": batched, **asked_for}
     if not experiment.errors and (shorter := shorter_chunk(hardware, spec, **of_memory)):
         experiment.effects += shorter
-        experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
+        experiment.findings = check(hardware, spec, prompt_length=prompt, typed=asked, **asked_for)
     experiment.findings += expert_findings(spec, asked, own)
     experiment.findings += server_findings(config.workload, hardware, experiment.calibration, asked)
     experiment.findings += prefill_users_findings(config.workload, hardware, experiment.calibration, asked)

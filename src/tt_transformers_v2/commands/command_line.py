@@ -53,7 +53,7 @@ class CommandParser(argparse.ArgumentParser):
         if given and given[0] in completion.FLAGS:  # a shell asks
             completion.answer(given, flags_of(self), overrides=self._composes)
             raise SystemExit(0)
-        options = self.parse_intermixed_args(given) if self._composes else self.parse_args(given)
+        options = self.parse_args(given) if self._subparsers else self.parse_intermixed_args(given)
         if self._composes and options.config_dir:
             use_own_folder(Path(options.config_dir))
         return options

@@ -69,7 +69,7 @@ class SweepConfig(Checked):
 
 
 def _rejoined(pieces: list[str]) -> list[str]:
-    """Overrides of which YAML may have made several: a piece without a key, or inside a bracket, belongs to the last."""
+    """Overrides of which YAML may have made several: a piece without a key or inside a bracket belongs to the last."""
     found: list[str] = []
     for piece in pieces:
         if found and ("=" not in piece or _is_open(found[-1])):

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from ..common.checkout import outputs_dir
 from ..common.errors import ConfigError, closest
 from ..config.building import build
-from ..config.composition import compose, hydra_base, in_one_line, opened_hydra
+from ..config.composition import compose, hydra_base, in_one_line, opened_hydra, refuse_reached
 from ..config.conf_folders import conf_dir
 from ..config.experiment_schema import ExperimentConfig
 from ..config.overrides import Overrides, check_overrides
@@ -69,6 +69,7 @@ def _answer(given: list[str]) -> int:
         use_own_folder(Path(options.config_dir))
     multirun = bool(options.multirun)
     checked = check_overrides(options.overrides, multirun=multirun, this_machine=machine_device)
+    refuse_reached(checked)
     if not multirun:
         _refuse_sweep_settings(options.overrides)
     if options.help:

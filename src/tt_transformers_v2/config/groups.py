@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ..common.errors import ConfigError, did_you_mean
 from .conf_folders import conf_dirs, read_yaml, remembered
 from .quick_composition import check_option
 
+# Groups of which several options may be chosen at once, the later winning, and whose options may lie in folders.
+SEVERAL = ("experiment",)
 # Folders of conf/ that hold facts and no options.
 _NO_GROUPS = ("chip", "rules", "measurements", "provenance", "ttnn")
 
@@ -27,9 +30,15 @@ def _groups(roots: tuple[Path, ...]) -> dict[str, tuple[str, ...]]:
     found: dict[str, set[str]] = {}
     for root in roots:
         for folder in (path for path in root.iterdir() if path.is_dir() and path.name not in _NO_GROUPS):
-            found.setdefault(folder.name, set()).update(path.stem for path in folder.glob("*.yaml"))
+            found.setdefault(folder.name, set()).update(_options(folder))
     chosen = {name for entry in _root_entries(read_yaml("config.yaml")) for name in entry}
     return {name: tuple(sorted(options)) for name, options in sorted(found.items()) if options or name in chosen}
+
+
+def _options(folder: Path) -> Iterator[str]:
+    """The options that a folder has: files, and for groups that may be nested files of folders in it, as mine/first."""
+    for path in folder.rglob("*.yaml") if folder.name in SEVERAL else folder.glob("*.yaml"):
+        yield path.relative_to(folder).with_suffix("").as_posix()
 
 
 def default_options() -> dict[str, str]:

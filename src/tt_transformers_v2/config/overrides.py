@@ -21,7 +21,7 @@ from ..common.errors import ConfigError, did_you_mean
 from ..hardware.enums import Named
 from .building import nested_dataclass, raise_all
 from .conf_folders import conf_dirs, remembered
-from .groups import groups, option
+from .groups import SEVERAL, groups, option
 from .hydra_settings import check_setting
 from .override_grammar import elements_of, encoded, parse, plain_value
 from .precedence import leaf_paths
@@ -161,6 +161,9 @@ def _remembered(text: str, roots: tuple[Path, ...]) -> Override:
 
 def check_value(key: str, value: Any, text: str) -> Override:
     """The override that gives `key` a plain `value`, as `text` says it; nothing is parsed. Raises ConfigError."""
+    if key in SEVERAL and isinstance(value, list) and value:
+        names = [str(_option(f"{key}={name}", key, name)) for name in value]
+        return Override(f"{key}=[{','.join(names)}]", key, names)
     if key in groups():
         name = _option(text, key, value)
         return Override(f"{key}={'null' if name is None else name}", key, name)

@@ -17,6 +17,7 @@ from ..common.errors import ConfigError
 from ..hardware.op_table import EXPERT_GROUPS, OP_GROUPS
 from ..hardware.schema import DeviceConfig, PrecisionConfig
 from ..models.differing import Differing
+from ..models.model_place import HUB
 from ..models.spec import ModelSpec, RopeScaling
 from ..perf.calibration import Calibration
 from ..perf.confidence import ConfidenceRules
@@ -216,7 +217,19 @@ def resolve_or_refuse(composed: ExperimentConfig | Mapping[str, Any], typed: Ite
 
 
 def model_spec(model: ModelConfig) -> ModelSpec:
-    """The specification of conf/model, or of the local folder or GGUF file at `model.path` when no shape is given."""
+    """The specification of conf/model, or of the local folder or GGUF file at `model.path` when no shape is given.
+
+    Raises ConfigError where both are given and are not the same model; what is on the hub is seen when it is read.
+    """
+    spec = _specified(model)
+    if model.path not in (None, HUB) and model.num_layers is not None:
+        from ..models.open_model import check_files
+
+        check_files(spec, str(model.path))
+    return spec
+
+
+def _specified(model: ModelConfig) -> ModelSpec:
     shape = {
         name: getattr(model, name)
         for name in ("vocab_size", "hidden_dim", "num_layers", "num_heads", "intermediate_dim")

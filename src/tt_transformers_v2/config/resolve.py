@@ -25,6 +25,7 @@ from .adjustments import fit_to_model
 from .batched_prefill import prefill_users_findings, tokens_of_a_pass
 from .building import build
 from .checks import check
+from .cluster_file_use import cluster_file_findings
 from .device_presets import device_config
 from .experiment_schema import SEARCHING, ExperimentConfig, ModelConfig
 from .expert_groups import expert_findings
@@ -83,6 +84,8 @@ class Experiment:
         if isinstance(model["rope_scaling"], dict) and model["rope_scaling"]["truncate"]:
             del model["rope_scaling"]["truncate"]
         device = plain(hardware.spec)
+        if device["cluster_file"] is None:
+            del device["cluster_file"]
         device |= {
             name: getattr(hardware, name)
             for name in (
@@ -172,6 +175,7 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
     if not experiment.errors and (shorter := shorter_chunk(hardware, spec, **of_memory)):
         experiment.effects += shorter
         experiment.findings = check(hardware, spec, prompt_length=prompt, typed=asked, **asked_for)
+    experiment.findings += cluster_file_findings(hardware.spec, config.task)
     experiment.findings += expert_findings(spec, asked, own)
     experiment.findings += server_findings(config.workload, hardware, experiment.calibration, asked)
     experiment.findings += prefill_users_findings(config.workload, hardware, experiment.calibration, asked)

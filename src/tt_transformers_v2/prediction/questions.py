@@ -23,8 +23,8 @@ from ..config.resolve import Experiment, resolve
 from ..perf.measurements import MeasuredRow
 from ..perf.prediction import Prediction
 from ..perf.token_costs import sampling_path
-from ..run.performance import predict
 from ..run.board_snapshot import this_device
+from ..run.performance import predict
 
 # With the device, what makes two experiments the same configuration. The rest of Experiment.to_dict says what to do
 # with it.

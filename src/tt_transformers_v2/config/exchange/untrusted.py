@@ -72,8 +72,11 @@ def parse_json(text: Any, what: str) -> Any:
     return plain_data(parsed, what)
 
 
-def parse_yaml(text: Any, what: str) -> Any:
-    """YAML read by a safe loader: no tags but the plain ones, no anchors, no key twice, at most MAX_YAML_BYTES."""
+def parse_yaml(text: Any, what: str, *, number_keys: bool = False) -> Any:
+    """YAML read by a safe loader: no tags but the plain ones, no anchors, no key twice, at most MAX_YAML_BYTES.
+
+    Keys must be text, and values what JSON has, unless `number_keys`.
+    """
     import yaml
 
     text = check_text(text, what, MAX_YAML_BYTES)
@@ -89,7 +92,7 @@ def parse_yaml(text: Any, what: str) -> Any:
         raise ConfigError(f"{what} is not YAML: {str(problem.problem)[:80]!r}{line}.") from None
     except Exception:  # PyYAML's constructors raise whatever int(), bool tables and datetime raise
         raise ConfigError(f"{what} cannot be read as YAML.") from None
-    return plain_data(parsed, what)
+    return parsed if number_keys else plain_data(parsed, what)
 
 
 def plain_data(value: Any, what: str, depth: int = 0) -> Any:

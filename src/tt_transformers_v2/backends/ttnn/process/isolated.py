@@ -26,6 +26,7 @@ from ....config.conf_folders import conf_dirs
 from ....hardware.schema import DeviceSpec
 from .availability import MOCK, require_card, require_ttnn
 from .cluster import cluster_description
+from .cluster_file import read_cluster_file
 from .failures import TtnnFailure, thrown
 from .stand_in import cache_home, compiler_environment
 
@@ -77,7 +78,9 @@ def run_isolated(
             and the path of the log.
     """
     found = require_ttnn("this job") if mock else require_card("this job", str(device.device_type))
-    description = cluster_description(device) if mock else None
+    description = None
+    if mock:
+        description = cluster_description(device) if device.cluster_file is None else read_cluster_file(device)
     compiler = compiler_environment(cache, found) if mock else {}
     with _folder() as folder:
         environment = _environment(compiler, folder, description)

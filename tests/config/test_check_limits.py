@@ -146,6 +146,17 @@ PAIRS = {
             for context in (993, 1024)
         ),
     ],
+    "cluster-file-unread": [
+        (
+            "a preflight reads it",
+            ["device.cluster_file=system_yaml", "task=preflight"],
+            ["device.cluster_file=system_yaml", "task=performance"],
+        ),
+    ],
+    "prefill-chunk-thousands": [
+        (f"{typed[0]} and {typed[1]}", *([f"device.max_prefill_chunk_size={chunk}"] for chunk in typed))
+        for typed in ((160, 128), (31, 32))
+    ],
     "prefill-chunk-tiles": [
         *(
             (f"32 and {chunk}", ["device.max_prefill_chunk_size=32"], [f"device.max_prefill_chunk_size={chunk}"])

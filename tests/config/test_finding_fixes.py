@@ -183,6 +183,10 @@ PRINTED = {
         ["precision.experts=BFP4"],
         ["precision.router=BFP8", "compute.router.math_fidelity=LoFi", "compute.experts.fp32_dest_acc_en=true"],
     ],
+    "cluster-file-unread": [["device.cluster_file=system_yaml", "task=performance"]],
+    "prefill-chunk-thousands": [
+        [f"device.max_prefill_chunk_size={chunk}", "model=llama8b", "device=t3k"] for chunk in (32, 128)
+    ],
     "prefill-chunk-tiles": [[f"device.max_prefill_chunk_size={chunk}"] for chunk in (1, 31, 33, 1000)],
     "batch-size": [
         ["workload.batch=3"],

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from places import ROOT
+from tt_transformers_v2.commands import explain, predict, run
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.hydra_settings import check_own_files
 from tt_transformers_v2.config.overrides import check_overrides
@@ -120,7 +121,11 @@ def test_so_can_the_folder_of_an_earlier_sweep(tmp_path):
         (["--experimental-rerun", "config.pickle"], "loads a pickle"),
         (["--config-name", "other"], "replace conf/config.yaml"),
         (["--config-path", "other"], "replace conf/config.yaml"),
-        (["task=performance", "--config-dir", "FOLDER"], "changes Hydra's settings"),
+        (["tuning=mine", "--config-dir", "FOLDER"], "changes Hydra's settings"),
+        (["tuning=mine", "--multirun", "seed=1,2", "--config-dir", "FOLDER"], "changes Hydra's settings"),
+        (["seed=1,2", "--config-dir", "FOLDER", "--multirun", "tuning=mine,null"], "changes Hydra's settings"),
+        (["experiment=leads_there", "--config-dir", "FOLDER"], "changes Hydra's settings"),
+        (["experiment=leads_somehow", "--config-dir", "FOLDER"], "changes Hydra's settings"),
     ],
 )
 def test_the_command_line_refuses_with_2_and_runs_nothing(tmp_path, arguments, says):
@@ -128,6 +133,10 @@ def test_the_command_line_refuses_with_2_and_runs_nothing(tmp_path, arguments, s
     (tmp_path / "conf" / "tuning" / "mine.yaml").write_text(
         f"# @package _global_\nhydra: {{callbacks: {{x: {{_target_: os.mkdir, path: {tmp_path / 'made'}}}}}}}\n"
     )
+    (tmp_path / "conf" / "experiment").mkdir()
+    for name, entry in (("leads_there", "/tuning@_global_: mine"), ("leads_somehow", "optional /tuning: mine")):
+        text = f"# @package _global_\ndefaults:\n  - {entry}\n"
+        (tmp_path / "conf" / "experiment" / f"{name}.yaml").write_text(text)
     given = [str(tmp_path / "conf") if text == "FOLDER" else text for text in arguments]
     command = [sys.executable, str(ROOT / "scripts" / "run.py"), *given]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
@@ -135,6 +144,22 @@ def test_the_command_line_refuses_with_2_and_runs_nothing(tmp_path, arguments, s
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conf"]
+
+
+@pytest.mark.parametrize("main", [run.main, predict.main, explain.main])
+def test_one_file_with_a_block_of_hydras_breaks_only_what_uses_it(main, tmp_path, capsys):
+    pytest.importorskip("torch")  # which a run needs, and the job with the newest Hydra has not
+    (tmp_path / "tuning").mkdir()
+    (tmp_path / "tuning" / "mine.yaml").write_text(
+        "# @package _global_\nhydra: {sweep: {dir: x}, job: {chdir: true}}\nprecision: {ff2: BFP8}\n"
+    )
+    (tmp_path / "tuning" / "good.yaml").write_text("# @package _global_\nprecision: {ff2: BFP8}\n")
+    asked = ["task=performance", "--config-dir", str(tmp_path)]
+    asked += [f"hydra.run.dir={tmp_path / 'out'}"] if main is run.main else []
+    assert main([*asked, "tuning=good"]) == 0
+    assert main([*asked, "tuning=mine"]) == 2
+    error = capsys.readouterr().err
+    assert "mine.yaml: key hydra changes Hydra's settings. Remove hydra.job.chdir. Type hydra.sweep.dir=…" in error
 
 
 # What runs code out of data. `Loader=` is how our one call of yaml.load names a safe loader.

@@ -16,7 +16,7 @@ from tt_transformers_v2.hardware import ConfigError
         ("~device", "every key is needed"),
         ("precision.mlp_weight=BFP8", "Did you mean precision.mlp_weights?"),
         ("precision.mlp_weights=BFP5", "Did you mean BFP"),
-        ("precision.mlp_weights=bfp8", "Did you mean BFP8?"),
+        ("precision.mlp_weights=bfp88", "Did you mean BFP8?"),
         ("compute.mpl.math_fidelity=LoFi", "Did you mean compute.mlp?"),
         ("compute.mlp.math_fidelity=HiFi1", "Did you mean HiFi"),
         ("compute.mlp.math_fidelity.x=HiFi2", "is a value, not a section"),

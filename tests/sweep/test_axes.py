@@ -3,8 +3,10 @@
 
 import pytest
 
+from tt_transformers_v2.config.building import build
 from tt_transformers_v2.config.groups import groups
 from tt_transformers_v2.config.overrides import check_overrides
+from tt_transformers_v2.config.sweep_schema import SweepConfig
 from tt_transformers_v2.hardware import ConfigError
 from tt_transformers_v2.sweep.axes import axes_of, combinations
 
@@ -37,6 +39,13 @@ def test_the_last_axis_turns_fastest_and_single_values_are_in_every_job():
     [
         ("workload.batch=range(1,4)", ["1", "2", "3"]),
         ("workload.batch=range(1,8,3)", ["1", "4", "7"]),
+        ("workload.batch=range(8,1,-3)", ["8", "5", "2"]),
+        ("workload.batch=range(4)", ["0", "1", "2", "3"]),
+        ("launcher.timeout_minutes=range(1.0,1.3,0.1)", ["1.0", "1.1", "1.2"]),
+        ("model.rope_theta=range(-0.3,0.3,0.1)", ["-0.3", "-0.2", "-0.1", "0.0", "0.1", "0.2"]),
+        ("launcher.timeout_minutes=range(0,1,0.25)", ["0.0", "0.25", "0.5", "0.75"]),
+        ("launcher.timeout_minutes=range(1,0.1,-0.3)", ["1.0", "0.7", "0.4"]),
+        ("launcher.timeout_minutes=range(0.1,0.7,0.2)", ["0.1", "0.3", "0.5"]),
         ("workload.batch=choice(1,8)", ["1", "8"]),
         ("workload.batch=sort(8,1,4)", ["1", "4", "8"]),
         ("workload.context=null,256", ["null", "256"]),
@@ -89,6 +98,21 @@ def test_pairs_go_together_and_are_crossed_with_the_other_axes():
     ]
 
 
+@pytest.mark.parametrize(
+    ("pieces", "axes"),
+    [
+        (["device=n150,t3k"], ["device=n150,t3k"]),
+        (["device=n150", "t3k"], ["device=n150,t3k"]),
+        (["workload.batch=1", 2, 4, "device=n150", "t3k"], ["workload.batch=1,2,4", "device=n150,t3k"]),
+        (["device=glob(p150*", "exclude=*8)", "seed=1"], ["device=glob(p150*,exclude=*8)", "seed=1"]),
+        (["workload.batch=range(1", "4)"], ["workload.batch=range(1,4)"]),
+        ([], []),
+    ],
+)
+def test_an_axis_that_yaml_split_is_one_again(pieces, axes):
+    assert build(SweepConfig, {"axes": pieces}).axes == axes
+
+
 def test_what_is_typed_replaces_the_axis_of_a_file():
     assert jobs("workload.batch=8", named=["workload.batch=1,2", "device=n150,t3k"]) == [
         "device=n150 workload.batch=8",
@@ -103,6 +127,8 @@ def test_what_is_typed_replaces_the_axis_of_a_file():
         (["workload.batch=glob(*)"], [], "glob chooses among files"),
         (["workload.batch=range(4,4)"], [], "is empty"),
         (["workload.batch=range(5,1)"], [], "is empty"),
+        (["launcher.timeout_minutes=range(1.0,1.0,0.1)"], [], "is empty"),
+        (["workload.batch=range(1,4,0)"], [], "has a step of 0"),
         (["workload.batch=interval(1,4)"], [], "Write workload.batch=range"),
         (["device=n150,n151"], [], "Did you mean device=n150"),
         (["workload.batch=1,x"], [], "workload.batch must be a whole number"),

@@ -15,7 +15,10 @@ from ..common.command_names import command as command_name
 from ..common.errors import ConfigError, closest
 from ..config.conf_folders import in_own_context
 from ..config.hydra_settings import use_own_folder
+from ..run.board_snapshot import use_snapshot
 from . import completion
+
+SNAPSHOT = "what `tt-smi -s` wrote of a machine, which is then device=auto"
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -44,6 +47,7 @@ class CommandParser(argparse.ArgumentParser):
         about = f"GROUP=OPTION or KEY=VALUE, as for {command_name('run')}"
         self.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=about)
         self.add_argument("--config-dir", metavar="DIR", help="a folder with your own configuration groups")
+        self.add_argument("--snapshot", type=Path, metavar="FILE", help=SNAPSHOT)
 
     def read(self, given: Sequence[str]) -> argparse.Namespace:
         """The options, overrides anywhere among them; adds the folder of --config-dir. Answers a shell that completes.
@@ -53,9 +57,11 @@ class CommandParser(argparse.ArgumentParser):
         if given and given[0] in completion.FLAGS:  # a shell asks
             completion.answer(given, flags_of(self), overrides=self._composes)
             raise SystemExit(0)
-        options = self.parse_intermixed_args(given) if self._composes else self.parse_args(given)
+        options = self.parse_args(given) if self._subparsers else self.parse_intermixed_args(given)
         if self._composes and options.config_dir:
             use_own_folder(Path(options.config_dir))
+        if self._composes:
+            use_snapshot(options.snapshot, options.overrides)
         return options
 
 

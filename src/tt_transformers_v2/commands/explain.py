@@ -20,7 +20,7 @@ from ..config.ttnn_checks import attention_plans
 from ..hardware.op_table import SDPA
 from ..planning.fixed_kernels import FIXED_KERNELS
 from ..planning.typed_programs import typed_keys
-from ..run.this_machine import machine_device
+from ..run.board_snapshot import this_device
 from .command_line import CommandParser, run_command
 
 ABOUT = """Prints every value of a configuration with its origin (file, rule, or what you typed) and the findings
@@ -48,7 +48,7 @@ class Explanation:
 
 def explain(overrides: Sequence[str]) -> Explanation:
     """Resolves checked or unchecked `overrides` and traces every value. Raises ConfigError."""
-    checked = check_overrides(overrides, this_machine=machine_device)
+    checked = check_overrides(overrides, this_machine=this_device)
     composed = compose_with_origins(checked)
     given = dict(_leaves(composed.tree))
     experiment = resolve(composed.tree, checked.typed)

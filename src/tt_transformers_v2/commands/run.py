@@ -21,12 +21,12 @@ from typing import Any, NoReturn
 from ..common.checkout import outputs_dir
 from ..common.errors import ConfigError, closest
 from ..config.building import build
-from ..config.composition import compose, hydra_base, in_one_line, opened_hydra
+from ..config.composition import compose, hydra_base, in_one_line, opened_hydra, refuse_reached
 from ..config.conf_folders import conf_dir
 from ..config.experiment_schema import ExperimentConfig
 from ..config.overrides import Overrides, check_overrides
 from ..config.resolvers import register_resolvers
-from .command_line import complain, flags_of, run_command
+from .command_line import SNAPSHOT, complain, flags_of, run_command
 from .run_help import help_text
 
 PACKAGE_NAME = "tt-transformers-v2"
@@ -53,10 +53,11 @@ def _answer(given: list[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
     from ..config.hydra_settings import check_flags, use_own_folder
-    from ..run.this_machine import machine_device
+    from ..run.board_snapshot import this_device, use_snapshot
     from . import completion
 
     parser = get_args_parser()
+    parser.add_argument("--snapshot", type=Path, metavar="FILE", help=SNAPSHOT)
     if given and given[0] in completion.FLAGS:  # a shell asks
         completion.answer(given, flags_of(parser), overrides=True)
         return 0
@@ -67,8 +68,10 @@ def _answer(given: list[str]) -> int:
     check_flags(options)
     if options.config_dir:
         use_own_folder(Path(options.config_dir))
+    use_snapshot(options.snapshot, options.overrides)
     multirun = bool(options.multirun)
-    checked = check_overrides(options.overrides, multirun=multirun, this_machine=machine_device)
+    checked = check_overrides(options.overrides, multirun=multirun, this_machine=this_device)
+    refuse_reached(checked)
     if not multirun:
         _refuse_sweep_settings(options.overrides)
     if options.help:
@@ -77,7 +80,9 @@ def _answer(given: list[str]) -> int:
     if not (multirun or options.cfg or options.info or options.hydra_help):
         return _run_alone(checked)
     others = {*options.overrides, *(("--config-dir", "-cd", options.config_dir) if options.config_dir else ())}
-    flags = [argument for argument in given if argument not in others and not argument.startswith("--config-dir=")]
+    others |= {"--snapshot", str(options.snapshot)} if options.snapshot else set()
+    ours = ("--config-dir=", "--snapshot=")
+    flags = [argument for argument in given if argument not in others and not argument.startswith(ours)]
     code = _run_hydra([*flags, *checked.hydra_texts], checked)
     return 2 if code == 1 and options.cfg else code  # Hydra's 1 for a --package that does not exist, which it has said
 

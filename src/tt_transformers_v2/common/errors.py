@@ -26,8 +26,11 @@ class ConfigError(ValueError):
 
 
 def closest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice most like `word`, ignoring case, or None when nothing is near."""
+    """The choice most like `word`, or the only one that begins with it, ignoring case; None when nothing is near."""
     by_folded = {choice.casefold(): choice for choice in choices}
+    begun = [choice for choice in by_folded if len(word) > 2 and choice.startswith(word.casefold())]
+    if len(begun) == 1:
+        return by_folded[begun[0]]
     found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.55)
     return by_folded[found[0]] if found else None
 

@@ -8,7 +8,7 @@ Errors stop a run, warnings are printed and stored, hints are stored. Whether we
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -37,17 +37,22 @@ T = TypeVar("T")
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 # Beyond this many tokens BFP4 weights were seen to fail though every single layer looked fine.
 LONG_CONTEXT = 32768
+CHUNK = "device.max_prefill_chunk_size"
+# The largest chunk of tt_transformers' tables, in thousands (1024) of tokens: conf/rules/prefill_chunks.yaml.
+MOST_THOUSANDS = 128
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is checked: `model` on `config` for `batch` users of `context` tokens, prompts of `prompt_length` tokens."""
+    """What is checked: `model` on `config` for `batch` users of `context` tokens, prompts of `prompt_length` tokens;
+    `typed` are the dotted paths that the user set."""
 
     config: DeviceConfig
     model: DecoderShape
     batch: int
     context: int
     prompt_length: int
+    typed: Collection[str] = ()
 
 
 Check = Callable[[Asked], Iterator[Finding]]
@@ -72,10 +77,16 @@ def finds(id: str, severity: Severity, when: str, settings: Iterable[str] = ()) 
 
 
 def check(
-    config: DeviceConfig, model: DecoderShape, *, batch: int, context: int, prompt_length: int = 128
+    config: DeviceConfig,
+    model: DecoderShape,
+    *,
+    batch: int,
+    context: int,
+    prompt_length: int = 128,
+    typed: Collection[str] = (),
 ) -> list[Finding]:
     """Every finding about running `model` with `config`, errors first."""
-    asked = Asked(config, model, batch, context, prompt_length)
+    asked = Asked(config, model, batch, context, prompt_length, typed)
     everything = [finding for find in _checks for finding in find(asked)]
     return sorted(everything, key=lambda finding: list(Severity).index(finding.severity))
 
@@ -295,6 +306,18 @@ def _bfp4_at_long_context(asked: Asked) -> Iterator[Finding]:
         )
 
 
+@finds("prefill-chunk-thousands", Severity.warning, "a typed prefill chunk of at most 128 tokens, as if in thousands")
+def _chunk_is_tokens(asked: Asked) -> Iterator[Finding]:
+    chunk = asked.config.max_prefill_chunk_size
+    if CHUNK in asked.typed and TILE <= chunk <= MOST_THOUSANDS and chunk % TILE == 0:
+        yield found(
+            "prefill-chunk-thousands",
+            f"device.max_prefill_chunk_size is {chunk} tokens.",
+            "MAX_PREFILL_CHUNK_SIZE and the tables of tt_transformers count thousands.",
+            f"Set device.max_prefill_chunk_size={chunk * 1024} if that is meant.",
+        )
+
+
 @finds("prefill-chunk-tiles", Severity.error, "a prefill chunk that is not whole tiles of 32 tokens")
 def _chunk_is_tiles(asked: Asked) -> Iterator[Finding]:
     chunk = asked.config.max_prefill_chunk_size
@@ -303,7 +326,8 @@ def _chunk_is_tiles(asked: Asked) -> Iterator[Finding]:
             "prefill-chunk-tiles",
             f"max_prefill_chunk_size is {chunk}.",
             "A chunk must be whole tiles of 32 tokens.",
-            f"Set device.max_prefill_chunk_size={max(TILE, chunk // TILE * TILE)}.",
+            f"Set device.max_prefill_chunk_size={max(TILE, chunk // TILE * TILE)}"
+            + (f" or device.max_prefill_chunk_size={chunk * 1024}." if 0 < chunk < TILE else "."),
         )
 
 

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError
-from .conf_folders import conf_dirs
-from .overrides import Overrides, check_each
+from .conf_folders import conf_dirs, refused_files
+from .overrides import Override, Overrides, check_each
 from .precedence import set_path
-from .quick_composition import Composed, NotCovered, compose_choices
+from .quick_composition import Choice, Composed, NotCovered, compose_choices
 from .resolvers import register_resolvers
 
 if TYPE_CHECKING:
@@ -31,9 +31,8 @@ def compose_with_origins(overrides: Overrides | Sequence[str] = ()) -> Composed:
     """As `compose`, and the file under conf/ that set each value; no files where only Hydra can compose them."""
     checked = overrides if isinstance(overrides, Overrides) else check_each(overrides)
     values = [item for item in checked.items if not item.is_setting]
-    choices = {item.key: item.value for item in values if item.is_choice}
     try:
-        composed = compose_choices(conf_dirs(), choices)
+        composed = compose_choices(conf_dirs(), _choices(values))
     except NotCovered:
         return Composed(_composed_by_hydra(checked))
     if composed.interpolates or any(item.interpolates for item in values):
@@ -42,6 +41,28 @@ def compose_with_origins(overrides: Overrides | Sequence[str] = ()) -> Composed:
         if not item.is_choice:
             set_path(composed.tree, item.key, item.value)
     return composed
+
+
+def _choices(items: Iterable[Override]) -> dict[str, Choice]:
+    """Group -> the option chosen, several of them, or none."""
+    chosen = {item.key: item.value for item in items if item.is_choice}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items()}
+
+
+def refuse_reached(overrides: Overrides) -> None:
+    """Raises the problem of a file that may not be used where Hydra would come to it by these overrides.
+
+    Hydra acts on a `hydra:` block while it composes, so this is asked first; where only Hydra could tell which files
+    there are, any such file is refused.
+    """
+    if not refused_files():
+        return
+    fixed = Overrides(tuple(item for item in overrides.items if item.sweep is None))
+    for asked in (fixed, overrides.first_points):
+        try:
+            compose_choices(conf_dirs(), _choices(asked.items))
+        except NotCovered:
+            raise next(iter(refused_files().values())) from None
 
 
 def in_one_line(error: Exception) -> str:

@@ -23,6 +23,7 @@ _readers: list[Any] = []
 _used: dict[Path, tuple[int, int] | None] = {}
 
 _added: ContextVar[tuple[Path, ...]] = ContextVar("added configuration folders", default=())
+_refused: ContextVar[dict[Path, ConfigError] | None] = ContextVar("files that may not be used", default=None)
 _frozen: ContextVar[tuple[Path, ...]] = ContextVar("a sweep's own configuration folders", default=())
 
 
@@ -68,6 +69,18 @@ def add_conf_dir(folder: Path) -> None:
     forget_files()
     if folder.resolve() not in _added.get():
         _added.set((*_added.get(), folder.resolve()))
+
+
+def refuse_files(problems: dict[Path, ConfigError]) -> None:
+    """Lets each of these files raise its problem where it is used, and only there."""
+    if problems:
+        forget_files()
+        _refused.set({**refused_files(), **problems})
+
+
+def refused_files() -> dict[Path, ConfigError]:
+    """The files that `refuse_files` was told of, each with its problem."""
+    return _refused.get() or {}
 
 
 def use_only(folders: Sequence[Path]) -> None:

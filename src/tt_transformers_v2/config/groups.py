@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import difflib
+import math
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,8 @@ from ..common.errors import ConfigError, did_you_mean
 from .conf_folders import conf_dirs, read_yaml, remembered
 from .quick_composition import check_option
 
+# Groups of which several options may be chosen at once, the later winning, and whose options may lie in folders.
+SEVERAL = ("experiment",)
 # Folders of conf/ that hold facts and no options.
 _NO_GROUPS = ("chip", "rules", "measurements", "provenance", "ttnn")
 
@@ -24,9 +30,15 @@ def _groups(roots: tuple[Path, ...]) -> dict[str, tuple[str, ...]]:
     found: dict[str, set[str]] = {}
     for root in roots:
         for folder in (path for path in root.iterdir() if path.is_dir() and path.name not in _NO_GROUPS):
-            found.setdefault(folder.name, set()).update(path.stem for path in folder.glob("*.yaml"))
+            found.setdefault(folder.name, set()).update(_options(folder))
     chosen = {name for entry in _root_entries(read_yaml("config.yaml")) for name in entry}
     return {name: tuple(sorted(options)) for name, options in sorted(found.items()) if options or name in chosen}
+
+
+def _options(folder: Path) -> Iterator[str]:
+    """The options that a folder has: files, and for groups that may be nested files of folders in it, as mine/first."""
+    for path in folder.rglob("*.yaml") if folder.name in SEVERAL else folder.glob("*.yaml"):
+        yield path.relative_to(folder).with_suffix("").as_posix()
 
 
 def default_options() -> dict[str, str]:
@@ -75,6 +87,60 @@ def _aliases(group: str, roots: tuple[Path, ...]) -> dict[str, str]:
     return found
 
 
+def _by_other_name(group: str, name: str) -> str | None:
+    """The option that another name means, with `-`, `_`, a space or (for models) a dot between its parts; a hub id may
+    be that of the base model, of the same organisation as the file's."""
+    known = aliases(group)
+    if name.casefold() in known:
+        return known[name.casefold()]
+    organisation, slash, rest = name.casefold().rpartition("/")
+    found = _folded(group, conf_dirs()).get(_fold(group, rest if group == "model" else name))
+    if found is None or not slash:
+        return found
+    hub_id = str(_described(group, found).get("hf_id") or "").casefold()
+    return found if hub_id.startswith(f"{organisation}/") else None
+
+
+@remembered
+def _folded(group: str, roots: tuple[Path, ...]) -> dict[str, str]:
+    """Names of options and their aliases without what is written in several ways -> option; those of two left out."""
+    found: dict[str, set[str]] = {}
+    for name, meant in (*aliases(group).items(), *((each, each) for each in groups()[group])):
+        found.setdefault(_fold(group, name), set()).add(meant)
+    return {name: next(iter(options)) for name, options in found.items() if len(options) == 1}
+
+
+def _fold(group: str, name: str) -> str:
+    if group == "model":
+        return re.sub(r"[-_. ]+", "-", name.casefold())
+    return re.sub(r"[-_ ]+", "", re.sub(r"^(tt|tenstorrent)[-_ ]+", "", name.casefold()))
+
+
+_MESH = re.compile(r"[(\[]\s*(\d+)\s*,\s*(\d+)\s*[)\]]")
+_MOST_NEAR = 3
+
+
+def _no_device(name: str) -> ConfigError:
+    """The error for a name that no device has: the devices with that mesh, in which it occurs, or that are alike."""
+    shape = _MESH.fullmatch(name.strip())
+    if shape is not None:
+        chips = int(shape[1]) * int(shape[2])
+        alike = [each for each in groups()["device"] if math.prod(_described("device", each)["mesh_shape"]) == chips]
+        what = f"{name} is a mesh of {chips} chips, not a device."
+        if not alike:
+            return ConfigError(what, f"choices: {', '.join(groups()['device'])}")
+        given = f"device.mesh_shape=[{shape[1]},{shape[2]}]"
+        return ConfigError(what, f"Choose device={' or '.join(alike)}; {given} sets the shape.")
+    wanted = _fold("device", name)
+    names = _folded("device", conf_dirs())
+    within = dict.fromkeys(meant for other, meant in names.items() if len(wanted) > 1 and wanted in other)
+    near = difflib.get_close_matches(wanted, names, n=_MOST_NEAR, cutoff=0.6)
+    found = list(within)[:_MOST_NEAR] or list(dict.fromkeys(names[each] for each in near))
+    choices = f"choices: {', '.join(groups()['device'])}"
+    asked = f"Did you mean device={' or '.join(found)}? " if found else ""
+    return ConfigError(f"no device named {name!r}.", asked + choices)
+
+
 def _described(group: str, name: str) -> dict[str, Any]:
     """What the file of an option says of itself; nothing where it is broken, which is said when it is chosen."""
     try:
@@ -96,8 +162,10 @@ def option(group: str, name: str) -> str:
         if choice.casefold() == name.casefold():
             check_option(conf_dirs(), group, choice)
             return choice
-    if group in ("device", "model") and name.casefold() in aliases(group):
-        return aliases(group)[name.casefold()]
+    if group in ("device", "model") and (meant := _by_other_name(group, name)) is not None:
+        return meant
+    if group == "device":
+        raise _no_device(name)
     if group == "model":
         from .refused_models import refuse
         from .similar_models import suggestion

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..common.errors import ConfigError, did_you_mean
 from .building import raise_all
-from .conf_folders import add_conf_dir, conf_dir
+from .conf_folders import add_conf_dir, conf_dir, refuse_files
 from .yaml_files import read_yaml_file
 
 # Key -> what its value may be; None for anything that Hydra takes as text, a number or a flag.
@@ -90,20 +90,39 @@ def check_flags(options: argparse.Namespace) -> None:
 
 
 def use_own_folder(folder: Path) -> None:
-    """Adds a folder of configuration groups that a user named. Raises ConfigError as `check_own_files` does."""
+    """Adds a folder of configuration groups that a user named.
+
+    A file that reaches for Hydra's settings raises ConfigError where it is used (`refuse_files`). Raises ConfigError at
+    once for what Hydra would come to by itself: options of its own groups, another conf/config.yaml.
+    """
     add_conf_dir(folder)
-    check_own_files(folder)
+    at_once, when_used = _problems(folder)
+    raise_all(list(at_once.values()))
+    refuse_files({path.resolve(): problem for path, problem in when_used.items()})
 
 
 def check_own_files(folder: Path) -> None:
-    """Raises ConfigError where YAML under `folder`, which a user added, reaches for Hydra's settings."""
-    problems = []
+    """Raises ConfigError where any YAML under `folder`, which a user added, reaches for Hydra's settings."""
+    at_once, when_used = _problems(folder)
+    found = at_once | when_used
+    raise_all([found[path] for path in sorted(found)])
+
+
+def _problems(folder: Path) -> tuple[dict[Path, ConfigError], dict[Path, ConfigError]]:
+    """The files that may not be in a folder of options, and those that may not be used as one, with the reasons."""
+    at_once: dict[Path, ConfigError] = {}
+    when_used: dict[Path, ConfigError] = {}
     for path in _files(folder):
         try:
-            _check_file(path, folder)
+            _check_place(path, folder)
         except ConfigError as problem:
-            problems.append(problem)
-    raise_all(problems)
+            at_once[path] = problem
+            continue
+        try:
+            _check_content(path)
+        except ConfigError as problem:
+            when_used[path] = problem
+    return at_once, when_used
 
 
 def _files(folder: Path) -> list[Path]:
@@ -112,15 +131,23 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def _check_file(path: Path, folder: Path) -> None:
+def _check_place(path: Path, folder: Path) -> None:
     if path.stat().st_size > _MOST_BYTES:
         raise ConfigError(f"{path} is larger than {_MOST_BYTES >> 20} MiB, too large for a configuration file.")
     if "hydra" in path.relative_to(folder).parts[:-1]:
         raise ConfigError(f"{path} is an option of Hydra's own groups, which cannot be changed.", "Remove it.")
-    if path.name == _ROOT_FILE and path.read_bytes() == (conf_dir() / _ROOT_FILE).read_bytes():
-        return  # a sweep's copy of ours
-    if path == folder / _ROOT_FILE:
+    if path == folder / _ROOT_FILE and not _is_ours(path):
         raise ConfigError(f"{path} would replace conf/config.yaml.", "Put your defaults in experiment/NAME.yaml.")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is conf/config.yaml, of which every sweep has a copy."""
+    return path.name == _ROOT_FILE and path.read_bytes() == (conf_dir() / _ROOT_FILE).read_bytes()
+
+
+def _check_content(path: Path) -> None:
+    if _is_ours(path):
+        return
     try:
         text, content = read_yaml_file(path)
     except ConfigError:
@@ -129,7 +156,26 @@ def _check_file(path: Path, folder: Path) -> None:
             raise
         return
     for where in _reaches(text, content):
-        raise ConfigError(f"{path}: {where} changes Hydra's settings.", "Set hydra.run.dir on the command line.")
+        raise ConfigError(f"{path}: {where} changes Hydra's settings.", _advice(content))
+
+
+def _advice(content: Any) -> str:
+    """What to do about a file that sets keys of Hydra's: type those that can be typed, remove the others."""
+    block = content.get("hydra") if isinstance(content, dict) else None
+    keys = [f"hydra.{path}" for path in _leaf_paths(block)] if isinstance(block, dict) else []
+    typed = [key for key in keys if key in _SETTINGS]
+    removed = [key for key in keys if key not in _SETTINGS]
+    parts = [f"Remove {', '.join(removed)}." if removed else ""]
+    parts.append(f"Type {' '.join(f'{key}=…' for key in typed)} on the command line instead." if typed else "")
+    return " ".join(part for part in parts if part) or "Remove it."
+
+
+def _leaf_paths(tree: Any) -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from (f"{key}.{inner}" for inner in _leaf_paths(value))
+        else:
+            yield str(key)
 
 
 def _reaches(text: str, content: Any) -> Iterator[str]:

@@ -9,6 +9,8 @@ accept `+devise=t3k` and run with defaults, let the last of `device=[t3k,n150]` 
 from __future__ import annotations
 
 import functools
+import re
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,10 @@ from typing import Any, NamedTuple
 
 from ..common.checked import coerce
 from ..common.errors import ConfigError, did_you_mean
+from ..hardware.enums import Named
 from .building import nested_dataclass, raise_all
 from .conf_folders import conf_dirs, remembered
-from .groups import groups, option
+from .groups import SEVERAL, groups, option
 from .hydra_settings import check_setting
 from .override_grammar import elements_of, encoded, parse, plain_value
 from .precedence import leaf_paths
@@ -128,6 +131,8 @@ def check_overrides(
     found: ThisMachine | None = None
     for text in texts:
         try:
+            if re.fullmatch(r"device\s*=\s*\(.*\)\s*", text):  # MESH_DEVICE as documents write it, which is no grammar
+                option("device", text.partition("=")[2].strip())
             parsed = parse(text)
             key = str(parsed.key_or_group)
             if key in seen:
@@ -156,10 +161,29 @@ def _remembered(text: str, roots: tuple[Path, ...]) -> Override:
 
 def check_value(key: str, value: Any, text: str) -> Override:
     """The override that gives `key` a plain `value`, as `text` says it; nothing is parsed. Raises ConfigError."""
+    if key in SEVERAL and isinstance(value, list) and value:
+        names = [str(_option(f"{key}={name}", key, name)) for name in value]
+        return Override(f"{key}=[{','.join(names)}]", key, names)
     if key in groups():
         name = _option(text, key, value)
         return Override(f"{key}={'null' if name is None else name}", key, name)
+    if (spelled := _spelled(key, value)) != value:
+        text, value = f"{key}={spelled}", spelled
     return Override(text, key, value, interpolates=_check(key, value))
+
+
+def _spelled(key: str, value: Any) -> Any:
+    """`value` as its enum spells it where it was typed in another case, or by the name that ttnn has for it."""
+    annotation = annotation_of(key)
+    kinds = [annotation, *typing.get_args(annotation)]
+    cls = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Named)), None)
+    if cls is None or not isinstance(value, str):
+        return value
+    word = re.sub(rf"^(ttnn\.)?({cls.__name__}\.|DataType\.)?", "", value, flags=re.IGNORECASE).casefold()
+    known = {str(member).casefold(): str(member) for member in cls} | {
+        name.casefold(): str(member) for member in cls for name in member.other_names
+    }
+    return known.get(word, value)
 
 
 def _names_auto(parsed: Any) -> bool:

@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import ConfigError
-from .conf_folders import remembered
+from .conf_folders import refused_files, remembered
 from .yaml_files import read_yaml_file
 
 # The entry of a defaults list that brings the schema (config.schema_store).
 SCHEMA = "tt_transformers_v2/schema"
 _PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 _CHOICE = re.compile(r"\$\{(\w+)\}")
+
+
+Choice = str | tuple[str, ...] | None  # an option of a group, several of which the later wins, or none
 
 
 class NotCovered(Exception):
@@ -63,9 +66,10 @@ class _File:
         return any(isinstance(value, (str, list)) and "${" in str(value) for _, value in _leaves(self.content, ""))
 
 
-def compose_choices(roots: tuple[Path, ...], choices: Mapping[str, str | None]) -> Composed:
-    """The configuration of conf/config.yaml with `choices` (group -> option, None for none) in place of its defaults.
+def compose_choices(roots: tuple[Path, ...], choices: Mapping[str, Choice]) -> Composed:
+    """The configuration of conf/config.yaml with `choices` in place of its defaults.
 
+    `choices`: group -> option, several of them, or None for none.
     `roots` are conf folders, the first that has a file wins. The result is the caller's to change. Raises NotCovered,
     also for an option that does not exist: Hydra then says so.
     """
@@ -85,12 +89,12 @@ def _copied(tree: Any) -> Any:
 
 
 @remembered
-def _compose(roots: tuple[Path, ...], choices: tuple[tuple[str, str | None], ...]) -> Composed:
+def _compose(roots: tuple[Path, ...], choices: tuple[tuple[str, Choice], ...]) -> Composed:
     root = _load(roots, "config")
     if root is None:
         raise NotCovered("config.yaml")
     wanted = dict(choices)
-    chosen: dict[str, str | None] = {}
+    chosen: dict[str, Choice] = {}
     for group, default, _ in _entries(root.defaults):
         if group is not None:
             chosen[group] = wanted.pop(group, default)
@@ -101,8 +105,11 @@ def _compose(roots: tuple[Path, ...], choices: tuple[tuple[str, str | None], ...
         if group is None:
             own = {key: value for key, value in root.content.items() if key != "hydra"}
             _merge(composed, _File(own, (), None), "", "config.yaml")
-        elif (name := _interpolated(chosen[group], chosen)) is not None:
-            _add(composed, roots, group, name, group.replace("/", "."), optional)
+        else:
+            choice = chosen[group]
+            for each in choice if isinstance(choice, tuple) else (choice,):
+                if (name := _interpolated(each, chosen)) is not None:
+                    _add(composed, roots, group, name, group.replace("/", "."), optional)
     return composed
 
 
@@ -125,7 +132,7 @@ def _entries(defaults: tuple[Any, ...]) -> Iterator[tuple[str | None, str | None
         yield group, name, str(key).startswith("optional ")
 
 
-def _interpolated(name: str | None, chosen: Mapping[str, str | None]) -> str | None:
+def _interpolated(name: str | None, chosen: Mapping[str, Choice]) -> str | None:
     return None if name is None else _CHOICE.sub(lambda match: str(chosen.get(match[1])), name)
 
 
@@ -189,6 +196,8 @@ def _load(roots: tuple[Path, ...], name: str) -> _File | None:
     for root in roots:
         path = root / f"{name}.yaml"
         if path.is_file():
+            if path in refused_files():
+                raise refused_files()[path]
             return _parse(path)
     return None
 

@@ -17,6 +17,7 @@ from ..common.errors import ConfigError
 from ..hardware.op_table import EXPERT_GROUPS, OP_GROUPS
 from ..hardware.schema import DeviceConfig, PrecisionConfig
 from ..models.differing import Differing
+from ..models.model_place import HUB
 from ..models.spec import ModelSpec, RopeScaling
 from ..perf.calibration import Calibration
 from ..perf.confidence import ConfidenceRules
@@ -24,6 +25,7 @@ from .adjustments import fit_to_model
 from .batched_prefill import prefill_users_findings, tokens_of_a_pass
 from .building import build
 from .checks import check
+from .cluster_file_use import cluster_file_findings
 from .conf_folders import own_folders
 from .device_presets import device_config
 from .experiment_schema import SEARCHING, ExperimentConfig, ModelConfig
@@ -83,6 +85,8 @@ class Experiment:
         if isinstance(model["rope_scaling"], dict) and model["rope_scaling"]["truncate"]:
             del model["rope_scaling"]["truncate"]
         device = plain(hardware.spec)
+        if device["cluster_file"] is None:
+            del device["cluster_file"]
         device |= {
             name: getattr(hardware, name)
             for name in (
@@ -167,11 +171,12 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
     asked_for = {"batch": batch, "context": experiment.context}
     prompt = config.workload.prompt_length
     batched = tokens_of_a_pass(config.workload, hardware, experiment.calibration)
-    experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
+    experiment.findings = check(hardware, spec, prompt_length=prompt, typed=asked, **asked_for)
     of_memory: dict[str, Any] = {"typed": asked, "batched": batched, **asked_for}
     if not experiment.errors and (shorter := shorter_chunk(hardware, spec, **of_memory)):
         experiment.effects += shorter
-        experiment.findings = check(hardware, spec, prompt_length=prompt, **asked_for)
+        experiment.findings = check(hardware, spec, prompt_length=prompt, typed=asked, **asked_for)
+    experiment.findings += cluster_file_findings(hardware.spec, config.task)
     experiment.findings += expert_findings(spec, asked, own)
     experiment.findings += server_findings(config.workload, hardware, experiment.calibration, asked)
     experiment.findings += prefill_users_findings(config.workload, hardware, experiment.calibration, asked)
@@ -219,7 +224,19 @@ def resolve_or_refuse(composed: ExperimentConfig | Mapping[str, Any], typed: Ite
 
 
 def model_spec(model: ModelConfig) -> ModelSpec:
-    """The specification of conf/model, or of the local folder or GGUF file at `model.path` when no shape is given."""
+    """The specification of conf/model, or of the local folder or GGUF file at `model.path` when no shape is given.
+
+    Raises ConfigError where both are given and are not the same model; what is on the hub is seen when it is read.
+    """
+    spec = _specified(model)
+    if model.path not in (None, HUB) and model.num_layers is not None:
+        from ..models.open_model import check_files
+
+        check_files(spec, str(model.path))
+    return spec
+
+
+def _specified(model: ModelConfig) -> ModelSpec:
     shape = {
         name: getattr(model, name)
         for name in ("vocab_size", "hidden_dim", "num_layers", "num_heads", "intermediate_dim")

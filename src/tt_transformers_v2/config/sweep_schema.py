@@ -43,7 +43,10 @@ class LauncherName(Named):
 
 @dataclass
 class SweepConfig(Checked):
-    """`axes` are overrides as typed, `pairs` mappings that set the same keys; see conf/config.yaml."""
+    """`axes` are overrides as typed, `pairs` mappings that set the same keys; see conf/config.yaml.
+
+    Without quotes YAML splits an axis at its commas (`[device=n150,t3k]`); the pieces are put together again.
+    """
 
     AT_LEAST = {"max_failures": 1, "trials": 1, "seed": 0}  # noqa: RUF012
 
@@ -60,6 +63,24 @@ class SweepConfig(Checked):
     trials: int = 40
     objectives: list[str] = field(default_factory=list)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.axes = _rejoined(self.axes)
+
+
+def _rejoined(pieces: list[str]) -> list[str]:
+    """Overrides of which YAML may have made several: a piece without a key or inside a bracket belongs to the last."""
+    found: list[str] = []
+    for piece in pieces:
+        if found and ("=" not in piece or _is_open(found[-1])):
+            found[-1] += f",{piece}"
+        else:
+            found.append(piece)
+    return found
+
+
+def _is_open(text: str) -> bool:
+    return sum(map(text.count, "([{")) > sum(map(text.count, ")]}"))
 
 
 @dataclass

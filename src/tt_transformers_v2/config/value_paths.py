@@ -18,7 +18,9 @@ def get_value(config: DeviceConfig, path: str) -> Any:
         return config.precision.of(rest[0])
     if section == "compute":
         return getattr(config.compute_for(rest[0]), rest[1])
-    return getattr(config, rest[0]) if section == "device" else getattr(getattr(config, section), rest[0])
+    if section == "device":
+        return getattr(config if hasattr(config, rest[0]) else config.spec, rest[0])
+    return getattr(getattr(config, section), rest[0])
 
 
 def set_value(config: DeviceConfig, path: str, value: Any) -> None:
@@ -27,7 +29,7 @@ def set_value(config: DeviceConfig, path: str, value: Any) -> None:
     if section == "compute":
         setattr(config.compute.setdefault(rest[0], ComputeOverride()), rest[1], value)
     elif section == "device":
-        setattr(config, rest[0], value)
+        setattr(config if hasattr(config, rest[0]) else config.spec, rest[0], value)
     else:
         setattr(getattr(config, section), rest[0], value)
 

@@ -18,6 +18,11 @@ class Named(str, enum.Enum):
 
     __repr__ = __str__
 
+    @property
+    def other_names(self) -> tuple[str, ...]:
+        """What else a user may type for it, in any case."""
+        return ()
+
 
 class Sampling(Named):
     """Where the next token is chosen: on the host from all logits, on the device by top-k, or there by argmax alone."""
@@ -148,6 +153,11 @@ class DataFormat(Named):
     def ttnn_name(self) -> str:
         """The name of the ttnn.DataType, such as bfloat8_b."""
         return _FORMATS[self.value].ttnn_name
+
+    @property
+    def other_names(self) -> tuple[str, ...]:
+        """ttnn's name, and that of tt-metal's DataFormat: bfloat8_b and bfp8_b."""
+        return (self.ttnn_name, f"{self.value}_b")
 
     @property
     def tile_bytes(self) -> int:

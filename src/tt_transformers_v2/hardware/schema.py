@@ -197,7 +197,8 @@ class DeviceSpec(Checked):
     `aliases` are other names users know it by, in any case. `mesh_shape` is rows x columns as ttnn.MeshShape takes it.
     `compute_grid` (columns x rows of Tensix cores per chip that programs may use) holds with dispatch on WORKER cores,
     `compute_grid_eth` with dispatch on ETH cores (null where the system cannot); `dispatch_core_type` chooses.
-    `ethernet_links` are per pair of neighbouring chips.
+    `ethernet_links` are per pair of neighbouring chips. `cluster_file` is tt-umd's description of a real system, which
+    preflight then checks instead of one made of this.
     """
 
     AT_LEAST = {  # noqa: RUF012
@@ -225,6 +226,7 @@ class DeviceSpec(Checked):
     trace_region_size: int = 50_000_000
     l1_memory_size: int | None = None
     dram_bandwidth: float | None = None
+    cluster_file: str | None = None
     sources: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -92,6 +92,11 @@ def read_spec(path: str) -> ModelSpec:
     return huggingface_spec(place) if place.is_dir() else gguf_spec(place)
 
 
+def check_files(spec: ModelSpec, path: str) -> None:
+    """Raises ConfigError where there are no files at `path`, or those of another model than `spec`."""
+    _agreed(spec, read_spec(path), model_place(path))
+
+
 def _agreed(wanted: ModelSpec | None, stated: ModelSpec, place: Path) -> ModelSpec:
     """`wanted` (with its own name and context) if it computes what the files state, else ConfigError."""
     if wanted is None:

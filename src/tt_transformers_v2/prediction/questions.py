@@ -23,8 +23,8 @@ from ..config.resolve import Experiment, resolve
 from ..perf.measurements import MeasuredRow
 from ..perf.prediction import Prediction
 from ..perf.token_costs import sampling_path
+from ..run.board_snapshot import this_device
 from ..run.performance import predict
-from ..run.this_machine import machine_device
 
 # With the device, what makes two experiments the same configuration. The rest of Experiment.to_dict says what to do
 # with it.
@@ -199,4 +199,4 @@ def _parts(experiment: Experiment) -> dict[str, Any]:
 
 def typed_overrides(overrides: Sequence[str]) -> list[str]:
     """Overrides with options in their file's spelling, as the user would type them. Raises ConfigError."""
-    return check_overrides(overrides, this_machine=machine_device).texts
+    return check_overrides(overrides, this_machine=this_device).texts

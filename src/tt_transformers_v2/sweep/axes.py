@@ -11,6 +11,7 @@ from typing import Any
 
 from ..common.errors import ConfigError
 from ..config.building import raise_all
+from ..config.exact_ranges import range_values
 from ..config.groups import groups
 from ..config.override_grammar import encoded, plain_value, quoted
 from ..config.overrides import Override, Overrides, check_overrides, check_value
@@ -114,11 +115,7 @@ def _values(axis: Override) -> list[Any]:
         raise ConfigError(f"{text!r}: an interval cannot be enumerated.", f"Write {key}=range(0,10,2) or {key}=A,B.")
     if isinstance(override.value(), Glob):
         return _matching(override.value(), key, text)
-    found = list(itertools.islice(override.sweep_iterator(), MOST_JOBS + 1))
-    if len(found) > MOST_JOBS:
-        raise ConfigError(
-            f"{text!r} has more values than the {MOST_JOBS:,} jobs that a sweep may have.", "Sweep fewer values."
-        )
+    found = range_values(override.value(), text, MOST_JOBS) if override.is_range_sweep() else []
     if not found:
         raise ConfigError(f"{text!r} is empty.", f"Write {key}=A,B or {key}=range(START,STOP).")
     return found

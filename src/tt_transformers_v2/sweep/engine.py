@@ -89,6 +89,7 @@ def _run(request: Request, launcher: Launcher, folder: Path, write_report: Write
     state = _state(store, request.sweep.retry_failed, fresh)
     sampler = open_sampler(request.axes, request.sweep, state.pending)
     interrupted = False
+    print(f"{sampler.total} job{'s' * (sampler.total != 1)} to run", file=sys.stderr, flush=True)
     with Progress(
         state.done + state.failed + sampler.total, done=state.done, failed=state.failed, skipped=state.skipped
     ) as progress:

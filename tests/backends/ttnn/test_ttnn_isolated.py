@@ -59,6 +59,40 @@ def test_the_jobs_environment_is_the_descriptions_alone(run: Run, monkeypatch: p
     assert there["TT_LOGGER_LEVEL"] == "off"
 
 
+SET_FOR_A_CARD = {
+    "TT_VISIBLE_DEVICES": "0,1",
+    "TT_METAL_HOME": "/opt/tt-metal",
+    "TT_METAL_RUNTIME_ROOT": "/opt/tt-metal",
+    "TT_METAL_CACHE": "/nowhere/cache",
+    "TT_METAL_SLOW_DISPATCH_MODE": "1",
+    "TT_METAL_DISPATCH_CORE_TYPE": "eth",
+    "TT_METAL_WATCHER": "10",
+    "TT_METAL_DPRINT_CORES": "0,0",
+    "TT_METAL_VISIBLE_DEVICES": "3",
+    "TT_MESH_ID": "7",
+    "TT_MESH_GRAPH_DESC_PATH": "/nowhere/mesh.textproto",
+    "TT_FABRIC_MODE": "2",
+    "TT_UMD_LOCKS": "x",
+    "TTNN_CONFIG_OVERRIDES": '{"enable_logging": true}',
+    "WH_ARCH_YAML": "wormhole_b0_80_arch_eth_dispatch.yaml",
+    "ARCH_NAME": "blackhole",
+    "MESH_DEVICE": "T3K",
+    "OMPI_COMM_WORLD_SIZE": "4",
+    "LOGURU_LEVEL": "TRACE",
+}
+
+
+def test_nothing_that_is_set_for_a_card_reaches_a_described_system(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = run("environment")
+    chips = run("opens", "T3K")
+    for name, value in SET_FOR_A_CARD.items():
+        monkeypatch.setenv(name, value)
+    there = run("environment")
+    differing = {name for name in {*alone, *there} if alone.get(name) != there.get(name)}
+    assert differing <= {"TT_METAL_LOGS_PATH", "TT_METAL_MOCK_CLUSTER_DESC_PATH"}  # a folder of each process's own
+    assert run("opens", "T3K") == chips
+
+
 def test_an_exception_becomes_ttnns_sentence_and_a_log(run: Run) -> None:
     message = "TT_FATAL @ /project/a.cpp:7: a == b\ninfo:\nthe shapes differ\nbacktrace:\n --- main"
     with pytest.raises(TtnnFailure, match=r"ttnn raised an error on N150: the shapes differ\. Full output") as refusal:

@@ -7,7 +7,7 @@ import yaml
 
 from tt_transformers_v2.common.csv_rows import read_rows
 from tt_transformers_v2.config.exchange import read_server_spec, read_vllm, write_server_spec, write_vllm
-from tt_transformers_v2.config.exchange.serving_tools import our_device, server_device
+from tt_transformers_v2.config.exchange.server_spec import our_device, server_device
 from tt_transformers_v2.config.groups import device_types
 from tt_transformers_v2.config.measured_points import measurements_file
 from tt_transformers_v2.config.model_shapes import described_spec
@@ -174,19 +174,63 @@ def test_every_device_has_their_name(kind):
 
 
 @pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"trace_region": 3},
+            "tt.trace_region is not known here. It is kept, and nothing reads it. Did you",
+        ),
+        ({"next_year": {"deep": 1}}, "tt.next_year is not known here"),
+        ({"trace_mode": "decode"}, "Did you mean decode_only?"),
+        ({"optimizations": "custom"}, "tt.optimizations is 'custom', expected performance, accuracy."),
+        ({"enable_model_warmup": 1}, "tt.enable_model_warmup must be true or false, not 1."),
+        ({"worker_l1_size": -1}, "tt.worker_l1_size must not be negative."),
+    ],
+)
+def test_what_is_not_understood_is_named_by_its_path_and_kept(settings, said):
+    imported = read_vllm(json.dumps({"tt": settings}))
+    (finding,) = imported.findings
+    assert finding.severity == "warning"
+    assert said in str(finding)
+    assert imported.mode is None
+    assert json.loads(shlex.split(write_vllm(applied(imported)))[1]) == {"tt": settings}
+
+
+def test_null_is_unset_and_comes_back():
+    settings = {"sample_on_device_mode": None, "trace_region_size": None, "optimizations": None}
+    imported = read_vllm(json.dumps({"tt": settings}))
+    assert (imported.findings, imported.values, imported.mode) == ([], {}, None)
+    assert json.loads(shlex.split(write_vllm(applied(imported)))[1]) == {"tt": settings}
+
+
+@pytest.mark.parametrize("fabric", ["FABRIC_1D_NEIGHBOR_EXCHANGE", "FABRIC_2D_TORUS_XY", "FABRIC_2D_TORUS_Y"])
+def test_every_name_of_ttnn_for_a_fabric_is_known(fabric):
+    assert read_vllm(json.dumps({"fabric_config": fabric})).findings == []
+
+
+@pytest.mark.parametrize("flag", ["--override_tt_config", "--override-tt-config"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_the_flag_of_older_vllm_commands_is_read(flag, joined):
+    value = shlex.quote('{"trace_region_size": 7, "optimizations": "accuracy"}')
+    imported = read_vllm(f"vllm serve model {flag}{'=' if joined else ' '}{value} --port 8000")
+    assert imported.mode == "accuracy"
+    assert imported.values == {"device.trace_region_size": 7}
+    assert imported.custom_configs["vllm"] == {"trace_region_size": 7, "optimizations": "accuracy"}
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"tt": {"trace_region": 3}}', "Did you mean trace_region_size"),
-        ('{"tt": {"trace_mode": "decode"}}', "Did you mean decode_only"),
         ('{"tt": {"trace_region_size": "3"}}', "must be a whole number"),
         ('{"tt": {"trace_region_size": true}}', "must be a whole number"),
         ('{"tt": {"trace_region_size": -1}}', "must not be negative"),
-        ('{"tt": {"optimizations": "custom"}}', "not an allowed value"),
         ('{"tt": []}', "must be a mapping"),
         ("vllm serve model", "no --additional-config"),
+        ("vllm serve model --override_tt_config", "--override_tt_config has no value"),
+        ("--override_tt_config '{}' --additional-config '{}'", "both --override_tt_config and --additional-config"),
     ],
 )
-def test_what_the_plugin_would_not_take_is_refused(text, message):
+def test_what_contradicts_is_refused(text, message):
     with pytest.raises(ConfigError, match=message):
         read_vllm(text)
 
@@ -195,18 +239,25 @@ def test_what_the_plugin_would_not_take_is_refused(text, message):
     ("change", "message"),
     [
         ({"device": "P151"}, "Did you mean P150"),
-        ({"device": "GPU"}, "not a known device"),
-        ({"max_concurency": 1}, "Did you mean max_concurrency"),
-        ({"max_context": None}, "must be a whole number"),
+        ({"device": "XPU"}, "not a known device"),
+        ({"device": None}, "has no device"),
+        ({"max_context": None}, "has no max_context"),
+        ({"max_context": "many"}, "must be a whole number"),
         ({"max_context": 0}, "at least 1"),
-        ({"override_tt_config": {"l1_size": 1}}, "unknown key 'l1_size'"),
+        ({"max_tokens_all_users_override": 0}, "at least 1"),
+        ({"vllm_args": ["x"]}, "vllm_args must be a mapping"),
         ({"vllm_args": {"data_parallel_size": 5}}, "multiple of data_parallel_size"),
         ({"vllm_args": {"data_parallel_size": [1]}}, "multiple of data_parallel_size"),
     ],
 )
-def test_what_the_server_would_not_take_is_refused(change, message):
+def test_a_server_entry_that_contradicts_is_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         read_server_spec(yaml.safe_dump(ENTRIES[0] | change))
+
+
+def test_a_misspelled_key_that_is_missed_is_named():
+    with pytest.raises(ConfigError, match=r"has no max_concurrency\. It has 'max_concurency': write"):
+        read_server_spec(yaml.safe_dump({"device": "N150", "max_concurency": 1, "max_context": 4}))
 
 
 def test_there_is_no_custom_mode_there():

@@ -3,7 +3,9 @@
 
 from ..kernel_words import kernel_settings, setting_name
 from .imported import Imported, Written
-from .serving_tools import read_server_spec, read_vllm, write_server_spec, write_vllm
+from .server_entries import read_server_spec
+from .server_spec import write_server_spec
+from .serving_tools import read_vllm, write_vllm
 from .tttv1 import read_decoder_json, read_optimizations
 from .tttv1_writing import write_decoder_json, write_optimizations
 

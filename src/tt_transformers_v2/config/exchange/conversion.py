@@ -24,7 +24,9 @@ from ..model_rules import ModelShape
 from ..model_shapes import SHAPE_KEYS
 from ..precedence import set_path
 from .imported import Imported, Written
-from .serving_tools import read_server_spec, read_vllm, write_server_spec, write_vllm
+from .server_entries import chosen_entry
+from .server_spec import write_server_spec
+from .serving_tools import read_vllm, write_vllm
 from .tttv1 import read_decoder_json, read_optimizations
 from .tttv1_writing import write_decoder_json, write_optimizations
 from .untrusted import MAX_JSON_BYTES, read_file
@@ -49,10 +51,18 @@ class Model(ModelShape, Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """What to read: a format of READS and where it stands, a file, "-" for stdin, or the text itself."""
+    """What to read: a format of READS and where it stands, a file, "-" for stdin, or the text itself.
+
+    `model` is the name by which a catalogue's entries are chosen; "" for that of the model converted for.
+    """
 
     format: str
     place: str
+    model: str = ""
+
+    def text(self) -> str:
+        """Standard input, a file's content, or the text itself. Raises ConfigError for a file that cannot be read."""
+        return _text(self.place)
 
 
 def convert(
@@ -69,8 +79,9 @@ def convert(
     Without a source, what the package itself would use. `mode` defaults to what the source names, else performance,
     and `device` likewise, else N150. Raises ConfigError for anything that cannot be read, or written without `lossy`.
     """
-    imported = Imported() if source is None else read_source(source, model, mode)
-    mode = mode or imported.mode or "performance"
+    imported = Imported() if source is None else read_source(source, model, mode, device)
+    stated = mode or imported.mode
+    mode = stated or "performance"
     device = device or imported.values.get("device.device_type", "N150")
     if to == "yaml":
         if source is None:
@@ -83,19 +94,23 @@ def convert(
     asked = Imported(
         imported.mode,
         {path: value for path, value in imported.values.items() if path != "device.device_type"},
-        imported.layers,
-        imported.findings,
-        imported.custom_configs,
+        layers=imported.layers,
+        findings=imported.findings,
+        custom_configs=imported.custom_configs,
     )
-    written = _write(to, asked.applied(config, model.num_layers), model, mode, lossy, asked.values)
+    served = mode if source is None else stated  # a tool is told no mode that its own settings left open
+    written = _write(to, asked.applied(config, model.num_layers), model, served, lossy, asked.values)
     return Written(written, [*imported.findings, *written.findings])
 
 
-def read_source(source: Source, model: Model, mode: str | None) -> Imported:
-    """What a source says. Raises ConfigError for unreadable files and for content its format does not have."""
+def read_source(source: Source, model: Model, mode: str | None, device: str | None = None) -> Imported:
+    """What a source says; of several server entries the one for the model, and the `device` where one is given.
+
+    Raises ConfigError for unreadable files and for content its format does not have.
+    """
     if source.format == "tttv1-json" and source.place != "-":
         return read_decoder_json(Path(source.place), model.num_layers, mode=mode, model_name=model.name)
-    text = _text(source.place)
+    text = source.text()
     if source.format == "tttv1-json":
         return read_decoder_json(text, model.num_layers, mode=mode, model_name=model.name)
     if source.format == "tttv1-string":
@@ -103,7 +118,7 @@ def read_source(source: Source, model: Model, mode: str | None) -> Imported:
     if source.format == "vllm":
         return read_vllm(text)
     if source.format == "server-spec":
-        return read_server_spec(text)
+        return chosen_entry(text, source.model or model.name, device).read(model.max_context)
     raise ConfigError(f"cannot read {shown(source.format)}.", f"choices: {', '.join(READS)}")
 
 
@@ -116,11 +131,11 @@ def model_shape(name: str, make_model: Callable[..., Model]) -> Model:
 
 
 def tuning_yaml(imported: Imported, purpose: str) -> str:
-    """A file for conf/tuning or conf/experiment: precision, compute, device, parallelism and layers, as far as set."""
+    """A file for conf/tuning or conf/experiment: precision, compute, device, parallelism, workload and layers."""
     import yaml
 
     tree: dict[str, Any] = {}
-    for path, value in imported.values.items():
+    for path, value in (*imported.values.items(), *imported.workload.items()):
         if path != "device.device_type":
             set_path(tree, path, value)
     if "activations" in tree.get("precision", {}):
@@ -132,7 +147,7 @@ def tuning_yaml(imported: Imported, purpose: str) -> str:
     return head + (yaml.safe_dump(_plain(tree), sort_keys=False, width=110) if tree else "")
 
 
-def _write(to: str, config: DeviceConfig, model: Model, mode: str, lossy: bool, typed: Iterable[str]) -> Written:
+def _write(to: str, config: DeviceConfig, model: Model, mode: str | None, lossy: bool, typed: Iterable[str]) -> Written:
     if to == "tttv1-json":
         return write_decoder_json(config, model.num_layers, lossy=lossy)
     if to == "tttv1-string":
@@ -147,7 +162,10 @@ def _write(to: str, config: DeviceConfig, model: Model, mode: str, lossy: bool, 
 
 def _without_place(imported: Imported) -> list[Finding]:
     """Serving settings that the package's YAML has no key for."""
-    modelled = ("trace_region_size", "optimizations", "device", "max_concurrency", "override_tt_config")
+    modelled = (
+        *("trace_region_size", "optimizations", "device", "max_concurrency", "override_tt_config"),
+        *("max_context", "max_tokens_all_users", "max_tokens_all_users_override"),
+    )
     return [
         Finding(
             "exchange-not-in-yaml",
@@ -157,7 +175,7 @@ def _without_place(imported: Imported) -> list[Finding]:
             "To keep them, convert back from the original.",
         )
         for kind, settings in imported.custom_configs.items()
-        if (keys := [key for key in settings if key not in modelled])
+        if (keys := [key for key, value in settings.items() if key not in modelled and value not in (None, [], {})])
     ]
 
 

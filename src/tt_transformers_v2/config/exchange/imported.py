@@ -18,13 +18,15 @@ from ..value_paths import set_value, unset_finer
 class Imported:
     """What a file or string asks for, beyond a precision mode and the model's rules.
 
-    `mode` is the precision mode it names, or None; `values` maps dotted paths to values for every layer; `layers` are
-    per-layer entries; `custom_configs` keeps what has no field of ours, by the name of its format; `findings` say what
-    a reader should know.
+    `mode` is the precision mode it names, or None; `values` maps dotted paths to values for every layer; `workload`
+    maps those of an experiment that no DeviceConfig has, workload.* and model.*; `layers` are per-layer entries;
+    `custom_configs` keeps what has no field of ours, by the name of its format; `findings` say what a reader should
+    know.
     """
 
     mode: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    workload: Mapping[str, Any] = field(default_factory=dict)
     layers: list[LayerEntry] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     custom_configs: Mapping[str, Any] = field(default_factory=dict)

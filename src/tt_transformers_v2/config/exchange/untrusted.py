@@ -19,8 +19,8 @@ from ..kernel_words import shown
 
 # 64 layers of a decoder file take about 40 kB; nothing honest comes near.
 MAX_JSON_BYTES = 16_000_000
-# One entry of a server specification, or a command line. The pure Python YAML reader takes a second for 100 kB.
-MAX_YAML_BYTES = 256_000
+# A catalogue of server specifications. PyYAML takes a second for 100 kB where it was built without libyaml.
+MAX_YAML_BYTES = 2_000_000
 MAX_DEPTH = 16
 # What a ttnn size can be: 64 bits, signed.
 MAX_NUMBER = 2**63 - 1
@@ -72,13 +72,17 @@ def parse_json(text: Any, what: str) -> Any:
     return plain_data(parsed, what)
 
 
-def parse_yaml(text: Any, what: str) -> Any:
-    """YAML read by a safe loader: no tags but the plain ones, no anchors, no key twice, at most MAX_YAML_BYTES."""
+def parse_yaml(text: Any, what: str, *, number_keys: bool = False) -> Any:
+    """YAML read by a safe loader: no tags but the plain ones, no anchors, no key twice, at most MAX_YAML_BYTES.
+
+    Keys must be text, and values what JSON has, unless `number_keys`.
+    """
     import yaml
 
     text = check_text(text, what, MAX_YAML_BYTES)
     try:
-        parsed = yaml.load(text, Loader=_strict_loader(what))  # a SafeLoader with more rules
+        _check_events(text, what)
+        parsed = yaml.load(text, Loader=_strict_loader(what))  # a safe loader with one more rule
     except ConfigError:
         raise
     except RecursionError:
@@ -88,7 +92,7 @@ def parse_yaml(text: Any, what: str) -> Any:
         raise ConfigError(f"{what} is not YAML: {str(problem.problem)[:80]!r}{line}.") from None
     except Exception:  # PyYAML's constructors raise whatever int(), bool tables and datetime raise
         raise ConfigError(f"{what} cannot be read as YAML.") from None
-    return plain_data(parsed, what)
+    return parsed if number_keys else plain_data(parsed, what)
 
 
 def plain_data(value: Any, what: str, depth: int = 0) -> Any:
@@ -139,18 +143,31 @@ def _refuse(constant: str) -> Any:
     raise ConfigError(f"{constant} is not a valid JSON number.")
 
 
-def _strict_loader(what: str) -> Any:
+def _check_events(text: str, what: str) -> None:
+    """Before anything is built: a few anchors make a short text as large as one likes, and libyaml crashes on a text
+    that is nested deeply enough."""
     import yaml
 
-    class Strict(yaml.SafeLoader):
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            event = self.peek_event()
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-                raise ConfigError(f"{what} uses anchors (& and *).", "Write the values out.")
-            return super().compose_node(parent, index)
+    depth = 0
+    for event in yaml.parse(text, Loader=_safe_loader()):
+        if getattr(event, "anchor", None) is not None:  # an alias has one too
+            raise ConfigError(f"{what} uses anchors (& and *).", "Write the values out.")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH + 1:
+            raise ConfigError(f"{what} is nested more than {MAX_DEPTH} levels deep.")
 
+
+def _safe_loader() -> Any:
+    """PyYAML's safe loader, the one made with libyaml where there is one."""
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _strict_loader(what: str) -> Any:
+    class Strict(_safe_loader()):  # type: ignore[misc]
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-            found = super().construct_mapping(node, deep)
+            found: dict[Hashable, Any] = super().construct_mapping(node, deep)
             if len(found) < len(node.value):
                 raise ConfigError(f"{what} has a key twice in one mapping.", "Keep one of them.")
             return found

@@ -26,6 +26,7 @@ from ....config.conf_folders import conf_dirs
 from ....hardware.schema import DeviceSpec
 from .availability import MOCK, require_card, require_ttnn
 from .cluster import cluster_description
+from .cluster_file import read_cluster_file
 from .failures import TtnnFailure, thrown
 from .stand_in import cache_home, compiler_environment
 
@@ -34,8 +35,15 @@ Progress = Callable[[dict[str, Any]], None]
 CHILD = f"{__package__}.child"
 GRACE = 5.0  # seconds a process has to close its device before it is killed
 
-# A described system is the same on every machine: nothing the user has set for a card may change it.
-CARD_VARIABLES = ("TT_METAL_", "TT_MESH_", "TT_FABRIC_", "TT_LOGGER_", "TTNN_", "ARCH_NAME")
+# A described system is the same on every machine: of the user's variables only those pass that find programs,
+# libraries and folders, or say how text is written. ttnn, tt-umd and MPI read too many to name what may not.
+PASSED = frozenset(
+    (
+        *("PATH", "LD_LIBRARY_PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TMP", "TEMP", "XDG_CACHE_HOME"),
+        *("LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "PYTHONHOME", "PYTHONUTF8", "PYTHONDONTWRITEBYTECODE"),
+    )
+)
+PASSED_PREFIXES = ("LC_", "COVERAGE_")
 QUIET = {"LOGURU_LEVEL": "ERROR", "TT_LOGGER_LEVEL": "off", "TT_METAL_DISABLE_BACKTRACE": "1"}
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -70,7 +78,9 @@ def run_isolated(
             and the path of the log.
     """
     found = require_ttnn("this job") if mock else require_card("this job", str(device.device_type))
-    description = cluster_description(device) if mock else None
+    description = None
+    if mock:
+        description = cluster_description(device) if device.cluster_file is None else read_cluster_file(device)
     compiler = compiler_environment(cache, found) if mock else {}
     with _folder() as folder:
         environment = _environment(compiler, folder, description)
@@ -105,7 +115,7 @@ def _environment(compiler: dict[str, str], folder: Path, description: str | None
     kept = {name: value for name, value in os.environ.items() if name != MOCK}
     if description is not None:
         (folder / "cluster.yaml").write_text(description)
-        kept = {name: value for name, value in kept.items() if not name.startswith(CARD_VARIABLES)}
+        kept = {name: value for name, value in kept.items() if name in PASSED or name.startswith(PASSED_PREFIXES)}
         kept |= compiler | ONE_THREAD | {MOCK: str(folder / "cluster.yaml")}
     # What this process can import, the other can; ttnn's own notes about a run are of no use afterwards.
     imports = os.pathsep.join(path for path in sys.path if path)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flags may stand before, between and after what they belong to, for every command."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+
+from places import ROOT
+from tt_transformers_v2.commands import (
+    calibrate,
+    convert,
+    explain,
+    predict,
+    preflight,
+    report,
+    results,
+    run,
+    validate_predictions,
+)
+
+OWN = str(ROOT / "conf")  # a folder of options that adds nothing new
+OVERRIDES = ["device=t3k", "precision=accuracy", "task=performance"]
+
+
+def orders(words, flags):
+    """`flags`, each a list of words, before, amid and after `words`, in both orders."""
+    for arranged in (flags, flags[::-1]):
+        for places in itertools.combinations_with_replacement(sorted({0, len(words) // 2, len(words)}), len(arranged)):
+            out = list(words)
+            for place, flag in sorted(zip(places, arranged, strict=True), key=lambda pair: -pair[0]):
+                out[place:place] = flag
+            yield out
+
+
+def printed(main, arguments, capsys):
+    code = main(arguments)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [["--cfg", "job"]],
+        [["-c", "job"], ["--package", "precision"]],
+        [["--cfg=job"]],
+        [["--info", "defaults"]],
+    ],
+    ids=str,
+)
+def test_a_run_prints_the_same(flags, capsys):
+    found = [printed(run.main, given, capsys) for given in orders(OVERRIDES, flags)]
+    assert found[0][0] == 0
+    assert len(found[0][1].splitlines()) > 5
+    assert all(each == found[0] for each in found)
+
+
+def test_a_sweep_is_the_same(tmp_path, capsys):
+    pytest.importorskip("torch")  # which a run needs, and the job with the newest Hydra has not
+    sweep = ["device=n150", "compute.mlp.math_fidelity=LoFi,HiFi2", "task=performance"]
+    found = []
+    for number, given in enumerate(orders(sweep, [["--multirun"]])):
+        code, out, _ = printed(run.main, [*given, f"hydra.sweep.dir={tmp_path / str(number)}"], capsys)
+        assert code == 0
+        found.append(re.findall(r"│ (\d+ │ \w+) ", out))
+    assert len(found[0]) == 2
+    assert all(each == found[0] for each in found)
+
+
+def test_flags_that_exclude_each_other_are_refused_wherever_they_stand(capsys):
+    for given in orders(OVERRIDES, [["--multirun"], ["--cfg", "job"]]):
+        assert printed(run.main, given, capsys) == (
+            2,
+            "",
+            "error: --multirun and --cfg cannot be combined. Leave out --multirun.\n",
+        )
+
+
+@pytest.mark.parametrize(
+    ("main", "flags"),
+    [(predict.main, [["--json"]]), (explain.main, [[]])],
+    ids=["predict", "explain"],
+)
+def test_what_is_printed_is_the_same(main, flags, capsys):
+    found = [printed(main, given, capsys) for given in orders(OVERRIDES, flags)]
+    assert found[0][0] == 0
+    assert all(each == found[0] for each in found)
+
+
+@pytest.mark.parametrize(
+    ("read", "words", "flags"),
+    [
+        (predict._options, OVERRIDES, [["--what-if"], ["--target", "15"], ["--config-dir", OWN]]),
+        (preflight._options, OVERRIDES, [["--verbose"], ["--devices", "n150"], ["--config-dir", OWN]]),
+        (report._options, ["one", "two"], [["--compare"], ["--tolerance", "3"], ["--out", "page.html"]]),
+        (convert._options, [], [["--from", "vllm", "{}"], ["--to", "yaml"], ["--model", "llama8b"]]),
+        (lambda given: results._options(["diff", *given]), ["a", "b"], [["--json"], ["--tolerance", "3"]]),
+        (lambda given: results._options(["ls", *given]), ["a"], [["--json"], ["--newest", "3"]]),
+        (lambda given: results._options(["best", *given]), ["a"], [["--metric", "kl"], ["--where", "kl<1"]]),
+        (calibrate._parser().read, [], [["--out", "x"], ["--points", "p.csv"], ["--force"]]),
+        (validate_predictions._parser().read, [], [["--json"], ["--points", "p.csv"]]),
+    ],
+    ids=["predict", "preflight", "report", "convert", "results diff", "results ls", "best", "calibrate", "validate"],
+)
+def test_options_are_read_the_same(read, words, flags):
+    found = [vars(read(given)) for given in orders(words, flags)]
+    assert len(found) >= 2
+    assert all(each == found[0] for each in found)

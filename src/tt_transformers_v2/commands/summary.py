@@ -36,6 +36,12 @@ def print_summary(experiment: Experiment, result: dict[str, Any], where: str) ->
         wide = console(width=None if sys.stdout.isatty() else 160)
         for line in search_lines(result["search"]):
             wide.print(line)
+    if result["quantize"] is not None:
+        from ..quantize.quantize_text_lines import section_lines as quantize_lines
+
+        wide = console(width=None if sys.stdout.isatty() else 160)
+        for line in quantize_lines(result["quantize"]):
+            wide.print(line)
     for line in rule_lines(experiment.effects):
         out.print(line)
     for finding in experiment.warnings:

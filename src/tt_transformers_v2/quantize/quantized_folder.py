@@ -172,6 +172,7 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, temporary, metadata={"format": "pt"})
+        temporary.chmod(0o644)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"cannot write {path}: {error}.", _HINT) from None

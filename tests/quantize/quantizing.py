@@ -13,7 +13,7 @@ FORMATS = (
     "compute.mlp.math_fidelity=LoFi",
     "backend.numerics=fast",
 )
-SMALL = ("quantize.tokens=256", "quantize.verify_tokens=64", "quantize.window=32")
+SMALL = ("quantize.tokens=256", "quantize.verify_tokens=64", "quantize.window=32", "quantize.verify_texts=[]")
 
 
 def resolved(model, *overrides):

@@ -54,6 +54,7 @@ def run_quantize(experiment: Experiment, progress: Progress) -> dict[str, Any]:
             _leave_nothing(out)
             raise
         folder = QuantizedFolder(out, model, record)
+        folder.begin()
         seconds = _round(folder, source, grids, texts, Settings(settings.damping, settings.act_order), progress)
     else:
         seconds = 0.0

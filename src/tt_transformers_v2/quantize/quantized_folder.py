@@ -54,6 +54,10 @@ class QuantizedFolder:
         self._rest = _shared(model.of_model())
         self._count = model.spec.num_layers + len(self._rest)
 
+    def begin(self) -> None:
+        """Leaves the record before anything else, by which a rerun knows the folder. Raises ConfigError."""
+        self._write_record()
+
     def hidden(self) -> Tensor:
         """The hidden states after the layers that are done. Raises ConfigError for a file that does not hold them."""
         path = self._hidden(self.record.done)

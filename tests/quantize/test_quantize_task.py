@@ -87,9 +87,9 @@ def test_an_interrupted_run_ends_with_the_same_bytes(layers, done, tiny_model, t
 
 
 def test_a_run_that_is_killed_between_two_files_ends_with_the_same_bytes(done, tiny_model, tmp_path, monkeypatch):
-    """Each file in turn is the last to be written."""
+    """Before and after the hidden states of a layer, and before the last shards."""
     real = quantized_folder._save
-    for last in range(8):
+    for last in (1, 2, 4, 5):
         out, saved = tmp_path / f"{last}", []
 
         def killed(tensors, path, saved=saved, last=last):

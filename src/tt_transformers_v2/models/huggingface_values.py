@@ -15,7 +15,7 @@ _SPECIAL = {"bos": "bos_token", "eos": "eos_token", "padding": "pad_token", "unk
 
 
 def config_of_gguf(config: GgufConfig) -> dict[str, Any]:
-    """config.json of the model in a GGUF file, for transformers 5 and older.
+    """config.json of the model in a GGUF file.
 
     Raises ConfigError where the file has biases that its family's config.json cannot say.
     """
@@ -30,15 +30,14 @@ def config_of_gguf(config: GgufConfig) -> dict[str, Any]:
         elif stated != there:
             raise ConfigError(f"{config.file.path}: no config.json of {kind} can say which biases it has.")
     values = dict(family.defaults) | config.values.values | said
+    values = {key: _as_meant(value, family.defaults.get(key)) for key, value in values.items()}
     rope = values.get("rope_parameters")
-    if isinstance(rope, Mapping):
-        # transformers before version 5 reads these two.
-        values["rope_theta"] = rope["rope_theta"]
-        scaling = {key: value for key, value in rope.items() if key not in ("rope_theta", "partial_rotary_factor")}
-        if "partial_rotary_factor" in rope:
-            values["partial_rotary_factor"] = rope["partial_rotary_factor"]
-        values["rope_parameters"] = {"rope_type": "default"} | dict(rope)
-        values["rope_scaling"] = scaling or None
+    # As transformers before version 5 has it, which version 5 and vLLM read too; what is newer is in its own form.
+    if isinstance(rope, Mapping) and "llama_4_scaling_beta" not in rope:
+        del values["rope_parameters"]
+        beside = ("rope_theta", "partial_rotary_factor")
+        values |= {key: rope[key] for key in beside if key in rope}
+        values["rope_scaling"] = {key: value for key, value in rope.items() if key not in beside} or None
     values.setdefault(family.activation, "silu")
     tokens = {
         f"{name}_id": config.file.metadata.get(f"tokenizer.ggml.{key}_token_id")
@@ -52,6 +51,12 @@ def config_of_gguf(config: GgufConfig) -> dict[str, Any]:
         **{key: value for key, value in tokens.items() if isinstance(value, int)},
         **values,
     }
+
+
+def _as_meant(value: Any, default: Any) -> Any:
+    """A float as the whole number that its key holds: GGUF has no others for some."""
+    whole = isinstance(default, int) and not isinstance(default, bool) and isinstance(value, float)
+    return int(value) if whole and value.is_integer() else value
 
 
 def _is(config: GgufConfig, kind: str) -> bool:

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from places import DATA
+from family_gguf import write_family
 from tiny_gguf import write_gguf
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.models.gguf_weights import GgufWeights
@@ -110,3 +111,20 @@ def test_the_tokenizer_of_a_gguf_file_gives_the_same_ids(tmp_path):
     assert folder_tokenizer(tmp_path / "out").encode(text) == gguf_tokenizer(place).encode(text)
     settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gemma2", "gemma3", "granite", "llama_biases", "ministral3", "mixtral", "phi4_mini", "qwen3_base", "qwen3_moe"],
+)
+def test_every_architecture_of_gguf_becomes_a_folder_with_the_same_tensors(name, tmp_path):
+    place = write_family(tmp_path / "model.gguf", DATA / "families" / name)
+    source = GgufWeights(place)
+    (tmp_path / "out").mkdir()
+    folder, _ = written(source, place, tmp_path / "out", {})
+    original = SafetensorsWeights(DATA / "families" / name)
+    for tensor, layer in every_tensor(source.spec):
+        found, wanted = folder.tensor(tensor, layer), original.tensor(tensor, layer)
+        assert torch.allclose(found, wanted, rtol=2**-7, atol=2**-7 * float(wanted.abs().max())), (tensor, layer)
+    assert folder.spec.logit_cap == original.spec.logit_cap
+    assert folder.spec.layer_counts == source.spec.layer_counts

@@ -5,11 +5,11 @@ import json
 
 import pytest
 import torch
+from family_gguf import write_family
 from safetensors.torch import load_file, save_file
+from tiny_gguf import write_gguf
 
 from places import DATA
-from family_gguf import write_family
-from tiny_gguf import write_gguf
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.models.gguf_weights import GgufWeights
 from tt_transformers_v2.models.huggingface import SafetensorsWeights

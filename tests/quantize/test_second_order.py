@@ -68,7 +68,7 @@ def test_outputs_err_less_than_rounded_to_nearest(grid, act_order, width):
 
 
 def test_uncorrelated_inputs_leave_nothing_to_feed_forward():
-    """Of inputs that are independent the Hessian is diagonal: every weight goes to the nearest value of its exponent."""
+    """Of inputs that are independent the Hessian is diagonal: every weight goes to the nearest value of a grid."""
     weight = torch.randn(32, 32, generator=torch.Generator().manual_seed(2))
     found = calibrated(weight, factorised(torch.eye(32), 0.01, act_order=False), Grid("bfp8"), blocks(32))
     nearest = quantize(weight, "bfp8")
@@ -85,7 +85,9 @@ def test_the_steps_are_those_of_gptq():
     inverse = torch.linalg.inv(h)
     left, expected = weight.double().clone(), torch.zeros(width, 16)
     for i in range(width):
-        one = calibrated(left[i : i + 1].float(), factorised(torch.eye(1), 0.01, act_order=False), Grid("bfp4"), blocks(16))
+        one = calibrated(
+            left[i : i + 1].float(), factorised(torch.eye(1), 0.01, act_order=False), Grid("bfp4"), blocks(16)
+        )
         expected[i] = one[0]
         error = (left[i] - expected[i]) / inverse[i, i]
         left -= inverse[:, i : i + 1] * error
@@ -122,7 +124,9 @@ def test_groups_hold_each_column_once():
         groups = column_groups(spec, name, columns)
         sizes = groups.bounds.diff()
         assert sorted(groups.order.tolist()) == list(range(columns))
-        assert groups.bounds[-1] == columns and 1 <= int(sizes.min()) and int(sizes.max()) <= 32
+        assert groups.bounds[-1] == columns
+        assert int(sizes.min()) >= 1
+        assert int(sizes.max()) <= 32
 
 
 def test_values_for_lofi_lose_nothing_to_it():

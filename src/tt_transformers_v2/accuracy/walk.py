@@ -137,7 +137,7 @@ def measure(
             break
     progress("layers", walk.layers_run, spec.num_layers)
     if not source.synthetic:
-        _compare_logits(walk, source, own, tokens, streams, candidate, reference, progress)
+        _compare_logits(walk, source, source if own is None else own, tokens, streams, candidate, reference, progress)
     return walk
 
 
@@ -261,7 +261,7 @@ def _correlation(ours: list[Tensor], theirs: list[Tensor]) -> float:
 def _compare_logits(
     walk: Walk,
     source: WeightSource,
-    own: WeightSource | None,
+    weights: WeightSource,
     tokens: EvaluationTokens,
     streams: list[_Stream],
     candidate: Ops,
@@ -272,11 +272,11 @@ def _compare_logits(
     spec = source.spec
     head = source.tensor(LM_HEAD.matrix)
     theirs = reference.matrix(head, LM_HEAD)
-    ours = candidate.matrix(head if own is None else own.tensor(LM_HEAD.matrix), LM_HEAD)
+    ours = candidate.matrix(head if weights is source else weights.tensor(LM_HEAD.matrix), LM_HEAD)
     at_once, done = max(1, LOGITS_AT_A_TIME // spec.vocab_size), 0
     for stream in streams:
         hidden_theirs = final_hidden(reference, spec, source, stream.reference)
-        hidden_ours = final_hidden(candidate, spec, own or source, stream.candidate)
+        hidden_ours = final_hidden(candidate, spec, weights, stream.candidate)
         for row, place in enumerate(stream.places):
             own = walk.agreement_on(tokens, place)
             targets = torch.cat([stream.tokens[row, 1:], torch.tensor([-1])])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `quantize` section of the configuration: how task=quantize rounds weights, and a folder of such weights to use."""
+"""The `quantize` section of the configuration: how task=quantize rounds weights, and a folder of them to use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from ..common.errors import ConfigError
 
 @dataclass
 class QuantizeConfig(Checked):
-    """conf/quantize. `tokens` and `verify_tokens` are of each text; `damping` is a share of a Hessian's mean diagonal."""
+    """conf/quantize.
+
+    `tokens` and `verify_tokens` are of each text; `damping` is a share of a Hessian's mean diagonal.
+    """
 
     AT_LEAST = {"tokens": 32, "window": 16, "damping": 1e-6, "verify_tokens": 32}  # noqa: RUF012
 

@@ -103,7 +103,7 @@ def _check_tokens(source: WeightSource, grids: Grids, tokens: int) -> list[str]:
             least = -(-inputs // round(1 / LEAST_TOKENS))
             if tokens < least:
                 raise ConfigError(
-                    f"{tokens} tokens are too few to calibrate {name}, which has {inputs} inputs: {least} are the least.",
+                    f"{tokens} tokens are too few to calibrate {name}, which has {inputs} inputs: it takes {least}.",
                     f"Set quantize.tokens={inputs} or more.",
                 )
             warnings[name] = (
@@ -178,5 +178,3 @@ def _round(
         x = rounded.output
     folder.finish()
     return time.monotonic() - started
-
-

@@ -80,14 +80,14 @@ class QuantizedFolder:
 
     def finish(self) -> None:
         """Writes what belongs to no layer, the index, and config.json, after which it is a model."""
-        index, total = {}, 0
+        index: dict[str, str] = {}
         for number, stored in enumerate(self._rest):
             self._write(self._shard(self.model.spec.num_layers + number), stored, None, {})
         each = [self.model.of_layer(layer) for layer in range(self.model.spec.num_layers)] + self._rest
         for number, stored in enumerate(each):
             index |= {one.name: self._shard(number).name for one in stored}
-        total = sum(each_size(self.model))
-        text = json.dumps({"metadata": {"total_size": total}, "weight_map": dict(sorted(index.items()))}, indent=2)
+        told = {"metadata": {"total_size": sum(each_size(self.model))}, "weight_map": dict(sorted(index.items()))}
+        text = json.dumps(told, indent=2)
         write_atomically(self.path / _INDEX, text, hint=_HINT)
         self.model.write_settings(self.path)
         self.record.finished = True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rounding by second order (GPTQ, Frantar and others, arXiv:2210.17323): errors are fed forward to rows not yet rounded.
+"""Rounding by second order (GPTQ, Frantar and others, arXiv:2210.17323): errors are fed forward to rows yet to come.
 
 With inputs X [tokens, in], what rounding W [in, out] to Q costs is the squared norm of X (W - Q), or the trace of
 (W - Q)^T H (W - Q) with H = X^T X. Of a lower factor L with H = L L^T over the inputs in reverse order, row r of

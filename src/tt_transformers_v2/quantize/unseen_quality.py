@@ -25,7 +25,7 @@ _FIGURES = ("kl_divergence", "top1", "pcc", "perplexity", "reference_perplexity"
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """A text's name and tokens, the arithmetic, and figures of agreement with the float32 reference before and after."""
+    """A text's name and tokens, the arithmetic, and figures of agreement with the reference before and after."""
 
     how: str
     text: str

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # What task=quantize leaves of itself in the folder that it writes.
 RECORD = "quantize.json"
 # Runs of so many tokens tell a text: unseen text of the same kind shares few of them.
-_RUN = 32
+_RUN = 16
 # The share of measured tokens inside such runs from which a text counts as seen.
 _SEEN = 0.1
 

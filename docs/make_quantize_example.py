@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the worked example of docs/quantize.md anew: python docs/make_quantize_example.py (some 4 minutes on two cores).
+"""Makes the worked example of docs/quantize.md anew: python docs/make_quantize_example.py (4 minutes on two cores).
 
 With the folder of a finished run as argument, only writes it down.
 """
@@ -53,8 +53,8 @@ def example(section: dict) -> str:
         [
             f"    python scripts/run.py {' '.join(COMMAND)} quantize.out=DIR",
             "",
-            f"{section['basis']}. {section['calibrated_matrices']} matrices, calibrated on {section['tokens']} tokens of "
-            f"{section['text']}.",
+            f"{section['basis']}. {section['calibrated_matrices']} matrices, calibrated on {section['tokens']} tokens "
+            f"of {section['text']}.",
             "",
             "| verified on | tokens | numerics | KL nearest | KL calibrated | top-1 nearest | top-1 calibrated |",
             "| --- | ---: | --- |" + " ---: |" * 4,

@@ -97,7 +97,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(layers, done, tiny_model, t
 
 def test_a_run_that_is_killed_between_two_files_ends_with_the_same_bytes(done, tiny_model, tmp_path, monkeypatch):
     """Before and after the hidden states of a layer, and before the last shards."""
-    real = quantized_folder._save
+    real = quantized_folder.save_tensors
     for last in (1, 2, 4, 5):
         out, saved = tmp_path / f"{last}", []
 
@@ -107,11 +107,11 @@ def test_a_run_that_is_killed_between_two_files_ends_with_the_same_bytes(done, t
             saved.append(path)
             real(tensors, path)
 
-        monkeypatch.setattr(quantized_folder, "_save", killed)
+        monkeypatch.setattr(quantized_folder, "save_tensors", killed)
         try:
             quantized(tiny_model, out, tmp_path)
         except KeyboardInterrupt:
-            monkeypatch.setattr(quantized_folder, "_save", real)
+            monkeypatch.setattr(quantized_folder, "save_tensors", real)
             quantized(tiny_model, out, tmp_path)
         assert contents(out) == contents(done[0])
 
@@ -181,7 +181,9 @@ def test_fewer_tokens_than_a_tenth_of_the_inputs_are_refused():
     assert _check_tokens(source, grids, 1001) == []
     assert "10.0 times" not in str(_check_tokens(source, grids, 1000))
     assert len(_check_tokens(source, grids, 101)) == 1
-    with pytest.raises(ConfigError, match="100 tokens are too few to calibrate w2, which has 1001 inputs: it takes 101"):
+    with pytest.raises(
+        ConfigError, match="100 tokens are too few to calibrate w2, which has 1001 inputs: it takes 101"
+    ):
         _check_tokens(source, grids, 100)
 
 

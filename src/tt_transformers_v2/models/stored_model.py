@@ -58,7 +58,7 @@ class StoredModel:
         if isinstance(source, SafetensorsWeights):
             self._config = FolderConfig(place)
             if self._config.quantised:
-                raise ConfigError(f"{place} has experts in MXFP4, which are not written anew.", "Use another model.")
+                raise ConfigError(f"{place} has experts in MXFP4, which cannot be written.", "Use another model.")
             self._names: Mapping[str, tuple[int, ...]] | None = source.stored_shapes()
             self.config_json = read_json(place / "config.json") | {"torch_dtype": "bfloat16"}
         else:

@@ -14,6 +14,7 @@ from ..common.errors import ConfigError
 from ..hardware.op_table import ModelOp
 from ..models.decoder import LayerWeights, decoder_layer, matrix_op
 from ..models.rope import RotaryTables
+from ..models.spec import ModelSpec
 from ..models.weights import WeightSource, layer_tensors
 from ..numerics import quantize
 from .grid import Grid, column_groups
@@ -76,7 +77,7 @@ def round_layer(
     for inputs whose Hessian stays singular.
     """
     ops = _RoundingOps(source, layer, grids, settings, progress)
-    weights = _NamedWeights(source, layer, ops.names)
+    weights = NamedWeights(source, layer, ops.names)
     output = decoder_layer(ops, source.spec, weights, x, tables)
     done = RoundedLayer(output, ops.matrices, ops.rows)
     for name in grids:  # experts that no token was sent to
@@ -87,7 +88,7 @@ def round_layer(
     return done
 
 
-class _NamedWeights(LayerWeights):
+class NamedWeights(LayerWeights):
     """A layer's tensors, checked as they are read; `names` says whose a tensor is."""
 
     def __init__(self, source: WeightSource, layer: int, names: dict[int, str]) -> None:
@@ -130,32 +131,44 @@ class _RoundingOps(ReferenceOps):
         grid = self._grids.get(name)
         if grid is None:  # what packing makes of a bf16 matrix
             return super().linear(x, quantize(weight, "bf16"), bias, op)
-        rounded = self._rounded(name, weight, x, grid)
+        rounded, damping = rounded_matrix(self._spec, name, self._layer, weight, x, grid, self._settings)
         self.matrices[name] = rounded
+        self.rows.append(_errors(self._layer, name, weight, rounded, x, grid, damping))
         self._progress(name)
         return super().linear(x, rounded, bias, op)
 
-    def _rounded(self, name: str, weight: Tensor, x: Tensor, grid: Grid) -> Tensor:
-        tokens, inputs = x.numel() // x.shape[-1], x.shape[-1]
-        nearest = grid.nearest(weight)
-        damping, rounded = None, nearest
-        if tokens >= LEAST_TOKENS * inputs:
-            wanted = damping_for(self._settings.damping, tokens, inputs)
-            try:
-                factor = factorised(hessian(x), wanted, act_order=self._settings.act_order)
-            except SingularHessian as why:
-                raise ConfigError(
-                    f"the inputs of {name} in layer {self._layer} have a singular Hessian: {why}.",
-                    "Use more of the calibration text (quantize.tokens) or a larger quantize.damping.",
-                ) from None
-            rounded = calibrated(weight, factor, grid, column_groups(self._spec, name, weight.shape[1]))
-            damping = factor.damping
-        seen = x.reshape(-1, inputs)
-        seen = seen[:: max(1, tokens // _MEASURED_ROWS)]
-        scale = torch.linalg.norm(seen @ weight).clamp_min(1e-30)
-        errors = [float(torch.linalg.norm(seen @ (weight - own)) / scale) for own in (nearest, rounded)]
-        self.rows.append(RoundedMatrix(self._layer, name, str(grid), tokens, damping, errors[0], errors[1]))
-        return rounded
+
+def rounded_matrix(
+    spec: ModelSpec, name: str, layer: int, weight: Tensor, x: Tensor, grid: Grid, settings: Settings
+) -> tuple[Tensor, float | None]:
+    """A matrix [in, out] rounded on its inputs x [..., in], and its damping (RoundedMatrix).
+
+    Raises ConfigError for inputs whose Hessian stays singular.
+    """
+    inputs = x.shape[-1]
+    tokens = x.numel() // inputs
+    if tokens < LEAST_TOKENS * inputs:
+        return grid.nearest(weight), None
+    try:
+        damping = damping_for(settings.damping, tokens, inputs)
+        factor = factorised(hessian(x), damping, act_order=settings.act_order)
+    except SingularHessian as why:
+        raise ConfigError(
+            f"the inputs of {name} in layer {layer} have a singular Hessian: {why}.",
+            "Use more of the calibration text (quantize.tokens) or a larger quantize.damping.",
+        ) from None
+    return calibrated(weight, factor, grid, column_groups(spec, name, weight.shape[1])), factor.damping
+
+
+def _errors(
+    layer: int, name: str, weight: Tensor, rounded: Tensor, x: Tensor, grid: Grid, damping: float | None
+) -> RoundedMatrix:
+    """What became of a matrix, measured on some of its inputs."""
+    tokens = x.numel() // x.shape[-1]
+    seen = x.reshape(tokens, -1)[:: max(1, tokens // _MEASURED_ROWS)]
+    scale = torch.linalg.norm(seen @ weight).clamp_min(1e-30)
+    nearest, own = (float(torch.linalg.norm(seen @ (weight - q)) / scale) for q in (grid.nearest(weight), rounded))
+    return RoundedMatrix(layer, name, str(grid), tokens, damping, nearest, own)
 
 
 def matrices_of(source: WeightSource, layer: int) -> list[str]:

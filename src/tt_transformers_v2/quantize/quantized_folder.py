@@ -72,7 +72,7 @@ class QuantizedFolder:
         """Writes a layer's shard and what the next one begins with. Raises ConfigError when the disk is full."""
         self._write(self._shard(layer), self.model.of_layer(layer), layer, rounded.matrices)
         if layer + 1 < self.model.spec.num_layers:
-            _save({"hidden": rounded.output.contiguous()}, self._hidden(layer + 1))
+            save_tensors({"hidden": rounded.output.contiguous()}, self._hidden(layer + 1))
         self.record.rows += rounded.rows
         self.record.done = layer + 1
         self._write_record()
@@ -95,7 +95,7 @@ class QuantizedFolder:
         shutil.rmtree(self.path / WORK, ignore_errors=True)
 
     def _write(self, path: Path, stored: Sequence[Stored], layer: int | None, matrices: Matrices) -> None:
-        _save(self.model.tensors(list(stored), layer, matrices), path)
+        save_tensors(self.model.tensors(list(stored), layer, matrices), path)
 
     def _write_record(self) -> None:
         write_atomically(self.path / RECORD, _text_of(self.record), hint=_HINT)
@@ -170,7 +170,7 @@ def _shared(stored: Sequence[Stored]) -> list[list[Stored]]:
     return shards
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """A safetensors file, whole or not at all. Raises ConfigError."""
     temporary = path.with_name(f".{path.name}.part")
     try:

@@ -56,6 +56,8 @@ def _accuracy_lines(accuracy: dict[str, Any] | None) -> list[tuple[str, str]]:
         ("accuracy", accuracy["basis"]),
         ("", f"numerics {accuracy['numerics']}; {accuracy['tokens']} tokens of {accuracy['text']}"),
     ]
+    if accuracy.get("calibrated_weights"):
+        lines.append(("", f"with the weights in {accuracy['calibrated_weights']}"))
     if accuracy["tensor_parallel"] != "one chip":
         lines.append(("", accuracy["tensor_parallel"]))
     if accuracy["top1"] is not None:

@@ -60,7 +60,9 @@ class StoredModel:
             if self._config.quantised:
                 raise ConfigError(f"{place} has experts in MXFP4, which cannot be written.", "Use another model.")
             self._names: Mapping[str, tuple[int, ...]] | None = source.stored_shapes()
-            self.config_json = read_json(place / "config.json") | {"torch_dtype": "bfloat16"}
+            self.config_json = read_json(place / "config.json")
+            # transformers 5 calls it dtype, and reads either.
+            self.config_json["dtype" if "dtype" in self.config_json else "torch_dtype"] = "bfloat16"
         else:
             self.config_json = config_of_gguf(GgufConfig(place))
             write_atomically(scratch / "config.json", json.dumps(self.config_json, indent=2))
@@ -135,7 +137,9 @@ class StoredModel:
 
         new = [name for name, _ in stored.parts if name in matrices]
         if isinstance(self._source, SafetensorsWeights):
-            whole = self._source.stored_tensor(stored.name).to(torch.bfloat16)
+            whole = self._source.stored_tensor(stored.name)
+            if whole.is_floating_point():  # a tower may hold whole numbers
+                whole = whole.to(torch.bfloat16)
             if not new:
                 return whole.contiguous()
         else:

@@ -92,6 +92,7 @@ class Measurement:
             if tokens is not None and expected is not None:
                 found["accuracy"] = self._accuracy(model, source, tokens, expected)
                 found["accuracy"]["programs"] = self._programs(tokens, recorder)
+                found["accuracy"]["calibrated_weights"] = config.quantize.weights
             if task is not Task.accuracy:
                 found["measured"] = self._speed(model, recorder)
         return found

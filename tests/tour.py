@@ -62,6 +62,15 @@ def words_of(step: Step, folder: Path) -> list[str]:
         words += ["model.hidden_dim=512", "model.head_dim=8", "model.intermediate_dim=1024"]
     if any("text_file" in word for word in words):
         words = [word for word in words if "text_file" not in word]  # the test folder has no tokenizer
+    if "task=quantize" in words:
+        words = [word for word in words if not word.startswith(("quantize.out=", "precision."))]
+        words += [f"quantize.out={folder / 'weights'}", "precision.mlp_weights=BF16", "quantize.tokens=64"]
+        words += [
+            "quantize.verify_tokens=32",
+            "quantize.window=32",
+            "backend.numerics=fast",
+            "quantize.verify_texts=[]",
+        ]
     if "task=search" in words:
         words = [word for word in words if "max_kl" not in word]
         words += ["search.tokens=32", "search.verify_tokens=32", "search.window=16", "search.points=2"]

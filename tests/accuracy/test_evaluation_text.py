@@ -64,7 +64,7 @@ def test_bos_is_there_as_asked_for_or_as_the_tokenizer_does():
 
     assert begins(Words(-1, begins=True), None) == begins(Words(-1), True) == [-1, -1]
     assert begins(Words(-1), None) == begins(Words(-1, begins=True), False) == begins(Words(), None) == [0, 4]
-    with pytest.raises(ConfigError, match="workload.bos=true: this model's tokenizer names no BOS"):
+    with pytest.raises(ConfigError, match=r"workload\.bos=true: this model's tokenizer names no BOS"):
         begins(Words(), True)
 
 

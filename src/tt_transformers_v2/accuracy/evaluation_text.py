@@ -95,13 +95,13 @@ NAMED: dict[str, Callable[[], tuple[str, str]]] = {
 }
 
 
-def named_text(name: str) -> tuple[str, str]:
+def named_text(name: str, setting: str = "workload.texts") -> tuple[str, str]:
     """A text and what to call it: one of NAMED, or a UTF-8 file. Raises ConfigError for an unknown name or bad file."""
     if name in NAMED:
         return NAMED[name]()
     if not Path(name).suffix and not Path(name).exists():
-        raise ConfigError(f"workload.texts: no text or file is named {name!r}.", did_you_mean(name, NAMED))
-    return read_text(name, setting="workload.texts")
+        raise ConfigError(f"{setting}: no text or file is named {name!r}.", did_you_mean(name, NAMED))
+    return read_text(name, setting=setting)
 
 
 def read_text(path: str, *, setting: str = "workload.text_file") -> tuple[str, str]:
@@ -165,10 +165,11 @@ def windows_of_texts(
     skip: int = 0,
     part: Part = Part.all,
     bos: bool | None = None,
+    setting: str = "workload.texts",
 ) -> EvaluationTokens:
     """`tokens` tokens of each named text or file. Raises ConfigError as `named_text` and `text_windows` do."""
-    _check_names(names)
-    found = [text_windows(tokenizer, *named_text(name), tokens, window, skip, part, bos) for name in names]
+    _check_names(names, setting)
+    found = [text_windows(tokenizer, *named_text(name, setting), tokens, window, skip, part, bos) for name in names]
     return _together(names, found)
 
 
@@ -179,30 +180,31 @@ def disjoint_windows(
     window: int,
     skip: int = 0,
     bos: bool | None = None,
+    setting: str = "workload.texts",
 ) -> tuple[EvaluationTokens, EvaluationTokens]:
     """Two sets of whole windows that share no token, `counts` of each named text or file: one to choose a configuration
     on, one to verify it on. Their windows take turns in every text, so that both see the same kinds of passages.
 
     Raises ConfigError as `named_text` and `text_windows` do.
     """
-    _check_names(names)
+    _check_names(names, setting)
     total = sum(counts)
     turns = [(i + 1) * counts[0] // total > i * counts[0] // total for i in range(total)]
     parts: tuple[list[EvaluationTokens], list[EvaluationTokens]] = ([], [])
     for name in names:
-        found = text_windows(tokenizer, *named_text(name), total * window, window, skip, bos=bos)
+        found = text_windows(tokenizer, *named_text(name, setting), total * window, window, skip, bos=bos)
         for part, wanted in zip(parts, (True, False), strict=True):
             own = [one for one, turn in zip(found.windows, turns, strict=True) if turn is wanted]
             part.append(EvaluationTokens(own, found.name))
     return _together(names, parts[0]), _together(names, parts[1])
 
 
-def _check_names(names: Sequence[str]) -> None:
+def _check_names(names: Sequence[str], setting: str) -> None:
     if not names:
-        raise ConfigError("workload.texts is empty.", f"List some of {', '.join(NAMED)}, or files.")
+        raise ConfigError(f"{setting} is empty.", f"List some of {', '.join(NAMED)}, or files.")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"workload.texts lists {twice} twice.", "List each text once.")
+        raise ConfigError(f"{setting} lists {twice} twice.", "List each text once.")
 
 
 def _together(names: Sequence[str], found: Sequence[EvaluationTokens]) -> EvaluationTokens:

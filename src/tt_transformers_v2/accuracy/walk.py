@@ -113,43 +113,51 @@ def measure(
     phases: Phases = WHOLE,
     isolated: bool = False,
     references: References | None = None,
+    own: WeightSource | None = None,
 ) -> Walk:
     """Walks `tokens` through `source` in both backends; `max_seconds` limits synthetic models only.
 
     `isolated` also runs each of the candidate's modules on the reference's input. `references` keeps the reference's
-    outputs for further walks over the same text.
+    outputs for further walks over the same text. `own` are the candidate's weights where they are not the reference's.
     """
     started = time.monotonic()
     spec = source.spec
-    streams = _streams(source, tokens, candidate, reference, phases)
+    streams = _streams(source, source if own is None else own, tokens, candidate, reference, phases)
     text = _digest(source, streams)
     keep = spec.layer_parameters * 4 <= KEEP_LAYER_BYTES
     walk = Walk(0)
     for weights in each_layer(source, keep=keep):
         progress("layers", weights.layer, spec.num_layers)
         before = time.monotonic()
-        walk.modules.append(_step(streams, weights, candidate, reference, text, isolated, references))
+        theirs = weights if own is None else LayerWeights(own, weights.layer, keep=keep)
+        walk.modules.append(_step(streams, weights, theirs, candidate, reference, text, isolated, references))
         walk.layers_run = weights.layer + 1
         now = time.monotonic()
         if source.synthetic and now - started + (now - before) > max_seconds:
             break
     progress("layers", walk.layers_run, spec.num_layers)
     if not source.synthetic:
-        _compare_logits(walk, source, tokens, streams, candidate, reference, progress)
+        _compare_logits(walk, source, source if own is None else own, tokens, streams, candidate, reference, progress)
     return walk
 
 
 def _streams(
-    source: WeightSource, tokens: EvaluationTokens, candidate: Ops, reference: Ops, phases: Phases
+    source: WeightSource,
+    own: WeightSource,
+    tokens: EvaluationTokens,
+    candidate: Ops,
+    reference: Ops,
+    phases: Phases,
 ) -> list[_Stream]:
     table, windows = _embedding_rows(source, tokens.windows)
+    candidates = table if own is source else _embedding_rows(own, tokens.windows)[0]
     streams = []
     for length in dict.fromkeys(len(window) for window in windows):
         places = [i for i, window in enumerate(windows) if len(window) == length]
         rows = torch.stack([windows[i] for i in places])
         tables = rope_tables(source.spec, torch.arange(length))
         ids = torch.stack([tokens.windows[i] for i in places])
-        states = reference.embed(rows, table), candidate.embed(rows, table)
+        states = reference.embed(rows, table), candidate.embed(rows, candidates)
         streams.append(_Stream(ids, places, phases.of(length), tables, *states))
     return streams
 
@@ -179,6 +187,7 @@ def _embedding_rows(source: WeightSource, windows: list[Tensor]) -> tuple[Tensor
 def _step(
     streams: list[_Stream],
     weights: LayerWeights,
+    candidate_weights: LayerWeights,
     candidate: PhasedOps,
     reference: Ops,
     text: bytes,
@@ -193,9 +202,9 @@ def _step(
             references.add(text, weights.layer, theirs)
     row: dict[str, float] = {}
     if isolated:
-        alone = _isolated_outputs(streams, weights, candidate, theirs)
+        alone = _isolated_outputs(streams, candidate_weights, candidate, theirs)
         row = {f"{name}_isolated": _correlation(alone[name], theirs[name]) for name in alone}
-    ours = theirs if candidate is reference else _candidate_outputs(streams, weights, candidate)
+    ours = theirs if candidate is reference else _candidate_outputs(streams, candidate_weights, candidate)
     for stream, y in zip(streams, theirs["layer"], strict=True):
         stream.reference = y
         if candidate is reference:
@@ -252,6 +261,7 @@ def _correlation(ours: list[Tensor], theirs: list[Tensor]) -> float:
 def _compare_logits(
     walk: Walk,
     source: WeightSource,
+    weights: WeightSource,
     tokens: EvaluationTokens,
     streams: list[_Stream],
     candidate: Ops,
@@ -262,11 +272,11 @@ def _compare_logits(
     spec = source.spec
     head = source.tensor(LM_HEAD.matrix)
     theirs = reference.matrix(head, LM_HEAD)
-    ours = candidate.matrix(head, LM_HEAD)
+    ours = candidate.matrix(head if weights is source else weights.tensor(LM_HEAD.matrix), LM_HEAD)
     at_once, done = max(1, LOGITS_AT_A_TIME // spec.vocab_size), 0
     for stream in streams:
         hidden_theirs = final_hidden(reference, spec, source, stream.reference)
-        hidden_ours = final_hidden(candidate, spec, source, stream.candidate)
+        hidden_ours = final_hidden(candidate, spec, weights, stream.candidate)
         for row, place in enumerate(stream.places):
             own = walk.agreement_on(tokens, place)
             targets = torch.cat([stream.tokens[row, 1:], torch.tensor([-1])])

@@ -236,7 +236,7 @@ def _run_one(config: ExperimentConfig, overrides: Overrides, folder: Path) -> di
         raise ConfigError("this experiment is a sweep.", "Add --multirun.")
     result = run(experiment, folder, overrides.texts)
     print_summary(experiment, result, str(folder / RESULT_FILE))
-    if result["search"] is not None:
+    if result["search"] is not None or result["quantize"] is not None:
         from ..report import write_report
 
         print(f"report {write_report(folder)}")

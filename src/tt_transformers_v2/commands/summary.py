@@ -36,6 +36,12 @@ def print_summary(experiment: Experiment, result: dict[str, Any], where: str) ->
         wide = console(width=None if sys.stdout.isatty() else 160)
         for line in search_lines(result["search"]):
             wide.print(line)
+    if result["quantize"] is not None:
+        from ..quantize.quantize_text_lines import section_lines as quantize_lines
+
+        wide = console(width=None if sys.stdout.isatty() else 160)
+        for line in quantize_lines(result["quantize"]):
+            wide.print(line)
     for line in rule_lines(experiment.effects):
         out.print(line)
     for finding in experiment.warnings:
@@ -50,6 +56,8 @@ def _accuracy_lines(accuracy: dict[str, Any] | None) -> list[tuple[str, str]]:
         ("accuracy", accuracy["basis"]),
         ("", f"numerics {accuracy['numerics']}; {accuracy['tokens']} tokens of {accuracy['text']}"),
     ]
+    if accuracy.get("calibrated_weights"):
+        lines.append(("", f"with the weights in {accuracy['calibrated_weights']}"))
     if accuracy["tensor_parallel"] != "one chip":
         lines.append(("", accuracy["tensor_parallel"]))
     if accuracy["top1"] is not None:

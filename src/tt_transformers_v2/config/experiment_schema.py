@@ -13,13 +13,15 @@ from ..common.units import TILE
 from ..hardware.enums import Named, PrecisionMode, Prefill, Sampling, Stack
 from ..hardware.schema import HardwareSections
 from ..planning.typed_programs import check_programs
+from .quantize_schema import QuantizeConfig
 from .search_schema import SearchConfig
 from .sweep_schema import LauncherConfig, SweepConfig
 
 
 class Task(Named):
     """`both` is accuracy and performance; `preflight` asks the real ttnn about every op, without a card; `search` looks
-    for the fastest configuration that keeps the quality, `sensitivity` measures only what every single change costs."""
+    for the fastest configuration that keeps the quality, `sensitivity` measures only what every single change costs;
+    `quantize` writes weights that lose less in the formats they have."""
 
     accuracy = "accuracy"
     performance = "performance"
@@ -27,10 +29,13 @@ class Task(Named):
     preflight = "preflight"
     search = "search"
     sensitivity = "sensitivity"
+    quantize = "quantize"
 
 
 # Tasks that the `search` section belongs to.
 SEARCHING = (Task.search, Task.sensitivity)
+# Tasks that measure with `quantize.weights`.
+OF_WEIGHTS = (Task.accuracy, Task.both)
 
 
 class BackendName(Named):
@@ -263,6 +268,7 @@ class ExperimentConfig(HardwareSections):
     model_rules: RuleSet = RuleSet.tttv1
     layers: list[Any] = field(default_factory=list)
     search: SearchConfig = field(default_factory=SearchConfig)
+    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
     # How many jobs run, where, and what they leave for others; what one of them is does not depend on these.
     sweep: SweepConfig = field(default_factory=SweepConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)

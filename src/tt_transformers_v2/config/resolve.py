@@ -28,7 +28,7 @@ from .checks import check
 from .cluster_file_use import cluster_file_findings
 from .conf_folders import own_folders
 from .device_presets import device_config
-from .experiment_schema import SEARCHING, ExperimentConfig, ModelConfig
+from .experiment_schema import SEARCHING, ExperimentConfig, ModelConfig, Task
 from .expert_groups import expert_findings
 from .findings import Finding, Severity, for_choice
 from .layers import LayerEntry, apply_layers, layer_entry, write_select
@@ -37,6 +37,7 @@ from .model_rules import RuleEffect, apply_rules
 from .planned import program_findings
 from .precedence import release_finer
 from .server_places import server_findings
+from .task_settings import check_task
 from .ttnn_checks import ttnn_findings, use_of
 
 
@@ -114,7 +115,16 @@ class Experiment:
             "calibration": _without_sources(plain(self.config.calibration)),
             "task": str(self.config.task),
             "seed": self.config.seed,
-        } | ({"search": plain(self.config.search)} if self.config.task in SEARCHING else {})
+        } | self._of_task()
+
+    def _of_task(self) -> dict[str, Any]:
+        """The sections that only some tasks have."""
+        task, quantize = self.config.task, self.config.quantize
+        if task in SEARCHING:
+            return {"search": plain(self.config.search)}
+        if task is Task.quantize:
+            return {"quantize": plain(quantize)}
+        return {"quantize": {"weights": quantize.weights}} if quantize.weights else {}
 
     def _of_model(self, groups: dict[str, Any]) -> dict[str, Any]:
         """Without the groups that this model has no op of."""
@@ -156,6 +166,7 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
     """
     asked = frozenset(typed)
     config = _typed(composed)
+    check_task(config)
     release_finer(config, asked)
     spec = model_spec(config.model)
     ruled = apply_rules(device_config(config), spec, mode=config.mode, rule_set=config.model_rules.value, typed=asked)

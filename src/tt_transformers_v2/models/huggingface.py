@@ -66,6 +66,22 @@ class SafetensorsWeights:
             at += piece.rows
         return self._folded(result, name, layer)
 
+    def stored_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor that the folder stores, whether or not the decoder reads it. Raises ConfigError."""
+        found: dict[str, tuple[int, ...]] = {}
+        for shard in sorted(set(self._shards.values())):
+            with _opened(shard) as file:
+                for name in file.keys():  # noqa: SIM118 (no mapping)
+                    if self._shards.get(name) == shard:
+                        found[name] = tuple(file.get_slice(name).get_shape())
+        return found
+
+    def stored_tensor(self, name: str) -> torch.Tensor:
+        """A tensor as the folder stores it, [out, in]. Raises ConfigError."""
+        with _opened(self._shards[name]) as file:
+            whole: torch.Tensor = file.get_tensor(name)
+        return whole
+
     def _read(self, piece: Piece) -> torch.Tensor:
         """The rows of a piece, [out, in] or [out], in the type they are stored in."""
         with _opened(self._shards[piece.name]) as file:

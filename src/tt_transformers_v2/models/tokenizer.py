@@ -48,6 +48,10 @@ class Tokenizer:
         self._rows = rows
         return self
 
+    def to_json(self) -> str:
+        """The text of a tokenizer.json that is this tokenizer."""
+        return str(self._tokenizer.to_str())
+
     def decode(self, ids: list[int]) -> str:
         """Text of token ids, special tokens included; bytes that are no whole character become U+FFFD."""
         return self._tokenizer.decode(ids, skip_special_tokens=False)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..common.files import write_atomically
 from ..run.result_files import REPORT_FILE
+from .calibrated import calibrated_sections
 from .compare import TOLERANCE
 from .document import build_document
 from .loading import Sweep, read_sweeps
@@ -32,13 +33,13 @@ def write_report(folder: Path) -> Path:
 def write_page(sweeps: Sequence[Sweep], path: Path, *, compared: bool = False, tolerance: float = TOLERANCE) -> Path:
     """The report over `sweeps` at `path`; see `build_document`. Raises ConfigError where it cannot be written."""
     document = build_document(sweeps, compared=compared, tolerance=tolerance)
-    page = render(document, search_sections(sweeps))
+    page = render(document, search_sections(sweeps) + calibrated_sections(sweeps))
     write_atomically(path, page, hint="Choose another --out.")
     return path
 
 
 def render(document: dict[str, Any], searches: str = "") -> str:
-    """The page over a document of `build_document`, with the sections of `search_sections`.
+    """The page over a document of `build_document`, with the sections of single tasks.
 
     Only our own style and script may run, by their hashes, and nothing may be fetched: text from a result that reads
     like HTML stays text.

@@ -47,6 +47,7 @@ from ..perf.ops import padded_prompt
 from ..planning.attention_chunks import cache_tokens
 from ..planning.op_plans import ordered_kinds
 from ..planning.split import Split
+from .calibrated_weights import calibrated_weights
 from .measure_task import evaluation_tokens
 from .this_machine import device_of
 
@@ -79,15 +80,19 @@ class Measurement:
             self.experiment.spec, path=config.model.files(), package=config.model.package, seed=config.seed
         )
         tokens = expected = None
+        own = source
         if task is not Task.performance:
             tokens = evaluation_tokens(self.experiment, tokenizer)
             # The reference is computed before the device is opened, which then serves nobody else.
             expected = reference_hidden(source, tokens, self._progress)
+            if config.quantize.weights:
+                own = calibrated_weights(config.quantize.weights, source, tokens)
         found: dict[str, Any] = {"accuracy": None, "measured": None}
-        with self._model(source, tokens, recorder) as model:
+        with self._model(own, tokens, recorder) as model:
             if tokens is not None and expected is not None:
                 found["accuracy"] = self._accuracy(model, source, tokens, expected)
                 found["accuracy"]["programs"] = self._programs(tokens, recorder)
+                found["accuracy"]["calibrated_weights"] = config.quantize.weights
             if task is not Task.accuracy:
                 found["measured"] = self._speed(model, recorder)
         return found

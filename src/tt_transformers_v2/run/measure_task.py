@@ -57,7 +57,14 @@ def _accuracy(job: Job) -> dict[str, Any]:
     tokens = evaluation_tokens(experiment, tokenizer)
     kept = None if job.shared is None else job.shared.of(source, lambda: _reference_store(experiment))
     candidate: Any = reference
+    own = None
+    if config.quantize.weights:
+        from .calibrated_weights import calibrated_weights
+
+        own = calibrated_weights(config.quantize.weights, source, tokens)
+        candidate = open_backend("reference", experiment.hardware)
     how: dict[str, Any] = {"numerics": "float32", "tensor_parallel": "one chip", "programs": None}
+    how["calibrated_weights"] = config.quantize.weights
     phases = Phases(workload.prefill_tokens, experiment.hardware.max_prefill_chunk_size)
     if config.backend.name is BackendName.emulated:
         how["numerics"] = choose_numerics(
@@ -88,8 +95,9 @@ def _accuracy(job: Job) -> dict[str, Any]:
             phases=phases,
             isolated=config.accuracy.isolated,
             references=None if kept is None else kept.references,
+            own=own,
         )
-    if candidate is not reference:
+    if config.backend.name is BackendName.emulated:
         used = [(own.op, own.phase, own.hardware, own.planned) for own in candidate.used.values()]
         attended = candidate.attended.values()
         how["programs"] = programs_section(used, attended, experiment.hardware, experiment.spec.num_layers)

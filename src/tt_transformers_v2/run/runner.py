@@ -73,5 +73,6 @@ def blank_result(overrides: Sequence[str]) -> dict[str, Any]:
         "performance": None,
         "preflight": None,
         "search": None,
+        "quantize": None,
         "seconds": None,
     }

@@ -78,7 +78,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     """
     left, tables = as_float32(x, "x"), (as_float32(cos, "cos"), as_float32(sin, "sin"))
     if left.dim() < 2 or left.shape[-1] % 2 or any(table.shape != left.shape[-2:] for table in tables):
-        raise ValueError(f"x {list(x.shape)}, cos {list(cos.shape)} and sin {list(sin.shape)} do not fit together")
+        raise ValueError(f"cos {list(cos.shape)} and sin {list(sin.shape)} are neither like a matrix of x {list(x.shape)}")
     result = torch.empty_like(left)
     rows, columns = left.shape[:-1].numel(), left.shape[-1]
     if result.numel() == 0:

@@ -78,7 +78,9 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     """
     left, tables = as_float32(x, "x"), (as_float32(cos, "cos"), as_float32(sin, "sin"))
     if left.dim() < 2 or left.shape[-1] % 2 or any(table.shape != left.shape[-2:] for table in tables):
-        raise ValueError(f"cos {list(cos.shape)} and sin {list(sin.shape)} are neither like a matrix of x {list(x.shape)}")
+        raise ValueError(
+            f"cos {list(cos.shape)} and sin {list(sin.shape)} are neither like a matrix of x {list(x.shape)}"
+        )
     result = torch.empty_like(left)
     rows, columns = left.shape[:-1].numel(), left.shape[-1]
     if result.numel() == 0:
@@ -162,7 +164,9 @@ def _product_bf16(a, b, phases):  # type: ignore[no-untyped-def]
     some = (ea != _ZERO) & (eb != _ZERO)
     usual = some & (both >= np.uint32(127 + 40)) & (both <= np.uint32(127 + 250))
     mask = sub32(_ZERO, np.uint32(usual))
-    return float_of(np.uint32(np.uint32(bits_of(d) & mask) | np.uint32(bits_of(a_all * b_all) & np.uint32(mask ^ _ALL))))
+    return float_of(
+        np.uint32(np.uint32(bits_of(d) & mask) | np.uint32(bits_of(a_all * b_all) & np.uint32(mask ^ _ALL)))
+    )
 
 
 @helper
@@ -227,7 +231,11 @@ def _add(a, b, out, phases, wide, half, kept, lo, hi):  # type: ignore[no-untype
 def _rotate(x, cos, sin, out, lo, hi):  # type: ignore[no-untyped-def]
     rows, columns = cos.shape
     half = columns // 2
-    turned, straight, crossed = np.empty(columns, np.float32), np.empty(columns, np.float32), np.empty(columns, np.float32)
+    turned, straight, crossed = (
+        np.empty(columns, np.float32),
+        np.empty(columns, np.float32),
+        np.empty(columns, np.float32),
+    )
     for r in range(lo, hi):
         for c in range(half):
             turned[c], turned[half + c] = -x[r, half + c], x[r, c]

@@ -79,8 +79,8 @@ def row_sums(x: torch.Tensor, *, math_fidelity: str, fp32_dest_acc_en: bool, out
         lambda lo, hi: _sum_rows(bits, sums, extreme, phases > 2, wide, lo, hi), -(-rows // LANES), source.numel()
     )
     if extreme[0]:
-        how = {"math_fidelity": math_fidelity, "fp32_dest_acc_en": wide, "weight_format": "fp32"}
-        return matmul(source, torch.ones(width, 1), out=out, **how)
+        one = torch.ones(width, 1)
+        return matmul(source, one, math_fidelity=math_fidelity, fp32_dest_acc_en=wide, out=out, weight_format="fp32")
     return pack_output(total, out, wide)
 
 

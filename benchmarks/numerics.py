@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import processor
 
 try:
     from tt_transformers_v2.numerics import fast_matmul, matrix_unit
@@ -150,14 +150,6 @@ def packing(rounds: int, description: str | None) -> list[dict[str, Any]]:
             row["ttnn_milliseconds"] = 1e3 * statistics.median(times[f"ttnn {fmt}"])
         rows.append(row)
     return rows
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def main() -> int:

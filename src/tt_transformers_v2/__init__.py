@@ -6,6 +6,7 @@ Importing this package loads neither torch nor ttnn.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from .api.model_factory import Model, ModelFactory
     from .models.spec import ModelSpec
     from .prediction.questions import predict_overrides as predict
+
+# torch's OpenMP threads wait actively after each op, on the cores that our own kernels then want (numerics.compiled):
+# 256 tokens of attention took five times the processor time beside other work. OpenMP reads this when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 __all__ = ["Model", "ModelFactory", "ModelSpec", "MultiHeadAttention", "__version__", "predict"]

@@ -144,7 +144,7 @@ def test_a_later_sweep_computes_no_reference_and_finds_the_same_figures(tmp_path
     monkeypatch.setattr(checkout, "outputs_dir", lambda: tmp_path / "outputs")
     calls, attention = [], ReferenceOps.attention
     monkeypatch.setattr(ReferenceOps, "attention", lambda *a: (calls.append(1), attention(*a))[1])
-    plain = run(resolved("workload.window=24"), tmp_path / "0", show_progress=False)
+    plain = run(resolved("workload.window=24", "cache.reference_gib=0"), tmp_path / "0", show_progress=False)
     assert not (tmp_path / "outputs").exists()
     first = run(resolved("workload.window=24"), tmp_path / "1", show_progress=False, shared=SharedStates())
     before = len(calls)
@@ -153,6 +153,19 @@ def test_a_later_sweep_computes_no_reference_and_finds_the_same_figures(tmp_path
     assert figures(plain) == figures(first) == figures(second)
     run(resolved("workload.window=20"), tmp_path / "3", show_progress=False, shared=SharedStates())
     assert len(calls) > before
+
+
+def test_a_later_run_alone_computes_no_reference_and_finds_the_same_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkout, "outputs_dir", lambda: tmp_path / "outputs")
+    calls, attention = [], ReferenceOps.attention
+    monkeypatch.setattr(ReferenceOps, "attention", lambda *a: (calls.append(1), attention(*a))[1])
+    first = run(resolved(), tmp_path / "1", show_progress=False)
+    before = len(calls)
+    second = run(resolved(), tmp_path / "2", show_progress=False)
+    assert len(calls) == before > 0
+    assert figures(first) == figures(second)
+    run(resolved("cache.reference_gib=0"), tmp_path / "3", show_progress=False)
+    assert len(calls) == 2 * before
 
 
 def test_with_no_room_nothing_is_kept_and_the_configuration_is_the_same(tmp_path, monkeypatch):

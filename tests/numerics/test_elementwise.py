@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tt_transformers_v2.numerics import eltwise, quantize
-from tt_transformers_v2.numerics.elementwise import add, multiply
+from tt_transformers_v2.numerics.elementwise import add, multiply, rotate
 
 SEED = 5
 
@@ -60,3 +60,20 @@ def test_no_rows_and_numbers_next_to_zero_give_zero():
     how = {"math_fidelity": "HiFi4", "fp32_dest_acc_en": False}
     assert multiply(torch.empty(0, 32), torch.ones(1, 32), **how).shape == (0, 32)
     assert torch.equal(multiply(torch.full((1, 4), -1e-38), torch.full((1, 4), 1e-5), **how), torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_rotation_has_the_bits_of_two_products_and_a_sum(short):
+    x, cos, sin = numbers(2, 3, 8, 32, short=short), numbers(8, 32, seed=7), numbers(8, 32, seed=8)
+    turned = torch.cat((-x[..., 16:], x[..., :16]), dim=-1)
+    how = {"math_fidelity": "HiFi4", "fp32_dest_acc_en": False}
+    expected = add(multiply(x, cos, **how), multiply(turned, sin, **how), fp32_dest_acc_en=False)
+    assert torch.equal(rotate(x, cos, sin), expected)
+    assert rotate(x[:, :0], cos, sin).shape == (2, 0, 8, 32)
+
+
+@pytest.mark.parametrize("shapes", [((2, 8, 31), (8, 31)), ((2, 8, 32), (4, 32)), ((32,), (1, 32))])
+def test_rotations_by_tables_of_another_shape_are_refused(shapes):
+    x, table = (torch.ones(shape) for shape in shapes)
+    with pytest.raises(ValueError, match="are neither like a matrix"):
+        rotate(x, table, table)

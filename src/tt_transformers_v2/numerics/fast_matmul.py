@@ -46,7 +46,8 @@ from tt_transformers_v2.numerics.packer import check_output, pack_output
 
 # One task of the bf16 Dst kernel is ROWS x COLUMNS of the result: the cut weights of a K tile (32 x 128 float32,
 # high and low) fit the first-level cache, and cutting them serves 64 rows.
-COLUMNS, ROWS = 128, 64
+# Of fewer columns a multiple of NARROW is computed.
+COLUMNS, ROWS, NARROW = 128, 64, 32
 
 _EXPONENT, _HIGH_A = np.uint32(0x7F800000), np.uint32(SRC_A_HIGH)
 _HALF, _ALMOST_HALF, _UPPER = np.uint32(0x8000), np.uint32(0x7FFF), np.uint32(0xFFFF0000)
@@ -196,22 +197,31 @@ def _bf16_dst(b: torch.Tensor, prepared: PreparedIn1, phases: int, block: int) -
 
 
 @helper
-def _add_sixteen(dst, b, a):  # type: ignore[no-untyped-def]
-    """One step of the unit on a row: dst[COLUMNS] += b[16] times a[16 * COLUMNS], in two groups, then bf16."""
+def _sixteen_at(j, dst, a, b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15):  # type: ignore[no-untyped-def]
+    w = COLUMNS
+    s = b0 * a[j] + b1 * a[w + j] + b2 * a[2 * w + j] + b3 * a[3 * w + j]
+    s += b4 * a[4 * w + j] + b5 * a[5 * w + j] + b6 * a[6 * w + j] + b7 * a[7 * w + j]
+    t = b8 * a[8 * w + j] + b9 * a[9 * w + j] + b10 * a[10 * w + j] + b11 * a[11 * w + j]
+    t += b12 * a[12 * w + j] + b13 * a[13 * w + j] + b14 * a[14 * w + j] + b15 * a[15 * w + j]
+    d = dst[j]
+    e = max(np.uint32(bits_of(s) & _EXPONENT), np.uint32(bits_of(t) & _EXPONENT))
+    e = min(max(e, np.uint32(bits_of(d) & _EXPONENT)), _LARGEST_GRID)
+    grid = float_of(add32(e, _TO_TENTH_BIT))
+    d += ((s + grid) - grid) + ((t + grid) - grid)
+    dst[j] = float_of(np.uint32(add32(bits_of(d), _HALF) & _UPPER))
+
+
+@helper
+def _add_sixteen(dst, b, a, columns):  # type: ignore[no-untyped-def]
+    """One step of the unit on a row: dst[:columns] += b[16] times a[16 * COLUMNS], in two groups, then bf16."""
     b0, b1, b2, b3, b4, b5, b6, b7 = b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]
     b8, b9, b10, b11, b12, b13, b14, b15 = b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]
-    w = COLUMNS
-    for j in range(w):
-        s = b0 * a[j] + b1 * a[w + j] + b2 * a[2 * w + j] + b3 * a[3 * w + j]
-        s += b4 * a[4 * w + j] + b5 * a[5 * w + j] + b6 * a[6 * w + j] + b7 * a[7 * w + j]
-        t = b8 * a[8 * w + j] + b9 * a[9 * w + j] + b10 * a[10 * w + j] + b11 * a[11 * w + j]
-        t += b12 * a[12 * w + j] + b13 * a[13 * w + j] + b14 * a[14 * w + j] + b15 * a[15 * w + j]
-        d = dst[j]
-        e = max(np.uint32(bits_of(s) & _EXPONENT), np.uint32(bits_of(t) & _EXPONENT))
-        e = min(max(e, np.uint32(bits_of(d) & _EXPONENT)), _LARGEST_GRID)
-        grid = float_of(add32(e, _TO_TENTH_BIT))
-        d += ((s + grid) - grid) + ((t + grid) - grid)
-        dst[j] = float_of(np.uint32(add32(bits_of(d), _HALF) & _UPPER))
+    if columns == COLUMNS:  # a constant number of rounds is faster
+        for j in range(COLUMNS):
+            _sixteen_at(j, dst, a, b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15)
+    else:
+        for j in range(columns):
+            _sixteen_at(j, dst, a, b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15)
 
 
 @helper
@@ -233,7 +243,7 @@ def _rounded_product(b_high, b_low, a, out, phases, block, lo, hi):  # type: ign
     """
     rows, depth, columns = b_high.shape[1], a.shape[1], a.shape[2]
     row_tasks, column_tasks = (rows + ROWS - 1) // ROWS, (columns + COLUMNS - 1) // COLUMNS
-    # Columns beyond N are computed on zeros and thrown away: the inner loop then has a constant length.
+    # Columns beyond N are computed on zeros and thrown away.
     high, low = np.zeros(32 * COLUMNS, np.float32), np.zeros(32 * COLUMNS, np.float32)
     dst, partials = np.empty(ROWS * COLUMNS, np.float32), np.empty(ROWS * COLUMNS, np.float32)
     for task in range(lo, hi):
@@ -242,6 +252,7 @@ def _rounded_product(b_high, b_low, a, out, phases, block, lo, hi):  # type: ign
         first_column = (task // row_tasks) % column_tasks * COLUMNS
         first_row = task % row_tasks * ROWS
         height, width = min(ROWS, rows - first_row), min(COLUMNS, columns - first_column)
+        computed = (width + NARROW - 1) // NARROW * NARROW
         dst[:] = np.float32(0)
         partials[:] = np.float32(0)
         high[:] = np.float32(0)
@@ -266,7 +277,7 @@ def _rounded_product(b_high, b_low, a, out, phases, block, lo, hi):  # type: ign
                     sixteen = part[16 * COLUMNS * half : 16 * COLUMNS * (half + 1)]
                     for r in range(height):
                         row = dst[r * COLUMNS : (r + 1) * COLUMNS]
-                        _add_sixteen(row, source[first_row + r, c : c + 16], sixteen)
+                        _add_sixteen(row, source[first_row + r, c : c + 16], sixteen, computed)
         for r in range(height):
             for j in range(width):
                 out[batch, first_row + r, first_column + j] = dst[r * COLUMNS + j]

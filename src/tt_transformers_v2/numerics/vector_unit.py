@@ -24,11 +24,11 @@ import numpy as np
 import torch
 
 from tt_transformers_v2.numerics.compiled import helper, kernel, run_split
-from tt_transformers_v2.numerics.elementwise import add, multiply
+from tt_transformers_v2.numerics.elementwise import add, multiply, rotate
 from tt_transformers_v2.numerics.formats import as_float32, quantize
 from tt_transformers_v2.numerics.instructions import bits_of, float_of, fma, from_int, shr32, sub32, to_int
-from tt_transformers_v2.numerics.matrix_unit import matmul
 from tt_transformers_v2.numerics.packer import pack_output
+from tt_transformers_v2.numerics.row_sums import row_sums
 
 # exp_21f (Moroz et al. 2022, https://doi.org/10.1109/MSP.2022.3157460): 2**f on 2**-23 of a unit, as ttnn has it.
 _OVER_LN2, _C0 = np.float32(1.4426950216293335), np.float32(1.0017248)
@@ -67,8 +67,7 @@ def rms_norm(
     between = "fp32" if fp32_dest_acc_en else "bf16"
     width = x.shape[-1]
     squares = multiply(x, x, out=between, **how)
-    # Nothing is negative, so Wormhole's own sum of -1 cannot occur.
-    total = matmul(squares, torch.ones(width, 1), out=between, weight_format="fp32", **how)
+    total = row_sums(squares, out=between, **how)
     mean = quantize(total * float(np.float32(1 / width)), between)
     shifted = add(mean, torch.full_like(mean, eps), fp32_dest_acc_en=fp32_dest_acc_en, out=between)
     scale = shifted.rsqrt()
@@ -92,10 +91,7 @@ def rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     Raises:
         ValueError: tables of another shape.
     """
-    half = x.shape[-1] // 2
-    turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
-    straight = multiply(x, cos, math_fidelity="HiFi4", fp32_dest_acc_en=False)
-    return add(straight, multiply(turned, sin, math_fidelity="HiFi4", fp32_dest_acc_en=False), fp32_dest_acc_en=False)
+    return rotate(x, cos, sin)
 
 
 def silu_product(gate: torch.Tensor, up: torch.Tensor, out: str = "bf16") -> torch.Tensor:

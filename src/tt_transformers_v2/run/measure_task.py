@@ -41,6 +41,7 @@ def measure_task(job: Job) -> Outcome:
 def _accuracy(job: Job) -> dict[str, Any]:
     from ..accuracy.accuracy_result import Bars, metrics
     from ..accuracy.numerics_choice import choose_numerics
+    from ..accuracy.state_reuse import References
     from ..accuracy.used_programs import programs_section
     from ..accuracy.walk import Phases, measure
     from ..backends import open_backend
@@ -56,6 +57,10 @@ def _accuracy(job: Job) -> dict[str, Any]:
     )
     tokens = evaluation_tokens(experiment, tokenizer)
     kept = None if job.shared is None else job.shared.of(source, lambda: _reference_store(experiment))
+    references = None if kept is None else kept.references
+    if references is None and not source.synthetic:
+        # A single run keeps nothing in memory for others, but finds what earlier ones left on disk.
+        references = References(0, _reference_store(experiment))
     candidate: Any = reference
     own = None
     if config.quantize.weights:
@@ -94,7 +99,7 @@ def _accuracy(job: Job) -> dict[str, Any]:
             progress=progress.update,
             phases=phases,
             isolated=config.accuracy.isolated,
-            references=None if kept is None else kept.references,
+            references=references,
             own=own,
         )
     if config.backend.name is BackendName.emulated:

@@ -75,7 +75,8 @@ def heat_map(section: Mapping[str, Any]) -> Drawing:
 
 def _cell(row: Mapping[str, Any], x: float, y: float, low: float, high: float) -> Box:
     place = row["site"] if row["layer"] is None else f"layer {row['layer']} {row['site']}"
-    about = f"{place} {row['option']}: KL {row['kl_change']:+.5f}, top-1 {row['top1_change']:+.3f}"
+    about = f"{place} {row['option']}: KL {row['kl_change']:+.5f}"
+    about += ", estimated" if row["top1_change"] is None else f", top-1 {row['top1_change']:+.3f}"
     return Box(x + 1, y + 1, _CELL - 2, _ROW - 2, "decode", _opacity(row["kl_change"], low, high), about)
 
 

@@ -218,3 +218,24 @@ def test_a_report_shows_the_front_and_the_heat_map_and_runs_nothing_of_theirs(fo
     assert all(f"<td>{point['name']}</td>" in page for point in section["points"])
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert" not in page
+
+
+def test_weight_formats_are_written_for_tt_xla(found):
+    folder, section = found
+    for point in section["points"]:
+        assert point["tt_xla_refusal"] is None
+        written = json.loads((folder / point["tt_xla_json"]).read_text())
+        default = written.pop("default")
+        words = {"bf16": "BF16", "bfp_bf8": "BFP8", "bfp_bf4": "BFP4"}
+        for site, parameters in {
+            "ff1_ff3": ("mlp.gate_proj", "mlp.up_proj"),
+            "ff2": ("mlp.down_proj",),
+            "wqkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+            "wo": ("self_attn.o_proj",),
+        }.items():
+            for text, select in point["options"][site].items():
+                for layer in selected_layers(select, 2):
+                    for parameter in parameters:
+                        name = written.get(f"model.layers.{layer}.{parameter}.weight", default)
+                        assert words[name] == text.split("/")[0]
+        assert default not in written.values()

@@ -26,8 +26,8 @@ Change = tuple[Place, Option]
 class Sensitivities:
     """`found` has the divergence of each change made alone, `base` that of none. `left_out` were not reached in time.
 
-    method: measured or gradient. With gradients, `estimated` has the KL that each change adds, and `scale` what it is to
-    be multiplied by (None: the changes in `found`, which were measured to tell, are lost in noise).
+    method: measured or gradient. With gradients, `estimated` has the KL that each change adds, and `scale` what it is
+    to be multiplied by (None: the changes in `found`, which were measured to tell, are lost in noise).
     new, seconds: variants measured now and the time they took; layers: layers run for them, on average.
     estimate_seconds: for the estimates.
     """

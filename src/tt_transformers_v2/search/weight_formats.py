@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The formats of a configuration's weights as tt-xla takes them: a JSON object from names of Hugging Face's parameters to
-formats, with a default (its per-layer weight dtype overrides, tt-xla pull request 4366).
+"""The formats of a configuration's weights as tt-xla takes them: a JSON object from names of Hugging Face's parameters
+to formats, with a default (weight dtype overrides: tt-xla pull request 3975, formats of tt-mlir pull request 7588).
 
 Formats of weights are all that it says: kernels, activations and the KV cache are left to the compiler.
 """
@@ -36,7 +36,7 @@ def tt_xla_json(experiment: Experiment) -> str:
     found: dict[str, str] = {}
     for layer in range(spec.num_layers):
         kind = spec.layer(layer)
-        if kind.experts is not None or not kind.feed_forward.gated:
+        if kind.mlp is None or not kind.mlp.gated:
             raise ConfigError("tt-xla's JSON is written for dense models with a gated MLP.", "Use the tuning file.")
         own = hardware.for_layer(layer).precision
         for matrix, parameters in _PARAMETERS.items():

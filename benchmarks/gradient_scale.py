@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What gradient sensitivities of a large model take: seconds, CPU seconds, memory, tokens per second.
 
-    /usr/bin/time -v python benchmarks/gradient_scale.py [--model llama8b] [--tokens 512] [--samples 1] [--minutes 60]
+    /usr/bin/time -v python benchmarks/gradient_scale.py --model llama8b --minutes 60
+    /usr/bin/time -v python benchmarks/gradient_scale.py --layers 1
 
-Weights are synthetic and tokens are drawn, so figures of quality mean nothing; the work is that of real ones. Every
-option of conf/search at every site of every layer is estimated. Beside it, from the same process: torch's float32
-matmul of a matrix of the model, and one layer of the emulated backend, from which the time of search.method=measured
-is extrapolated (half of the layers for each change). What --minutes leaves out is said.
+With --layers the model has only so many; add the processor time of a layer for each further one. Weights are synthetic
+and tokens are drawn, so figures of quality mean nothing; the work is that of real ones. Every option of conf/search at
+every site of every layer is estimated. Beside it, from the same process: torch's float32 matmul of a matrix of the
+model, and one layer of the emulated backend, from which the time of search.method=measured is extrapolated (half of the
+layers for each change). What --minutes leaves out is said.
 """
 
 from __future__ import annotations
@@ -45,8 +47,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--layers", type=int)
     given = parser.parse_args()
-    checked = check_overrides(["task=search", f"device={given.device}", f"model={given.model}"])
+    fewer = [] if given.layers is None else [f"model.num_layers={given.layers}"]
+    checked = check_overrides(["task=search", f"device={given.device}", f"model={given.model}", *fewer])
     experiment = resolve_or_refuse(compose(checked.texts), checked.typed)
     space = read_space(experiment.config.search.space, experiment.spec.num_layers)
     base = with_assignment(experiment, space.base())
@@ -56,6 +60,7 @@ def main() -> None:
     wanted = [(place, option) for place in space.places() for option in space.options[place.site][1:]]
     found = {
         "model": given.model,
+        "layers": experiment.spec.num_layers,
         "tokens": windows.numel(),
         "samples": given.samples,
         "matmul_gflops": matmul_rate(experiment.spec, windows.numel()),
@@ -75,6 +80,7 @@ def main() -> None:
             "seconds": time.monotonic() - started,
             "cpu_seconds": time.process_time() - cpu,
             "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "cpu_seconds_of_a_layer": cost.layer_cpu,
             "forward_tokens_per_s": windows.numel() / cost.forward,
             "backward_tokens_per_s": windows.numel() * given.samples / cost.backward,
             "seconds_of": {name: getattr(cost, name) for name in ("forward", "recomputed", "backward", "effects")},

@@ -196,4 +196,3 @@ def test_a_search_by_gradients_says_what_was_estimated_and_what_measured(tiny_mo
     assert again["sensitivities"] == section["sensitivities"]
     assert again["points"] == section["points"]
     assert again["sensitivity_cost"]["measured_now"] == 0
-

@@ -132,11 +132,13 @@ class Estimator:
         prepared = PreparedWeights() if run.parts > 1 else None
         candidates = self._candidates(changes, layer, prepared)
         totals: dict[tuple[str, str], Effects] = {}
+        cpu = time.process_time()
         for seen in run.layer():
             started = time.monotonic()
             for key, effects in layer_effects(seen, candidates).items():
                 totals[key] = totals.get(key, Effects()).plus(effects)
             run.cost.effects += time.monotonic() - started
+        run.cost.layer_cpu = time.process_time() - cpu
         count = 2 * self.samples * self.windows.numel()
         found = {}
         for place, option in changes:

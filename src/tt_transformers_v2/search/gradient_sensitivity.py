@@ -86,7 +86,8 @@ def chosen_checks(estimated: dict[Change, float], count: int) -> list[Change]:
     """Changes to measure: those at which the sum of all estimates, smallest first, passes the middle of each of `count`
     equal parts, so that checks lie where the sum comes from."""
     order = sorted((kl, change[0], change[1].text, change) for change, kl in estimated.items() if kl > 0)
-    total, sum_so_far, chosen = sum(kl for kl, *_ in order), 0.0, []
+    total, sum_so_far = sum(kl for kl, *_ in order), 0.0
+    chosen: list[Change] = []
     for kl, *_, change in order:
         sum_so_far += kl
         # Of a change that spans several parts, one check.

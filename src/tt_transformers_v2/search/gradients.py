@@ -72,12 +72,14 @@ class RecordingOps(ReferenceOps):
         self.attended: list[Attended] = []
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None, op: ModelOp) -> Tensor:
+        """As models.decoder.Ops.linear."""
         y = super().linear(x, weight, bias, op)
         if op.tensor_group in self.groups:
             self.products.append(Product(op, x.detach(), weight, y))
         return y
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, kind: AttentionSpec, sinks: Tensor | None) -> Tensor:
+        """As models.decoder.Ops.attention."""
         y = super().attention(q, k, v, kind, sinks)
         if SDPA.tensor_group in self.groups:
             self.attended.append(Attended(q.detach(), k.detach(), v.detach(), kind, sinks, y))
@@ -86,13 +88,14 @@ class RecordingOps(ReferenceOps):
 
 @dataclass
 class PassCost:
-    """Seconds of wall time, for the tokens of the text: of one forward pass (twice: once to keep the residual stream,
-    once again layer by layer) and of the backward pass for all samples."""
+    """Seconds for the whole text: of the forward pass, of computing layers again, of going backwards for all samples,
+    and of the options' effects. `layer_cpu` is the processor time of the last layer that the pass took, all in all."""
 
     forward: float = 0.0
     recomputed: float = 0.0
     backward: float = 0.0
     effects: float = 0.0
+    layer_cpu: float = 0.0
 
 
 class BackwardPass:

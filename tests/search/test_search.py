@@ -3,6 +3,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import pytest
 from searching import resolved, search
@@ -15,9 +16,11 @@ from tt_transformers_v2.config.layers import selected_layers
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import resolve_or_refuse
 from tt_transformers_v2.report import write_report
+from tt_transformers_v2.report.searches import search_sections
 from tt_transformers_v2.run.performance import predict
 from tt_transformers_v2.search.front_export import same_numerics
 from tt_transformers_v2.search.replay import Replay
+from tt_transformers_v2.search.search_pictures import two_fronts
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +242,18 @@ def test_weight_formats_are_written_for_tt_xla(found):
                         name = written.get(f"model.layers.{layer}.{parameter}.weight", default)
                         assert words[name] == text.split("/")[0]
         assert default not in written.values()
+
+
+def test_a_report_shows_both_methods_in_one_picture(found, tiny_model, tmp_path):
+    result = json.loads((found[0] / "result.json").read_text())
+    assert result["search"]["method"] == "measured"
+    section = search(tiny_model, tmp_path / "gradient", "search.method=gradient", "search.gradient_checks=2")
+    job = SimpleNamespace(result=result, finished=True, name="0")
+    other = SimpleNamespace(result={"search": section}, finished=True, name="1")
+    page = search_sections([SimpleNamespace(name="sweep", jobs=[job, other])])
+    assert "Search by method" in page
+    assert "KL estimated" in page
+    assert "Search by method" not in search_sections([SimpleNamespace(name="sweep", jobs=[job])])
+    drawn = two_fronts(result["search"], section).svg()
+    assert "measured: sensitivities in" in drawn
+    assert "gradient: sensitivities in" in drawn

@@ -15,7 +15,14 @@ import tempfile
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
-COMMAND = ("task=search", "device=n150", "model=smollm2_135m", "search.max_kl=0.05", "calibration=tt_metal_2025")
+COMMAND = (
+    "task=search",
+    "device=n150",
+    "model=smollm2_135m",
+    "search.max_kl=0.05",
+    "search.method=measured",
+    "calibration=tt_metal_2025",
+)
 BEGIN, END = "<!-- example: made by docs/make_search_example.py -->\n", "<!-- end of example -->\n"
 
 

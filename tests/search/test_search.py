@@ -3,6 +3,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import pytest
 from searching import resolved, search
@@ -15,9 +16,11 @@ from tt_transformers_v2.config.layers import selected_layers
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import resolve_or_refuse
 from tt_transformers_v2.report import write_report
+from tt_transformers_v2.report.searches import search_sections
 from tt_transformers_v2.run.performance import predict
 from tt_transformers_v2.search.front_export import same_numerics
 from tt_transformers_v2.search.replay import Replay
+from tt_transformers_v2.search.search_pictures import two_fronts
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +107,7 @@ def test_a_second_search_measures_nothing_anew(tiny_model, tmp_path, monkeypatch
     monkeypatch.setattr(Replay, "__init__", refuse)
     second = search(tiny_model, tmp_path / "two", "search.points=3")
     differing = {key for key in first if first[key] != second[key]}
-    assert differing <= {"seconds", "sensitivity_cost", "whole_run_seconds"}
+    assert differing <= {"seconds", "seconds_to_sensitivities", "sensitivity_cost", "whole_run_seconds"}
     assert second["sensitivity_cost"]["measured_now"] == 0
 
 
@@ -218,3 +221,39 @@ def test_a_report_shows_the_front_and_the_heat_map_and_runs_nothing_of_theirs(fo
     assert all(f"<td>{point['name']}</td>" in page for point in section["points"])
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert" not in page
+
+
+def test_weight_formats_are_written_for_tt_xla(found):
+    folder, section = found
+    for point in section["points"]:
+        assert point["tt_xla_refusal"] is None
+        written = json.loads((folder / point["tt_xla_json"]).read_text())
+        default = written.pop("default")
+        words = {"bf16": "BF16", "bfp_bf8": "BFP8", "bfp_bf4": "BFP4"}
+        for site, parameters in {
+            "ff1_ff3": ("mlp.gate_proj", "mlp.up_proj"),
+            "ff2": ("mlp.down_proj",),
+            "wqkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+            "wo": ("self_attn.o_proj",),
+        }.items():
+            for text, select in point["options"][site].items():
+                for layer in selected_layers(select, 2):
+                    for parameter in parameters:
+                        name = written.get(f"model.layers.{layer}.{parameter}.weight", default)
+                        assert words[name] == text.split("/")[0]
+        assert default not in written.values()
+
+
+def test_a_report_shows_both_methods_in_one_picture(found, tiny_model, tmp_path):
+    result = json.loads((found[0] / "result.json").read_text())
+    assert result["search"]["method"] == "measured"
+    section = search(tiny_model, tmp_path / "gradient", "search.method=gradient", "search.gradient_checks=2")
+    job = SimpleNamespace(result=result, finished=True, name="0")
+    other = SimpleNamespace(result={"search": section}, finished=True, name="1")
+    page = search_sections([SimpleNamespace(name="sweep", jobs=[job, other])])
+    assert "Search by method" in page
+    assert "KL estimated" in page
+    assert "Search by method" not in search_sections([SimpleNamespace(name="sweep", jobs=[job])])
+    drawn = two_fronts(result["search"], section).svg()
+    assert "measured: sensitivities in" in drawn
+    assert "gradient: sensitivities in" in drawn

@@ -19,6 +19,8 @@ _ROOMS = (
     "accuracy/walk.py",
     "search/target.py",
     "search/replay.py",
+    "search/gradients.py",
+    "search/gradient_effects.py",
 )
 
 

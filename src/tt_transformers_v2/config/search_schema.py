@@ -24,6 +24,15 @@ class SearchNumerics(Named):
     fast = "fast"
 
 
+class SearchMethod(Named):
+    """Where sensitivities come from: every change run again, or estimated from gradients with a few of them run again;
+    auto takes what computes less."""
+
+    auto = "auto"
+    gradient = "gradient"
+    measured = "measured"
+
+
 @dataclass
 class SearchConfig(Checked):
     """conf/search.
@@ -39,6 +48,8 @@ class SearchConfig(Checked):
         "min_tokens_per_s_per_user": 0,
         "max_ttft_ms": 0,
         "points": 2,
+        "gradient_samples": 1,
+        "gradient_checks": 1,
         "max_minutes": 0.1,
         "tokens": 32,
         "verify_tokens": 32,
@@ -46,6 +57,9 @@ class SearchConfig(Checked):
     }
 
     space: dict[str, list[str]] = field(default_factory=dict)
+    method: SearchMethod = SearchMethod.auto
+    gradient_samples: int = 2
+    gradient_checks: int = 6
     objective: Objective = Objective.decode
     max_kl: float | None = None
     min_top1: float | None = None

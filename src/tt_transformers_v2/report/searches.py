@@ -31,7 +31,25 @@ _COLUMNS = (
 def search_sections(sweeps: Sequence[Sweep]) -> str:
     """HTML of a section for every job that searched; empty where none did."""
     found = [(sweep, job) for sweep in sweeps for job in sweep.jobs if job.finished and _section(job)]
-    return "".join("".join(_html(sweep, job)) for sweep, job in found[:_MOST])
+    return _by_method([job for _, job in found]) + "".join("".join(_html(sweep, job)) for sweep, job in found[:_MOST])
+
+
+def _by_method(jobs: Sequence[Job]) -> str:
+    """Both fronts in one picture, where two searches of the same text and base differ in search.method."""
+    alike: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
+    for job in jobs:
+        section = _section(job)
+        if section and section.get("points") and section.get("method"):
+            same = (section["basis"], section["text"], section["tokens"], section["objective"], str(section["base"]))
+            alike.setdefault(same, {}).setdefault(section["method"], section)
+    pictures_of = [
+        _image(pictures.two_fronts(found["measured"], found["gradient"]))
+        for found in alike.values()
+        if {"measured", "gradient"} <= set(found)
+    ]
+    if not pictures_of:
+        return ""
+    return f'<section class="card"><h2>Search by method</h2>{"".join(pictures_of)}</section>'
 
 
 def _section(job: Job) -> Mapping[str, Any] | None:
@@ -49,11 +67,27 @@ def _html(sweep: Sweep, job: Job) -> Iterator[str]:
         for point in section["points"]:
             if point["name"] == section["chosen"]:
                 yield f"<p><b>{escape(point['name'])}</b>: {escape(point['sentence'])}</p>"
+        yield from _estimates(section.get("estimates"))
         yield f'<p class="faint small">verified on {escape(str(section["verified_on"]))}</p>'
         yield from _table(section)
         yield _image(pictures.front(section))
     yield _image(pictures.heat_map(section))
     yield "</section>"
+
+
+def _estimates(estimates: Mapping[str, Any] | None) -> Iterator[str]:
+    """Estimated against measured, for the changes that were both."""
+    if not estimates:
+        return
+    scale = "unscaled" if estimates["scale"] is None else f"times {estimates['scale']:.2f}"
+    about = f"Sensitivities by gradients, {estimates['samples']} samples, {scale}; those that were also measured:"
+    yield f"<p>{escape(about)}</p>"
+    yield '<div class="scroll"><table><thead><tr><th>change</th><th>KL estimated</th><th>KL measured</th></tr></thead>'
+    yield "<tbody>"
+    for check in estimates["checks"]:
+        cells = (check["change"], f"{check['estimated']:.5f}", f"{check['measured']:.5f}")
+        yield "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+    yield "</tbody></table></div>"
 
 
 def _table(section: Mapping[str, Any]) -> Iterator[str]:

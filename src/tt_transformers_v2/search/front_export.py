@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A point of the front as files to use: a tuning file of ours, and a TTTv1 decoder JSON where TTTv1 can say it."""
+"""A point of the front as files to use: a tuning file of ours, and where they can say it, a TTTv1 decoder JSON and the
+weight formats of tt-xla."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from ..config.resolve import Experiment, plain
 from ..hardware.op_table import EXPERT_GROUPS, OP_GROUP_PARENTS, OP_GROUPS, TENSOR_GROUP_PARENTS
 from ..hardware.schema import DeviceConfig, PrecisionConfig
 from .space import Assignment, entries
+from .weight_formats import tt_xla_json
 
 
 def tuning_yaml(experiment: Experiment, assignment: Assignment, purpose: str) -> str:
@@ -60,14 +62,17 @@ def same_numerics(one: DeviceConfig, other: DeviceConfig) -> bool:
 def write_point(
     folder: Path, name: str, experiment: Experiment, assignment: Assignment, purpose: str
 ) -> dict[str, Any]:
-    """Writes tuning/NAME.yaml and tttv1/NAME.json under `folder`; returns their places, or why there is none."""
+    """Writes tuning/NAME.yaml, tttv1/NAME.json and tt_xla/NAME.json under `folder`; returns their places, or why there
+    is none."""
     tuning = folder / "tuning" / f"{name}.yaml"
     write_atomically(tuning, tuning_yaml(experiment, assignment, purpose))
-    written: dict[str, Any] = {"tuning": str(tuning.relative_to(folder)), "tttv1_json": None, "tttv1_refusal": None}
-    try:
-        place = folder / "tttv1" / f"{name}.json"
-        write_atomically(place, tttv1_json(experiment))
-        written["tttv1_json"] = str(place.relative_to(folder))
-    except ConfigError as error:
-        written["tttv1_refusal"] = str(error)
+    written: dict[str, Any] = {"tuning": str(tuning.relative_to(folder))}
+    for kind, text_of in (("tttv1", tttv1_json), ("tt_xla", tt_xla_json)):
+        written |= {f"{kind}_json": None, f"{kind}_refusal": None}
+        place = folder / kind / f"{name}.json"
+        try:
+            write_atomically(place, text_of(experiment))
+            written[f"{kind}_json"] = str(place.relative_to(folder))
+        except ConfigError as error:
+            written[f"{kind}_refusal"] = str(error)
     return written

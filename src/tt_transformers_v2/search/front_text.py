@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _MOST_SENSITIVE = 5
+# How many times more or less than estimated may be measured before a search says that it is much.
+_FAR_OFF = 2.0
 
 
 def section_lines(section: Mapping[str, Any]) -> Iterator[Any]:
@@ -17,6 +19,7 @@ def section_lines(section: Mapping[str, Any]) -> Iterator[Any]:
         f"most accurate options: KL [bold]{base['kl']:.4f}[/], top-1 {base['top1']:.1%}, "
         f"{base['decode_tokens_per_s_per_user']:.2f} tokens/s/user predicted"
     )
+    yield from _estimated(section["estimates"])
     yield from _sensitive(section)
     if section.get("points") is None:
         return
@@ -32,6 +35,20 @@ def section_lines(section: Mapping[str, Any]) -> Iterator[Any]:
         yield f"use it with --config-dir RUN_FOLDER tuning={chosen['name']}"
 
 
+def _estimated(estimates: Mapping[str, Any] | None) -> Iterator[str]:
+    if estimates is None:
+        return
+    checks, scale = estimates["checks"], estimates["scale"]
+    made = f"sensitivities estimated by gradients ({estimates['samples']} samples) in {estimates['seconds']:.0f} s"
+    if scale is None:
+        yield f"[yellow]{made}; the {len(checks)} measured to compare are lost in noise, and estimates unscaled[/]"
+        return
+    style = "dim" if 1 / _FAR_OFF <= scale <= _FAR_OFF else "yellow"
+    yield f"[{style}]{made}; {len(checks)} of them measured: {scale:.2f} times the estimates, which are scaled so[/]"
+    if style == "yellow":
+        yield "[yellow]so far apart, estimates are a weak guide: search.method=measured measures all[/]"
+
+
 def _sensitive(section: Mapping[str, Any]) -> Iterator[str]:
     rows = sorted(section["sensitivities"], key=lambda row: -row["kl_change"])[:_MOST_SENSITIVE]
     if rows:
@@ -42,7 +59,7 @@ def _sensitive(section: Mapping[str, Any]) -> Iterator[str]:
         ]
         yield f"most sensitive: {', '.join(named)}"
     for what, layers in section["not_measured"].items():
-        yield f"[yellow]not measured in time: {what} in layers {', '.join(layers)}; run the same command to continue[/]"
+        yield f"[yellow]not reached in time: {what} in layers {', '.join(layers)}; run the same command to continue[/]"
 
 
 def _table(section: Mapping[str, Any]) -> Any:

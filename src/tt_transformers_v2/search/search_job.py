@@ -13,10 +13,11 @@ from ..common.errors import ConfigError
 from ..config.auto_config import AutoHardwareConfig
 from ..config.experiment_schema import Task
 from ..config.resolve import Experiment
-from ..config.search_schema import SearchConfig
+from ..config.search_schema import SearchConfig, SearchMethod
 from ..hardware.enums import PrecisionMode
 from .costs import step_us
 from .front import spread, walk
+from .gradient_sensitivity import gradient_sensitivities, method_of
 from .search_pictures import write_pictures
 from .search_result import search_section, sensitivity_rows
 from .sensitivity import Progress, measure_sensitivities
@@ -44,8 +45,12 @@ def run_search(experiment: Experiment, folder: Path, progress: Progress) -> dict
     replay = subject.replay(subject.seen, settings.numerics.value)
     _refuse_unreachable(subject, known, replay)
     deadline = end if everything else started + 60 * settings.max_minutes * _SENSITIVITY_SHARE
-    sensitivities = measure_sensitivities(subject, replay, known, deadline=deadline, progress=progress)
-    section = sensitivity_rows(subject, sensitivities)
+    if method_of(subject) is SearchMethod.gradient:
+        file = subject.estimates()
+        sensitivities = gradient_sensitivities(subject, replay, known, file, deadline=deadline, progress=progress)
+    else:
+        sensitivities = measure_sensitivities(subject, replay, known, deadline=deadline, progress=progress)
+    section = sensitivity_rows(subject, sensitivities) | {"seconds_to_sensitivities": time.monotonic() - started}
     if everything:
         return _finished(folder, section, started)
     steps = walk(sensitivities.effects(subject))

@@ -75,7 +75,8 @@ def heat_map(section: Mapping[str, Any]) -> Drawing:
 
 def _cell(row: Mapping[str, Any], x: float, y: float, low: float, high: float) -> Box:
     place = row["site"] if row["layer"] is None else f"layer {row['layer']} {row['site']}"
-    about = f"{place} {row['option']}: KL {row['kl_change']:+.5f}, top-1 {row['top1_change']:+.3f}"
+    about = f"{place} {row['option']}: KL {row['kl_change']:+.5f}"
+    about += ", estimated" if row["top1_change"] is None else f", top-1 {row['top1_change']:+.3f}"
     return Box(x + 1, y + 1, _CELL - 2, _ROW - 2, "decode", _opacity(row["kl_change"], low, high), about)
 
 
@@ -96,12 +97,53 @@ def _draw_scale(drawing: Drawing, low: float, high: float, y: float) -> None:
 
 def front(section: Mapping[str, Any]) -> Drawing:
     """Verified KL against predicted speed, with 95 % intervals; presets beside the front."""
-    key, name = ("ttft_ms", "TTFT, ms") if section["objective"] == "ttft" else (_SPEED, "tokens/s/user, predicted")
+    key, name = _axis(section)
     rows = [*section["points"], *section["presets"]]
     scale = _Scale(rows, key)
     drawing = Drawing(_FRONT_WIDTH, _FRONT_HEIGHT, "Quality against speed: the verified front")
     drawing.add(Words(20, 32, "The verified front", size=18, bold=True))
     drawing.add(Words(20, 54, f"KL on {section['verified_on']}", "faint", 12))
+    _draw_axes(drawing, scale, name)
+    _draw_line(drawing, scale, section, "decode")
+    for row in rows:
+        _draw_point(drawing, scale, row, section["chosen"])
+    return drawing
+
+
+def two_fronts(measured: Mapping[str, Any], gradient: Mapping[str, Any]) -> Drawing:
+    """The verified points of two searches that differ in search.method, and of the first one the presets.
+
+    Both sections have points, and the same objective.
+    """
+    key, name = _axis(measured)
+    scale = _Scale([*measured["points"], *gradient["points"], *measured["presets"]], key)
+    drawing = Drawing(_FRONT_WIDTH, _FRONT_HEIGHT, "Verified fronts by method of sensitivities")
+    drawing.add(Words(20, 32, "Verified fronts by method of sensitivities", size=18, bold=True))
+    _draw_axes(drawing, scale, name)
+    for place, (section, color) in enumerate(((measured, "decode"), (gradient, "prefill"))):
+        about = f"{section['method']}: sensitivities in {section['seconds_to_sensitivities']:.0f} s"
+        drawing.add(Disc(26, 52 + 18 * place, 5, color), Words(38, 56 + 18 * place, about, "faint", 12))
+        _draw_line(drawing, scale, section, color)
+        for row in section["points"]:
+            drawing.add(Disc(*scale.of(row), 8 if row["name"] == section["chosen"] else 5, color))
+    for row in measured["presets"]:
+        x, y = scale.of(row)
+        drawing.add(Box(x - 5, y - 5, 10, 10, "faint"), Words(x, y + 20, row["name"], "ink", 12, "middle"))
+    return drawing
+
+
+def _axis(section: Mapping[str, Any]) -> tuple[str, str]:
+    """The key of a row's speed, and what the axis is called."""
+    return ("ttft_ms", "TTFT, ms") if section["objective"] == "ttft" else (_SPEED, "tokens/s/user, predicted")
+
+
+def _draw_line(drawing: Drawing, scale: _Scale, section: Mapping[str, Any], color: str) -> None:
+    best = sorted((row for row in section["points"] if not row["dominated"]), key=lambda row: row["kl_divergence"])
+    for one, other in itertools.pairwise(best):
+        drawing.add(Line(scale.of(one), scale.of(other), color, 1.5))
+
+
+def _draw_axes(drawing: Drawing, scale: _Scale, name: str) -> None:
     for kl in scale.kl_ticks():
         x, _ = scale.at(kl, scale.speeds[0])
         drawing.add(Line((x, scale.top), (x, scale.bottom), "grid"))
@@ -115,12 +157,6 @@ def front(section: Mapping[str, Any]) -> Drawing:
         Words((scale.left + scale.right) / 2, scale.bottom + 38, "KL, nats per position", "faint", 12, "middle")
     )
     drawing.add(Words(26, (scale.top + scale.bottom) / 2, name, "faint", 12, "middle", turn=90))
-    best = sorted((row for row in section["points"] if not row["dominated"]), key=lambda row: row["kl_divergence"])
-    for one, other in itertools.pairwise(best):
-        drawing.add(Line(scale.of(one), scale.of(other), "decode", 1.5))
-    for row in rows:
-        _draw_point(drawing, scale, row, section["chosen"])
-    return drawing
 
 
 _SPEED = "decode_tokens_per_s_per_user"

@@ -11,12 +11,11 @@ from typing import Any
 from ..common.files import csv_text, write_atomically
 from ..config.layers import write_select
 from ..config.resolve import Experiment
-from ..config.search_schema import Objective
+from ..config.search_schema import Objective, SearchMethod
 from .costs import step_us
 from .front_export import write_point
-from .sensitivity import Sensitivities
+from .sensitivity import Change, Sensitivities
 from .sentence import in_words
-from .space import Place
 from .subject import Subject, figures
 from .target import Divergence
 from .verify import Front, Point, Preset, dominated
@@ -36,6 +35,7 @@ _COLUMNS = (
     "dominated",
     "tuning",
     "tttv1_json",
+    "tt_xla_json",
     "sentence",
 )
 
@@ -43,18 +43,7 @@ _COLUMNS = (
 def sensitivity_rows(subject: Subject, measured: Sensitivities) -> dict[str, Any]:
     """What was measured of single changes, and on what."""
     settings, base = subject.settings, measured.base
-    rows = [
-        {
-            "layer": place.layer if place.layer >= 0 else None,
-            "site": place.site,
-            "option": option.text,
-            "kl_change": divergence.kl - base.kl,
-            "top1_change": divergence.top1 - base.top1,
-            "pcc_change": divergence.pcc - base.pcc,
-            "saves_us": subject.costs.saves[place, option],
-        }
-        for (place, option), divergence in sorted(measured.found.items(), key=_in_order)
-    ]
+    rows = [_row(subject, measured, change) for change in sorted(measured.changes(), key=_in_order)]
     return {
         "basis": f"emulated ({settings.numerics} numerics) against float32 reference; {subject.source.basis}; speed "
         "predicted",
@@ -63,6 +52,8 @@ def sensitivity_rows(subject: Subject, measured: Sensitivities) -> dict[str, Any
         "window": settings.window,
         "space": {site: [option.text for option in options] for site, options in subject.space.options.items()},
         "base": _divergence(base) | figures(subject.base),
+        "method": str(measured.method),
+        "estimates": _estimates(subject, measured),
         "sensitivities": rows,
         "sensitivity_cost": {
             "measured_now": measured.new,
@@ -127,8 +118,44 @@ def search_section(
     return found
 
 
-def _in_order(item: tuple[tuple[Place, Any], Divergence]) -> tuple[str, int, str]:
-    (place, option), _ = item
+def _row(subject: Subject, measured: Sensitivities, change: Change) -> dict[str, Any]:
+    (place, option), base = change, measured.base
+    run = measured.found.get(change)
+    return {
+        "layer": place.layer if place.layer >= 0 else None,
+        "site": place.site,
+        "option": option.text,
+        "method": str(SearchMethod.gradient if run is None else SearchMethod.measured),
+        "kl_change": measured.kl_change(change),
+        "kl_estimated": measured.scaled(change),
+        "top1_change": None if run is None else run.top1 - base.top1,
+        "pcc_change": None if run is None else run.pcc - base.pcc,
+        "saves_us": subject.costs.saves[change],
+    }
+
+
+def _estimates(subject: Subject, measured: Sensitivities) -> dict[str, Any] | None:
+    """How estimates by gradients were made, and how those that were also measured compare; None without any."""
+    if measured.method is not SearchMethod.gradient:
+        return None
+    settings = subject.settings
+    return {
+        "samples": settings.gradient_samples,
+        "seconds": measured.estimate_seconds,
+        "scale": measured.scale,
+        "checks": [
+            {
+                "change": f"{place} {option}",
+                "estimated": measured.estimated[place, option],
+                "measured": divergence.kl - measured.base.kl,
+            }
+            for (place, option), divergence in measured.found.items()
+        ],
+    }
+
+
+def _in_order(change: Change) -> tuple[str, int, str]:
+    place, option = change
     return place.site, place.layer, option.text
 
 

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -21,9 +23,11 @@ from ..config.resolve import Experiment
 from ..config.search_schema import Objective, SearchConfig
 from ..models.kept_weights import KeptWeights
 from ..models.open_model import open_weights
+from ..planning.op_plans import OpPlans
 from ..run.performance import predict
 from .costs import Costs, measure_costs, step_us, worth_measuring
-from .measured_variants import Measured, key_of
+from .gradient_estimates import EstimateFile
+from .measured_variants import Measured, key_of, name_of
 from .replay import Replay
 from .search_texts import search_and_verify
 from .space import Option, Place, Space, read_space, with_assignment
@@ -50,6 +54,11 @@ class Subject:
     unseen: Tensor
     text: str
 
+    @functools.cached_property
+    def plans(self) -> OpPlans:
+        """The base's plans of matmuls."""
+        return op_plans(self.base)
+
     def replay(self, windows: Tensor, numerics: str) -> Callable[[], Replay]:
         """The base run on `windows`, made when first asked for."""
         made: list[Replay] = []
@@ -57,16 +66,28 @@ class Subject:
         def replay() -> Replay:
             if not made:
                 target = Target(self.source, windows)
-                plans = op_plans(self.base)
-                made.append(Replay(self.source, target, self.base.hardware, numerics, self.prepared, plans))
+                hardware = self.base.hardware
+                made.append(Replay(self.source, target, hardware, numerics, self.prepared, self.plans))
             return made[0]
 
         return replay
 
     def measured(self, windows: Tensor, numerics: str) -> Measured:
         """What is known of this model, base, text and arithmetic, from this search or an earlier one."""
+        return Measured(_kept_under(self._parts(windows, numerics), "jsonl"))
+
+    def estimates(self) -> EstimateFile:
+        """The estimates of this search's changes on its text, from this search or an earlier one."""
+        samples = self.settings.gradient_samples
+        changes = sorted(name_of(place, option) for place, option in self.wanted)
+        # What an option does compared with its site's first one is in the base; kernels are what their words say.
+        options = {site: [repr(option) for option in found] for site, found in self.space.options.items()}
+        parts = self._parts(self.seen, "gradient") | {"samples": samples, "changes": changes, "options": options}
+        return EstimateFile(_kept_under(parts, "safetensors"))
+
+    def _parts(self, windows: Tensor, numerics: str) -> dict[str, Any]:
         tree = self.base.to_dict()
-        parts = {
+        return {
             "code": code_version(),
             "weights": self.source.fingerprint,
             "base": {key: tree[key] for key in ("precision", "compute", "layers", "memory", "parallelism")},
@@ -79,7 +100,10 @@ class Subject:
             "window": windows.shape[1],
             "numerics": numerics,
         }
-        return Measured(outputs_dir() / "cache" / "search" / f"{key_of(parts)}.jsonl")
+
+
+def _kept_under(parts: Mapping[str, Any], ending: str) -> Path:
+    return outputs_dir() / "cache" / "search" / f"{key_of(parts)}.{ending}"
 
 
 def open_subject(experiment: Experiment, *, everything: bool = False) -> Subject:

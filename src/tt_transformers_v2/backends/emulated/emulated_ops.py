@@ -114,9 +114,7 @@ class EmulatedOps(HostLayout):
 
     def linear(self, x: Tensor, weight: Any, bias: Tensor | None, op: ModelOp) -> Tensor:
         out = self._out(op)
-        # What gated gave is in the MLP's format, everything else in the residual stream's: rounding again is for a
-        # change of format.
-        if not (op.half == "mlp" and op.inputs_over == "heads") and out != self._residual:
+        if self._converts(op):
             x = quantize(x, out)
         kernel = self.hardware.kernel(op, self.phase)
         depth, columns = (weight[0] if isinstance(weight, list) else weight).shape[-2:]
@@ -133,6 +131,38 @@ class EmulatedOps(HostLayout):
             return torch.stack(products)  # for `reduce`
         summed = self._total(products, chips, out)
         return summed if bias is None else self.unit.add(summed, bias, out)
+
+    def _converts(self, op: ModelOp) -> bool:
+        """What gated gave is in the MLP's format, everything else in the residual stream's: rounding again is for a
+        change of format."""
+        return not (op.half == "mlp" and op.inputs_over == "heads") and self._out(op) != self._residual
+
+    def operand(self, x: Tensor, op: ModelOp) -> Tensor:
+        """Float32 `x` in the format in which a product with the matrix of `op` takes its activations."""
+        if op.half == "mlp" and op.inputs_over == "heads":
+            return quantize(x, self._out(op))
+        rounded = self.rounded(x)
+        return quantize(rounded, self._out(op)) if self._converts(op) else rounded
+
+    def sums(self, x: Tensor, weight: Any, op: ModelOp, *, wide: bool, rows: int | None = None) -> Tensor:
+        """What `linear` computes of `operand(x)` before it is packed, chips' parts added in float32.
+
+        wide: in a Dst of float32, whatever the kernel says. rows: of the matmul that these are a part of.
+        """
+        kernel = self.hardware.kernel(op, self.phase)
+        parts = weight if isinstance(weight, list) else [weight]
+        depth, columns = parts[0].shape[-2:]
+        block = self._block(op, rows or x.shape[-2], depth, columns)
+        if wide:
+            kernel = dataclasses.replace(kernel, fp32_dest_acc_en=True)
+        chips = self.chips.chips(op)
+        slices = self.chips.parts(op, x.shape[-1], chips) if chips > 1 else [slice(None)]
+        total: Tensor | None = None
+        for own, part in zip(parts, slices, strict=True):
+            product = self.unit.linear(_wider(x[..., part], depth), own, None, kernel, "fp32", block)
+            total = product if total is None else total + product
+        assert total is not None
+        return total
 
     def _block(self, op: ModelOp, tokens: int, depth: int, columns: int) -> int:
         """in0_block_w of the plan of a chip's product [tokens, depth] x [depth, columns of all chips]."""

@@ -35,6 +35,9 @@ class HostLayout:
         """Keys and values of all positions so far, for those of new positions."""
         return (k, v) if self.cache is None else self.cache.extend(k, v)
 
+    def for_heads(self, spec: ModelSpec) -> Self:
+        return self
+
     def split_heads(self, qkv: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor, Tensor]:
         batch, tokens, _ = qkv.shape
         heads = qkv.reshape(batch, tokens, -1, spec.head_dim).transpose(1, 2)

@@ -46,6 +46,10 @@ class Ops(Protocol):
         """Rows of `table` [vocab, hidden] for `tokens` int64 [batch, tokens]."""
         ...
 
+    def for_heads(self, spec: ModelSpec) -> Ops:
+        """The same backend, which knows how the columns of wqkv are heads."""
+        ...
+
     def linear(self, x: Tensor, weight: Weight, bias: Tensor | None, op: ModelOp) -> Tensor:
         """x [..., in] @ weight [in, out] + bias [out]."""
         ...
@@ -182,7 +186,7 @@ def mlp_half(ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, tap: T
 
 def attention_block(ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, tables: RotaryTables) -> Tensor:
     """QKV projection, rotary embedding, grouped-query attention and output projection of x [batch, tokens, hidden]."""
-    kind = spec.layer(weights.layer).attention
+    kind, ops = spec.layer(weights.layer).attention, ops.for_heads(spec)
     qkv = _product(ops, weights, "wqkv", x, "bqkv" if kind.qkv_bias else None)
     if kind.qk_norm == "all":
         qkv = ops.norm_all_heads(qkv, ops.vector(weights["q_norm"]), ops.vector(weights["k_norm"]), spec)

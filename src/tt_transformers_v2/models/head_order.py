@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which files store a head's dimensions of q and k, and the canonical one."""
+"""The orders of a head's dimensions of q and k: in files, in models.decoder (the canonical one), and on a card."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ def head_order(rotary: Rotary | None, head_dim: int, *, interleaved: bool) -> li
     else:
         low, high = list(range(half)), list(range(half, rotated))
     return [*low, *rest[: len(rest) // 2], *high, *rest[len(rest) // 2 :]]
+
+
+def card_order(head_dim: int) -> list[int]:
+    """For each dimension of a head as a card has it, where it is canonically.
+
+    ttnn.experimental.rotary_embedding_llama turns neighbours, 2i with 2i + 1, where canonical heads turn i with
+    i + d/2. What a card packs in blocks of 16, and the order of its sums over a head, follow from it.
+    """
+    half = head_dim // 2
+    return [i + side * half for i in range(half) for side in (0, 1)]
 
 
 def reordered(x: torch.Tensor, name: str, spec: ModelSpec, order: list[int]) -> torch.Tensor:

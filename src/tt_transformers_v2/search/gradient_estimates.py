@@ -164,7 +164,7 @@ class Estimator:
         hardware = self.hardware
         if option is not None:
             hardware = configured(hardware, {place: option}, self.space.num_layers)
-        return EmulatedOps(hardware, "fast", prepared, plans=self._plans.on(hardware))
+        return EmulatedOps(hardware, "fast", prepared, plans=self._plans.on(hardware)).for_heads(self.source.spec)
 
     def _head(self, run: BackwardPass) -> dict[str, Estimate]:
         changes = [change for change in self.wanted if change[0].site == HEAD]

@@ -98,6 +98,9 @@ class MeshOps:
             for chip in self.chips
         }
 
+    def for_heads(self, spec: Any) -> MeshOps:
+        return self
+
     def split_heads(self, qkv: Pieces, spec: Any) -> tuple[Pieces, Pieces, Pieces]:
         q, kv = self.split.q_heads(spec), self.split.kv_heads(spec)
         found = [

@@ -24,6 +24,7 @@ from tt_transformers_v2.backends.ttnn.weights import arrange
 from tt_transformers_v2.backends.ttnn.weights.host_weights import CacheShape
 from tt_transformers_v2.backends.ttnn.weights.weight_cache import ABANDONED, WeightCache, open_folder
 from tt_transformers_v2.models.decoder import forward
+from tt_transformers_v2.models.head_order import card_order
 from tt_transformers_v2.models.rope import apply_rope, rope_tables
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import SyntheticWeights
@@ -62,7 +63,7 @@ def model(**changes: Any) -> Uneven:
 def test_neighbours_turned_in_ttnns_order_are_halves_turned_in_ours(head_dim: int) -> None:
     spec = model(head_dim=head_dim).spec
     x = torch.randn(1, 2, 50, head_dim)
-    order = arrange.interleaved(head_dim)
+    order = card_order(head_dim)
     (own,) = arrange.rotary_tables(spec, 50).values()
     reordered = x[..., order]
     turned = (reordered.unflatten(-1, (-1, 32)) @ arrange.rotation()[0, 0]).flatten(-2)

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from ...common.units import TILE
 from ...hardware.enums import DataFormat
-from ...hardware.op_table import DECODE, NORM, PREFILL, RESIDUAL_ADD, SDPA, SILU_MUL, ModelOp
+from ...hardware.op_table import DECODE, MATRICES, NORM, PREFILL, RESIDUAL_ADD, SDPA, SILU_MUL, ModelOp
 from ...hardware.schema import DeviceConfig
 from ...models.layer_spec import AttentionSpec, ExpertsSpec, MlpSpec
+from ...models.spec import ModelSpec
 from ...numerics import quantize
 from ...numerics.flash_attention import flash_attention
 from ...numerics.packer import pack_output
@@ -34,9 +35,12 @@ from ...planning.dst import dst_tiles
 from ...planning.op_plans import OpPlans, Planned
 from ...planning.plans import SdpaPlan
 from ..reference import HostLayout, activation, largest, route
+from .card_heads import CardHeads, from_card, to_card
 from .matrix_units import ExactUnit, FastUnit, MatrixUnit
 from .prepared_weights import PreparedWeights
 from .tensor_parallel import ONE_CHIP, TensorParallel
+
+_QKV = MATRICES["wqkv"]
 
 
 class EmulatedOps(HostLayout):
@@ -68,6 +72,7 @@ class EmulatedOps(HostLayout):
         self.attended: dict[tuple[int, str, int, int | None], tuple[str, DeviceConfig, SdpaPlan, str]] = {}
         self.chips = TensorParallel.of(hardware) if tensor_parallel else ONE_CHIP
         self._residual = format_name(hardware.activations(RESIDUAL_ADD))
+        self._heads: CardHeads | None = None
         self.unit: MatrixUnit = ExactUnit(hardware.spec.chip.arch) if numerics == "exact" else FastUnit()
 
     def at_layer(self, layer: int) -> EmulatedOps:
@@ -88,13 +93,24 @@ class EmulatedOps(HostLayout):
         changed._residual = format_name(hardware.activations(RESIDUAL_ADD))
         return changed
 
+    def for_heads(self, spec: ModelSpec) -> EmulatedOps:
+        heads = CardHeads.of(spec)
+        if heads == self._heads:
+            return self
+        changed = copy.copy(self)
+        changed._heads = heads
+        return changed
+
+    def _heads_of(self, op: ModelOp) -> CardHeads | None:
+        return self._heads if op is _QKV else None
+
     def matrix(self, weight: Tensor, op: ModelOp) -> Any:
         stored = format_name(self.hardware.precision.of(op.tensor_group))
         kernel = self.hardware.kernel(op, self.phase)
-        chips = self.chips.chips(op)
+        chips, heads = self.chips.chips(op), self._heads_of(op)
 
         def make() -> Any:
-            packed = quantize(weight, stored)
+            packed = quantize(weight if heads is None else heads.columns(weight), stored)
             if chips == 1:
                 return self.unit.prepare(packed, kernel)
             parts = [packed[part] for part in self.chips.parts(op, len(packed), chips)]
@@ -102,7 +118,7 @@ class EmulatedOps(HostLayout):
 
         if self.prepared is None:
             return make()
-        return self.prepared.get(weight, (self.numerics, stored, kernel.math_fidelity, chips), make)
+        return self.prepared.get(weight, (self.numerics, stored, kernel.math_fidelity, chips, heads), make)
 
     def vector(self, weight: Tensor) -> Tensor:
         return quantize(weight, "bf16")
@@ -113,6 +129,12 @@ class EmulatedOps(HostLayout):
         return self.rounded(typecast(rows, format_name(self.hardware.precision.embedding)))
 
     def linear(self, x: Tensor, weight: Any, bias: Tensor | None, op: ModelOp) -> Tensor:
+        heads = self._heads_of(op)
+        if heads is None:
+            return self._linear(x, weight, bias, op)
+        return heads.canonical_columns(self._linear(x, weight, None if bias is None else heads.columns(bias), op))
+
+    def _linear(self, x: Tensor, weight: Any, bias: Tensor | None, op: ModelOp) -> Tensor:
         out = self._out(op)
         if self._converts(op):
             x = quantize(x, out)
@@ -162,7 +184,8 @@ class EmulatedOps(HostLayout):
             product = self.unit.linear(_wider(x[..., part], depth), own, None, kernel, "fp32", block)
             total = product if total is None else total + product
         assert total is not None
-        return total
+        heads = self._heads_of(op)
+        return total if heads is None else heads.canonical_columns(total)
 
     def _block(self, op: ModelOp, tokens: int, depth: int, columns: int) -> int:
         """in0_block_w of the plan of a chip's product [tokens, depth] x [depth, columns of all chips]."""
@@ -184,7 +207,19 @@ class EmulatedOps(HostLayout):
     def _total(self, products: list[Tensor], chips: int, out: str) -> Tensor:
         return self.chips.total(products, chips, out, self.unit, decode=self.phase == DECODE)
 
+    def norm_all_heads(self, qkv: Tensor, q_norm: Tensor, k_norm: Tensor, spec: ModelSpec) -> Tensor:
+        heads = self._heads
+        if heads is None:
+            return super().norm_all_heads(qkv, q_norm, k_norm, spec)
+        norms = heads.of_norm(q_norm), heads.of_norm(k_norm)
+        return heads.canonical_columns(super().norm_all_heads(heads.columns(qkv), *norms, spec))
+
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        if x.ndim == 4 and self._heads is not None:
+            return from_card(self._rms_norm(to_card(x), self._heads.of_norm(weight), eps))
+        return self._rms_norm(x, weight, eps)
+
+    def _rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         kernel = self.hardware.kernel(NORM, self.phase)
         return rms_norm(
             x,
@@ -201,6 +236,8 @@ class EmulatedOps(HostLayout):
     def attention(self, q: Tensor, k: Tensor, v: Tensor, kind: AttentionSpec, sinks: Tensor | None) -> Tensor:
         kernel = self.hardware.kernel(SDPA, self.phase)
         stored = format_name(self.hardware.precision.kv_cache)
+        if self._heads is not None:
+            q, k = to_card(q), to_card(k)
         k, v = self._attended_to(typecast(k, stored), typecast(v, stored))
         plan = self._attention_plan(q.shape[-2], kind.window)
         return flash_attention(

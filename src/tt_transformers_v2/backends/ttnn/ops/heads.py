@@ -7,6 +7,8 @@ import math
 import struct
 from typing import Any
 
+from typing_extensions import Self
+
 from ....common.errors import ConfigError
 from ....common.units import TILE
 from ....hardware.op_table import DECODE, PREFILL, SDPA
@@ -21,6 +23,10 @@ from .op_settings import Settings
 
 class Heads(Settings):
     """What models.decoder.attention_block asks of its ops between the two projections."""
+
+    def for_heads(self, spec: ModelSpec) -> Self:
+        """The same: weights on the mesh are in the card's order already."""
+        return self
 
     def split_heads(self, qkv: Any, spec: ModelSpec) -> tuple[Any, Any, Any]:
         """bfloat16 q, k and v of a chip's qkv [1, 1, rows, width]: [1, heads, tokens, head_dim] in prefill, in decode

@@ -17,6 +17,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ....common.units import TILE
+from ....models.head_order import card_order
 from ....models.rope import RotaryTable, rope_tables
 from ....models.rotary_spec import Rotary
 from ....models.spec import ModelSpec
@@ -24,12 +25,6 @@ from ....planning.split import Split
 from .tensor_names import biased_matrix, matrix_axes
 
 ROTATED_NORMS = ("q_norm", "k_norm")
-
-
-def interleaved(head_dim: int) -> Tensor:
-    """For each dimension of a head in ttnn's order, where it is in Hugging Face's."""
-    half = torch.arange(head_dim // 2)
-    return torch.stack((half, half + head_dim // 2), dim=-1).flatten()
 
 
 def rotation() -> Tensor:
@@ -46,7 +41,7 @@ def rotary_tables(spec: ModelSpec, tokens: int) -> dict[Rotary, RotaryTable]:
 
     Dimensions that do not turn have cosine 1 and sine 0 (models.rope), so that a part of a head is only a table.
     """
-    order = interleaved(spec.head_dim)
+    order = card_order(spec.head_dim)
     return {
         rotary: each_part(table, lambda part: part[:, order])
         for rotary, table in rope_tables(spec, torch.arange(tokens)).items()
@@ -101,7 +96,7 @@ def norm(spec: ModelSpec, split: Split, name: str, values: Tensor) -> Tensor:
     """A norm's weight as [1, 1, n / 32, 32], the rows that ttnn's norms read; of a norm over all heads one chip's part
     after the other."""
     if name in ROTATED_NORMS:
-        heads = values.unflatten(-1, (-1, spec.head_dim))[:, interleaved(spec.head_dim)]
+        heads = values.unflatten(-1, (-1, spec.head_dim))[:, card_order(spec.head_dim)]
         if len(heads) > 1:
             heads = _of_chips(split, heads, spec.num_heads if name == "q_norm" else spec.num_kv_heads)
         values = heads.flatten()
@@ -134,7 +129,7 @@ def _by_chip(spec: ModelSpec, split: Split, qkv: Tensor) -> Tensor:
     """
     heads = qkv.unflatten(-1, (-1, spec.head_dim))
     q, k, v = heads.split([spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], dim=-2)
-    order = interleaved(spec.head_dim)
+    order = card_order(spec.head_dim)
     q, k = q[..., order], k[..., order]
     at_once, own = split.q_heads(spec), split.kv_heads(spec)
     pieces: list[Tensor] = []

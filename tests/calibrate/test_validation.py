@@ -212,7 +212,7 @@ def test_all_unreadable_rows_are_named_at_once():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"model": "DeepSeek-V3", "device": "T3K", "tensor_parallel": 8}, "mixture-of-experts model"),
+        ({"model": "DeepSeek-V3", "device": "T3K", "tensor_parallel": 8}, "its attention is latent"),
         ({"model": "Qwen3.6-27B", "device": "P300x2", "tensor_parallel": 4}, "linear attention"),
         ({"model": "Qwen2.5-VL-7B"}, "vision encoder"),
         ({"model": "Wonder-7B"}, "no model named 'Wonder-7B'"),

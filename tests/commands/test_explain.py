@@ -65,14 +65,15 @@ def test_the_command_loads_no_torch():
     assert done.stdout.strip().endswith("0 []"), done.stdout[-500:] + done.stderr
 
 
-def test_a_folder_of_ones_own_can_be_named_and_may_not_reach_for_hydra(tmp_path, capsys):
+def test_a_folder_of_ones_own_can_be_named_and_what_is_used_of_it_may_not_reach_for_hydra(tmp_path, capsys):
     own = tmp_path / "own"
     (own / "model").mkdir(parents=True)
     (own / "model" / "mine.yaml").write_text("defaults: [llama1b]\nname: mine\n")
     assert main(["--config-dir", str(own), "model=mine"]) == 0
     assert "model.name                             mine" in capsys.readouterr().out
     (own / "model" / "bad.yaml").write_text("# @package hydra.job\nname: x\n")
-    assert main(["--config-dir", str(own), "model=mine"]) == 2
+    assert main(["--config-dir", str(own), "model=mine"]) == 0
+    assert main(["--config-dir", str(own), "model=bad"]) == 2
     assert "changes Hydra's settings" in capsys.readouterr().err
     assert conf_dirs() == (conf_dir(),)
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +24,6 @@ SRC = Path(__file__).resolve().parents[2] / "src"
 PACKAGE = SRC / "tt_transformers_v2"
 VALUE = "HiFi3"
 TYPED = f"compute.mlp.math_fidelity={VALUE}"
-CHILD = "WAY_OF_AN_OVERRIDE"  # names the file in which the watch of a child process notes what it saw
 ENDS = {
     "emulated": (PACKAGE / "numerics/matrix_unit.py", "prepare_in1"),
     "ttnn": (PACKAGE / "backends/ttnn/conversions.py", "compute_kernel_config"),
@@ -105,19 +103,19 @@ def way(backend: str) -> dict[str, str]:
 def arranged_for_children(folder: Path) -> Iterator[Path]:
     """Python processes that this one starts watch themselves; yields the file in which they note what they saw."""
     notes = folder / "seen"
-    (folder / "sitecustomize.py").write_text("import way_of_an_override\nway_of_an_override.watch_child()\n")
+    (folder / "sitecustomize.py").write_text(
+        f"import way_of_an_override\nway_of_an_override.watch_child({str(notes)!r})\n"
+    )
     before = sys.path[:]
     sys.path[:0] = [str(folder), str(Path(__file__).parent)]  # which ttnn's process gets as it is
-    os.environ[CHILD] = str(notes)
     try:
         yield notes
     finally:
         sys.path[:] = before
-        del os.environ[CHILD]
 
 
-def watch_child() -> None:
-    """Watches this process until the setting arrives at ttnn; then notes the files."""
+def watch_child(notes: str) -> None:
+    """Watches this process until the setting arrives at ttnn; then writes the files to `notes`."""
     watch = Watch(*ENDS["ttnn"])
 
     def until_it_arrives(frame, event, value):
@@ -126,7 +124,7 @@ def watch_child() -> None:
         except Arrived:
             sys.setprofile(None)
             lines = [f"{file}\t{function}" for file, function in watch.files.items()]
-            Path(os.environ[CHILD]).write_text("\n".join([*lines, "arrived"]))
+            Path(notes).write_text("\n".join([*lines, "arrived"]))
 
     sys.setprofile(until_it_arrives)
 

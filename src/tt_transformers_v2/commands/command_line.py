@@ -61,7 +61,7 @@ class CommandParser(argparse.ArgumentParser):
         if self._composes and options.config_dir:
             use_own_folder(Path(options.config_dir))
         if self._composes:
-            use_snapshot(options.snapshot, options.overrides)
+            use_snapshot(options.snapshot, options.overrides if options.snapshot else [])
         return options
 
 

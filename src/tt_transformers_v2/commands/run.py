@@ -68,7 +68,7 @@ def _answer(given: list[str]) -> int:
     check_flags(options)
     if options.config_dir:
         use_own_folder(Path(options.config_dir))
-    use_snapshot(options.snapshot, options.overrides)
+    use_snapshot(options.snapshot, options.overrides if options.snapshot else [])
     multirun = bool(options.multirun)
     checked = check_overrides(options.overrides, multirun=multirun, this_machine=this_device)
     refuse_reached(checked)

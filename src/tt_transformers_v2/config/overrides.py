@@ -177,7 +177,7 @@ def _spelled(key: str, value: Any) -> Any:
     annotation = annotation_of(key)
     kinds = [annotation, *typing.get_args(annotation)]
     cls = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Named)), None)
-    if cls is None or not isinstance(value, str):
+    if cls is None or not isinstance(value, str) or value in cls.__members__:
         return value
     word = re.sub(rf"^(ttnn\.)?({cls.__name__}\.|DataType\.)?", "", value, flags=re.IGNORECASE).casefold()
     known = {str(member).casefold(): str(member) for member in cls} | {

@@ -71,14 +71,13 @@ def _words(roots: tuple[Path, ...]) -> dict[str, str]:
 
 
 def meant(key: str) -> list[str]:
-    """The keys, of any level, that an unknown one most likely stands for, at most three: by its last part, by the word
-    that others use for it, else by likeness where that is great."""
+    """The keys, of any level, that an unknown one most likely stands for, at most three: by the word that others use
+    for it, by its last part, else by likeness where that is great."""
     name = key.rpartition(".")[2].casefold()
     words, leaves = _words(conf_dirs()), _leaves()
-    if name in leaves:
-        return list(leaves[name][:_MOST])
-    if name in words:
-        return [words[name]]
+    if name in leaves or name in words:
+        other = [words[name]] if name in words else []
+        return list(dict.fromkeys([*other, *leaves.get(name, ())]))[:_MOST]
     near = difflib.get_close_matches(name, [*leaves, *words], n=1, cutoff=_ALIKE)
     return [words[near[0]]] if near and near[0] in words else list(leaves[near[0]][:_MOST]) if near else []
 

@@ -22,7 +22,7 @@ from ..common.checkout import outputs_dir
 from ..common.errors import ConfigError, closest
 from ..config.building import build
 from ..config.composition import compose, hydra_base, in_one_line, opened_hydra, refuse_reached
-from ..config.conf_folders import conf_dir
+from ..config.conf_folders import conf_dir, refused_files
 from ..config.experiment_schema import ExperimentConfig
 from ..config.overrides import Overrides, check_overrides
 from ..config.resolvers import register_resolvers
@@ -71,7 +71,8 @@ def _answer(given: list[str]) -> int:
     use_snapshot(options.snapshot, options.overrides if options.snapshot else [])
     multirun = bool(options.multirun)
     checked = check_overrides(options.overrides, multirun=multirun, this_machine=this_device)
-    refuse_reached(checked)
+    if refused_files():
+        refuse_reached(checked)
     if not multirun:
         _refuse_sweep_settings(options.overrides)
     if options.help:

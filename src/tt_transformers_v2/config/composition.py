@@ -50,13 +50,11 @@ def _choices(items: Iterable[Override]) -> dict[str, Choice]:
 
 
 def refuse_reached(overrides: Overrides) -> None:
-    """Raises the problem of a file that may not be used where Hydra would come to it by these overrides.
+    """Raises the problem of one of `refused_files` where Hydra would come to it by these overrides.
 
     Hydra acts on a `hydra:` block while it composes, so this is asked first; where only Hydra could tell which files
     there are, any such file is refused.
     """
-    if not refused_files():
-        return
     fixed = Overrides(tuple(item for item in overrides.items if item.sweep is None))
     for asked in (fixed, overrides.first_points):
         try:

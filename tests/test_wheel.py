@@ -99,7 +99,15 @@ def test_another_application_composes_the_installed_groups(installed, tmp_path):
 
 
 # The others are over in seconds; these run the same code from the checkout in test_documentation.py.
-LONG = ("task=preflight", "task=search", "task=quantize", "run.py device=", "run.py precision", "LoFi,HiFi2", "model=hf")
+LONG = (
+    "task=preflight",
+    "task=search",
+    "task=quantize",
+    "run.py device=",
+    "run.py precision",
+    "LoFi,HiFi2",
+    "model=hf",
+)
 
 
 def tour_steps():

@@ -28,7 +28,7 @@ from .checks import check
 from .cluster_file_use import cluster_file_findings
 from .conf_folders import own_folders
 from .device_presets import device_config
-from .experiment_schema import SEARCHING, ExperimentConfig, ModelConfig
+from .experiment_schema import SEARCHING, ExperimentConfig, ModelConfig, Task
 from .expert_groups import expert_findings
 from .findings import Finding, Severity, for_choice
 from .layers import LayerEntry, apply_layers, layer_entry, write_select
@@ -114,7 +114,13 @@ class Experiment:
             "calibration": _without_sources(plain(self.config.calibration)),
             "task": str(self.config.task),
             "seed": self.config.seed,
-        } | ({"search": plain(self.config.search)} if self.config.task in SEARCHING else {})
+        } | self._of_task()
+
+    def _of_task(self) -> dict[str, Any]:
+        """The section that belongs to the task alone; where results are put changes nothing in them."""
+        if self.config.task is Task.evaluate:
+            return {"evaluate": plain(self.config.evaluate)}
+        return {"search": plain(self.config.search)} if self.config.task in SEARCHING else {}
 
     def _of_model(self, groups: dict[str, Any]) -> dict[str, Any]:
         """Without the groups that this model has no op of."""

@@ -57,7 +57,10 @@ def evaluation_section(experiment: Experiment, progress: Progress) -> dict[str, 
     from .harness_model import HarnessModel
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    manager = TaskManager(include_path=config.include_path)
+    # lm-eval's own tasks are thousands of files: they are read only where others are named.
+    manager = TaskManager(include_path=config.include_path, include_defaults=False)
+    if not set(config.tasks) <= set(manager.all_tasks):
+        manager = TaskManager(include_path=config.include_path)
     _check_names(config, manager)
     loaded = _loaded(config, manager)
     model = HarnessModel(experiment, batch_size=config.batch_size, show=progress)

@@ -109,6 +109,10 @@ class HarnessModel(TemplateLM):
             return [tokenizer.bos, *ids]
         return ids
 
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """As LM.loglikelihood: of each continuation after its context, and whether greedy decoding would give it."""
+        return super().loglikelihood(requests, disable_tqdm=disable_tqdm or self._show is not None)
+
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **kwargs: Any
     ) -> list[tuple[float, bool]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 from lm_eval.api.model import TemplateLM
@@ -54,13 +55,12 @@ class HarnessModel(TemplateLM):
     def create_from_arg_obj(
         cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None
     ) -> HarnessModel:
-        """What `lm_eval --model_args` gives: overrides by key. A mistake in them ends the program with exit code 2."""
+        """What `lm_eval --model_args` gives: overrides by key. A mistake in them ends the program with exit code 2.
+
+        lm_eval's own `--device` is torch's, cuda:0 where it is not given: it says nothing about ours.
+        """
         others = {key: value for key, value in (additional_config or {}).items() if value is not None}
         try:
-            if device := others.get("device"):
-                raise ConfigError(
-                    f"lm_eval's --device {device} names a device of torch.", "Use --model_args device=n150."
-                )
             overrides = [f"{key}={encoded(quoted(value))}" for key, value in arg_dict.items()]
             return cls.of(overrides, batch_size=_batch_size(others.get("batch_size")))
         except ConfigError as error:
@@ -157,14 +157,14 @@ class HarnessModel(TemplateLM):
         with self._progress(disable_tqdm) as progress:
             for (until, most), places in by_settings.items():
                 prompts = [tuple(self.tok_encode(requests[at].args[0]) or [self.prefix_token_id]) for at in places]
-                made = self.evaluated.generate(prompts, most, lambda ids, until=until: self._ends(ids, until), progress)
+                made = self.evaluated.generate(prompts, most, partial(self._ends, until), progress)
                 found |= {at: self._text(ids, until) for at, ids in zip(places, made, strict=True)}
         answers = [found[place] for place in range(len(requests))]
         for request, answer in zip(requests, answers, strict=True):
             self.cache_hook.add_partial("generate_until", request.args, answer)
         return answers
 
-    def _ends(self, ids: list[int], until: Sequence[str]) -> bool:
+    def _ends(self, until: Sequence[str], ids: list[int]) -> bool:
         if ids[-1] == self.evaluated.tokenizer.eos:
             return True
         text = self.evaluated.tokenizer.decode(ids)

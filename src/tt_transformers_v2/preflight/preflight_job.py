@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def _answer(
         rows = asking.rows
         refused = None
         if visualizer is not None:
-            refused = write_report(Path(visualizer), lambda: place(question, mesh, asking.accepted))
+            refused = write_report(Path(visualizer), partial(place, question, mesh, asking.accepted))
         if advise:
             _Advising(experiment, question, mesh, rows).advise()
         answer = {

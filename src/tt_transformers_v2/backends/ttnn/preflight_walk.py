@@ -101,7 +101,7 @@ def _no_progress(phase: str, done: int, steps: int) -> None:
 
 
 def asked(question: Question, mesh: Any, progress: Progress) -> Asking:
-    """What was asked of ttnn: a row per op of prefill and decode: embedding, one layer of every kind, final norm and LM head.
+    """A row per op of prefill and decode: embedding, one layer of every kind, final norm and LM head.
 
     Of a prompt of several chunks the second one's layers are asked about too: their attention is another op. A phase
     ends at the first op that ttnn refuses with every program tried. `progress` is called with phase, steps done and

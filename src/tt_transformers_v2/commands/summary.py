@@ -25,6 +25,8 @@ def print_summary(experiment: Experiment, result: dict[str, Any], where: str) ->
         table.add_row(f"[dim]{name}[/]" if name else "", value)
     if table.rows:
         out.print(table)
+    if result["evaluation"] is not None:
+        out.print(_evaluation_table(result["evaluation"]))
     if result["preflight"] is not None:
         from ..preflight.preflight_text import section_lines
 
@@ -82,6 +84,24 @@ def _accuracy_lines(accuracy: dict[str, Any] | None) -> list[tuple[str, str]]:
             if values:
                 lines.append((f"PCC {module}", f"[bold]{min(values):.5f}[/] lowest of {len(values)} layers"))
     return lines
+
+
+def _evaluation_table(evaluation: dict[str, Any]) -> Any:
+    """A row per task and figure of lm-eval, below what they rest on."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    basis = f"{evaluation['basis']}; numerics {evaluation['numerics']}"
+    table.add_row("[dim]evaluation[/]", basis)
+    table.add_row("", f"lm-eval {evaluation['lm_eval']}; {evaluation['tokens']} tokens computed")
+    for name, task in evaluation["tasks"].items():
+        title = f"{name} [dim]({task['samples']} documents, {task['num_fewshot']}-shot)[/]"
+        for label, figure in task["figures"].items():
+            error = "" if figure["stderr"] is None else f" [dim]± {figure['stderr']:.2g}[/]"
+            better = {True: "more is better", False: "less is better", None: ""}[figure["higher_is_better"]]
+            table.add_row(title, f"{label} [bold]{_figure(figure['value'], '.4g')}[/]{error} [dim]{better}[/]")
+            title = ""
+    return table
 
 
 def _interval(accuracy: dict[str, Any], figure: str, form: str, of: str = "") -> str:

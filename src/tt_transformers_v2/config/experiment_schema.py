@@ -13,19 +13,22 @@ from ..common.units import TILE
 from ..hardware.enums import Named, PrecisionMode, Prefill, Sampling, Stack
 from ..hardware.schema import HardwareSections
 from ..planning.typed_programs import check_programs
+from .evaluate_schema import EvaluateConfig
 from .quantize_schema import QuantizeConfig
 from .search_schema import SearchConfig
 from .sweep_schema import LauncherConfig, SweepConfig
 
 
 class Task(Named):
-    """`both` is accuracy and performance; `preflight` asks the real ttnn about every op, without a card; `search` looks
-    for the fastest configuration that keeps the quality, `sensitivity` measures only what every single change costs;
-    `quantize` writes weights that lose less in the formats they have."""
+    """`both` is accuracy and performance; `evaluate` answers the tasks of EleutherAI's lm-evaluation-harness;
+    `preflight` asks the real ttnn about every op, without a card; `search` looks for the fastest configuration that
+    keeps the quality, `sensitivity` measures only what every single change costs; `quantize` writes weights that lose
+    less in the formats they have."""
 
     accuracy = "accuracy"
     performance = "performance"
     both = "both"
+    evaluate = "evaluate"
     preflight = "preflight"
     search = "search"
     sensitivity = "sensitivity"
@@ -164,6 +167,13 @@ class AccuracyConfig(Checked):
 
 
 @dataclass
+class PreflightConfig(Checked):
+    """What task=preflight leaves besides its section; see conf/config.yaml."""
+
+    visualizer: str | None = None
+
+
+@dataclass
 class CacheConfig(Checked):
     """What is kept on disk between runs. Nothing that is measured depends on it."""
 
@@ -262,6 +272,8 @@ class ExperimentConfig(HardwareSections):
     calibration: dict[str, Any] = field(default_factory=dict)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     accuracy: AccuracyConfig = field(default_factory=AccuracyConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    preflight: PreflightConfig = field(default_factory=PreflightConfig)
     mode: PrecisionMode = PrecisionMode.CUSTOM
     task: Task = Task.both
     seed: int = 0

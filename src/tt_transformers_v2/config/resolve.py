@@ -118,10 +118,12 @@ class Experiment:
         } | self._of_task()
 
     def _of_task(self) -> dict[str, Any]:
-        """The sections that only some tasks have."""
+        """The sections that only some tasks have; where results are put changes nothing in them."""
         task, quantize = self.config.task, self.config.quantize
         if task in SEARCHING:
             return {"search": plain(self.config.search)}
+        if task is Task.evaluate:
+            return {"evaluate": plain(self.config.evaluate)}
         if task is Task.quantize:
             return {"quantize": plain(quantize)}
         return {"quantize": {"weights": quantize.weights}} if quantize.weights else {}

@@ -92,10 +92,20 @@ def _sentencepiece(path: Path | str, metadata: dict[str, Any]) -> Tokenizer:
 
 
 def _begin(metadata: dict[str, Any], count: int, default: bool) -> dict[str, Any]:
-    """BOS and whether texts begin with it, as the file says; else SentencePiece's texts do (as in llama.cpp)."""
-    bos, added = metadata.get("tokenizer.ggml.bos_token_id"), metadata.get("tokenizer.ggml.add_bos_token", default)
-    known = isinstance(bos, int) and not isinstance(bos, bool) and 0 <= bos < count
-    return {"bos": bos if known else None, "begins": bool(added)}
+    """BOS and whether texts begin with it, as the file says; else SentencePiece's texts do (as in llama.cpp). And EOS.
+
+    None for an id that the vocabulary does not have.
+    """
+
+    def known(key: str) -> int | None:
+        number = metadata.get(key)
+        return number if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < count else None
+
+    return {
+        "bos": known("tokenizer.ggml.bos_token_id"),
+        "begins": bool(metadata.get("tokenizer.ggml.add_bos_token", default)),
+        "eos": known("tokenizer.ggml.eos_token_id"),
+    }
 
 
 def _add(tokenizer: FastTokenizer, tokens: list[str], types: list[int]) -> None:

@@ -33,3 +33,8 @@ class KVCache:
         self._k[:, :, self.length : new], self._v[:, :, self.length : new] = k, v
         self.length = new
         return self._k[:, :, :new], self._v[:, :, :new]
+
+    def keep(self, rows: Tensor) -> None:
+        """Drops every sequence of the batch but `rows` (int64), in their order."""
+        if self._k is not None and self._v is not None:
+            self._k, self._v = self._k[rows], self._v[rows]

@@ -19,12 +19,22 @@ class Tokenizer:
 
     `basis` says where the vocabulary came from; `vocab_size` counts the ids, special ones included. `bos` is the id of
     the token that a text begins with, None where the files name none; `begins` whether the model is used with it.
+    `eos` is that of the token a model ends its text with, None where the files name none.
     """
 
-    def __init__(self, tokenizer: FastTokenizer, basis: str, bos: int | None = None, *, begins: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: FastTokenizer,
+        basis: str,
+        bos: int | None = None,
+        *,
+        begins: bool = False,
+        eos: int | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self.basis = basis
         self.bos, self.begins = bos, begins and bos is not None
+        self.eos = eos
         self._rows: int | None = None
 
     @property
@@ -77,30 +87,32 @@ def folder_tokenizer(folder: Path | str) -> Tokenizer:
     # A file may bring truncation and padding from training; an experiment wants the whole text and no more.
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    bos, begins = _bos(tokenizer, Path(folder) / "tokenizer_config.json")
-    return Tokenizer(tokenizer, str(path), bos, begins=begins)
+    stated = _stated(Path(folder) / "tokenizer_config.json")
+    bos, begins = _bos(tokenizer, stated)
+    return Tokenizer(tokenizer, str(path), bos, begins=begins, eos=_named(tokenizer, stated, "eos_token"))
 
 
-def _bos(tokenizer: FastTokenizer, config: Path) -> tuple[int | None, bool]:
+def _named(tokenizer: FastTokenizer, stated: dict[str, Any], key: str) -> int | None:
+    """The id of a token that tokenizer_config.json names, as a text or as an object with one; None for none."""
+    token = stated.get(key)
+    token = token.get("content") if isinstance(token, dict) else token
+    return tokenizer.token_to_id(token) if isinstance(token, str) else None
+
+
+def _bos(tokenizer: FastTokenizer, stated: dict[str, Any]) -> tuple[int | None, bool]:
     """The id of BOS, and whether a text begins with it: as tokenizer_config.json says, else as tokenizer.json's
-    post-processor does it.
-
-    Raises ConfigError for a tokenizer_config.json that is there and broken.
-    """
+    post-processor does it."""
     text = tokenizer.encode("a", add_special_tokens=False).ids
     whole = tokenizer.encode("a", add_special_tokens=True).ids
     first = whole[0] if len(whole) > len(text) and whole[1 : 1 + len(text)] == text else None
-    stated = _stated(config)
-    token = stated.get("bos_token")
-    token = token.get("content") if isinstance(token, dict) else token
-    named = tokenizer.token_to_id(token) if isinstance(token, str) else None
+    named = _named(tokenizer, stated, "bos_token")
     added = stated.get("add_bos_token")
     bos = first if first is not None and named is None else named
     return bos, added if isinstance(added, bool) else first is not None and first == bos
 
 
 def _stated(config: Path) -> dict[str, Any]:
-    """tokenizer_config.json, or nothing where there is none."""
+    """tokenizer_config.json, or nothing where there is none. Raises ConfigError for one that is broken."""
     try:
         stated = json.loads(config.read_text("utf-8"))
     except FileNotFoundError:

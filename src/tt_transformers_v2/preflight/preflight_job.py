@@ -7,13 +7,16 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ..backends.ttnn.advice import Fix, candidates
-from ..backends.ttnn.preflight_walk import EXPERTS_ASKED, Progress, Question, ask, group_mesh, question_of
+from ..backends.ttnn.preflight_walk import EXPERTS_ASKED, Progress, Question, ask, asked, group_mesh, place, question_of
 from ..backends.ttnn.process.child import Job
 from ..backends.ttnn.process.session import open_mesh
 from ..backends.ttnn.recording.asking import Row, l1_bytes
+from ..backends.ttnn.recording.visualizer import write_report
 from ..common.errors import ConfigError
 from ..config.experiment_json import from_sections
 from ..config.precedence import leaf_paths, set_path
@@ -25,11 +28,16 @@ MOST_FIXES = 2  # that are said to help
 def preflight(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     """Rows for every op, with what was asked and L1 bytes per core.
 
-    `payload` has the resolved `experiment` (config.experiment_json). Raises ConfigError for what no op can be made of,
-    such as heads that cannot be split.
+    `payload` has the resolved `experiment` (config.experiment_json), and under `visualizer` the folder that
+    ttnn-visualizer shall open, or None. Raises ConfigError for what no op can be made of, such as heads that cannot be
+    split, and for a folder that cannot be written.
     """
     experiment = from_sections(payload["experiment"])
-    return _answer(experiment, lambda phase, done, steps: job.progress(phase=phase, done=done, steps=steps))
+    return _answer(
+        experiment,
+        lambda phase, done, steps: job.progress(phase=phase, done=done, steps=steps),
+        visualizer=payload["visualizer"],
+    )
 
 
 def preflight_each(payload: dict[str, Any], job: Job) -> dict[str, Any]:
@@ -50,12 +58,18 @@ def preflight_each(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     return {}
 
 
-def _answer(experiment: Experiment, progress: Progress, *, advise: bool = True) -> dict[str, Any]:
+def _answer(
+    experiment: Experiment, progress: Progress, *, advise: bool = True, visualizer: str | None = None
+) -> dict[str, Any]:
     """Nothing here outlives the call: a mesh that is still referred to cannot be opened again."""
     question = question_of(experiment)
     with open_mesh(experiment.hardware, mock=True) as whole:  # placing tensors is harmless on described chips only
         mesh = group_mesh(whole, question.config, question.spec)
-        rows = ask(question, mesh, progress)
+        asking = asked(question, mesh, progress)
+        rows = asking.rows
+        refused = None
+        if visualizer is not None:
+            refused = write_report(Path(visualizer), partial(place, question, mesh, asking.accepted))
         if advise:
             _Advising(experiment, question, mesh, rows).advise()
         answer = {
@@ -66,6 +80,7 @@ def _answer(experiment: Experiment, progress: Progress, *, advise: bool = True) 
             "experts": _experts(question),
             "l1_usable": l1_bytes(mesh),
             "mesh": [mesh.shape[0], mesh.shape[1]],
+            "visualizer": None if visualizer is None else {"folder": visualizer, "ended_at": refused},
         }
         del mesh  # a part of the system must be gone before the whole is closed
         return answer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..backends.ttnn.process.availability import require_ttnn
@@ -39,7 +40,7 @@ def preflight_section(experiment: Experiment, progress: Progress) -> Section:
     try:
         answer = run_isolated(
             JOB,
-            {"experiment": to_sections(experiment)},
+            {"experiment": to_sections(experiment), "visualizer": _visualizer(experiment)},
             device=experiment.hardware.spec,
             mock=True,
             timeout_s=LONGEST,
@@ -48,6 +49,11 @@ def preflight_section(experiment: Experiment, progress: Progress) -> Section:
     except TtnnFailure as failure:
         return _failed(section, experiment, failure, time.monotonic() - started)
     return _ended(section, experiment, answer, time.monotonic() - started)
+
+
+def _visualizer(experiment: Experiment) -> str | None:
+    folder = experiment.config.preflight.visualizer
+    return None if folder is None else str(Path(folder).absolute())
 
 
 def preflight_sections(experiments: Sequence[Experiment], *, advise: bool = True) -> Iterator[Section | ConfigError]:
@@ -146,6 +152,7 @@ _NOTHING: dict[str, Any] = {
     "chunks": None,
     "users": None,
     "experts": [],
+    "visualizer": None,
     "l1_usable": None,
 }
 
@@ -175,6 +182,7 @@ def _answered(answer: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
         "chunks": answer["chunks"],
         "users": answer["users"],
         "experts": answer["experts"],
+        "visualizer": answer["visualizer"],
         "l1_usable": usable,
         "asked_ops": len(rows),
         "fitted_ops": sum(row["verdict"] == "fitted" for row in rows),
@@ -203,6 +211,9 @@ def _worst(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
 def _notes(section: Section) -> list[str]:
     """What was left out of the question."""
     notes = []
+    if (written := section["visualizer"]) is not None:
+        part = "" if written["ended_at"] is None else f", up to the op that ttnn refused: {written['ended_at']}"
+        notes.append(f"{written['folder']} is for ttnn-visualizer{part}")
     tokens, groups = section["tokens"], section["groups"]
     if tokens is not None and section["chunks"] > 1:
         notes.append(

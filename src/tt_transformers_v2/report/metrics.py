@@ -37,7 +37,7 @@ class Metric:
 
     @property
     def group(self) -> str:
-        """accuracy, performance, preflight or run: which part of the result it belongs to."""
+        """accuracy, performance, evaluation, preflight or run: which part of the result it belongs to."""
         return self.path.partition(".")[0] if "." in self.path else "run"
 
     def of(self, result: Mapping[str, Any]) -> float | None:
@@ -77,6 +77,7 @@ METRICS = (
     Metric("reference_perplexity", "accuracy.reference_perplexity", "reference perplexity"),
     Metric("next_token_top1", "accuracy.next_token_top1", "next token top-1", "", "high", "percent"),
     Metric("next_token_top5", "accuracy.next_token_top5", "next token top-5", "", "high", "percent"),
+    Metric("evaluation_score", "evaluation.score", "score of lm-eval's tasks", "", "high"),
     Metric("preflight_worst_l1", "preflight.worst_l1", "peak L1 of an op", "KiB", "low", scale=1024.0),
     Metric("preflight_failed_ops", "preflight.failed_ops", "ops rejected", "", "low"),
     Metric("seconds", "seconds", "run time", "s", "low"),
@@ -88,6 +89,7 @@ TEXTS = {
     "bound": "performance.bound",
     "trust": "performance.decode_confidence.class",
     "fits": "performance.memory.fits",
+    "evaluation": "evaluation.summary",
     "numerics": "accuracy.numerics",
     "weights": "accuracy.weights",
 }
@@ -96,7 +98,7 @@ TEXTS = {
 _BADGES = ("synthetic weights", "simulator", "nothing was run", "predicted", "emulated", "measured")
 
 # Parts of a result that state what their figures rest on.
-BASED = ("accuracy", "performance", "performance.measured", "preflight")
+BASED = ("accuracy", "performance", "performance.measured", "evaluation", "preflight")
 
 
 def badges(basis: str) -> list[str]:

@@ -9,9 +9,8 @@ from ..common.errors import ConfigError
 from ..common.terminal import ProgressLine
 from ..common.units import GIB
 from ..config.experiment_schema import BackendName, Part, Task
-from ..config.fitted_plans import recall_fitted
-from ..config.planned import op_plans
 from ..config.resolve import Experiment
+from .host_backend import emulated_ops
 from .performance import performance_section
 from .tasks import Job, Outcome, runs
 
@@ -40,12 +39,10 @@ def measure_task(job: Job) -> Outcome:
 
 def _accuracy(job: Job) -> dict[str, Any]:
     from ..accuracy.accuracy_result import Bars, metrics
-    from ..accuracy.numerics_choice import choose_numerics
     from ..accuracy.state_reuse import References
     from ..accuracy.used_programs import programs_section
     from ..accuracy.walk import Phases, measure
     from ..backends import open_backend
-    from ..backends.emulated.emulated_ops import EmulatedOps
     from ..models.open_model import open_weights
 
     experiment = job.experiment
@@ -72,22 +69,14 @@ def _accuracy(job: Job) -> dict[str, Any]:
     how["calibrated_weights"] = config.quantize.weights
     phases = Phases(workload.prefill_tokens, experiment.hardware.max_prefill_chunk_size)
     if config.backend.name is BackendName.emulated:
-        how["numerics"] = choose_numerics(
-            config.backend.numerics.value,
-            experiment.spec,
-            experiment.hardware,
+        candidate = emulated_ops(
+            experiment,
             tokens=tokens.count,
             window=workload.window,
             synthetic=source.synthetic,
-            max_seconds=config.backend.exact_max_seconds,
+            prepared=None if kept is None else kept.prepared,
         )
-        candidate = EmulatedOps(
-            experiment.hardware,
-            how["numerics"],
-            None if kept is None else kept.prepared,
-            plans=op_plans(experiment, recall_fitted(experiment), tensor_parallel=config.backend.tensor_parallel),
-            tensor_parallel=config.backend.tensor_parallel,
-        )
+        how["numerics"] = candidate.numerics
         how["tensor_parallel"] = str(candidate.chips)
     with ProgressLine(f"accuracy of {experiment.spec.name}", enabled=job.show_progress) as progress:
         walk = measure(

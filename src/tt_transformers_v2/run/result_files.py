@@ -38,6 +38,8 @@ COLUMNS = {
     "measured_ttft_ms": "performance.measured.ttft_ms",
     "bound": "performance.bound",
     "fits": "performance.memory.fits",
+    "evaluation_score": "evaluation.score",
+    "evaluation": "evaluation.summary",
     "preflight_worst_l1": "preflight.worst_l1",
     "preflight_failed_ops": "preflight.failed_ops",
     "seconds": "seconds",

@@ -71,6 +71,7 @@ def blank_result(overrides: Sequence[str]) -> dict[str, Any]:
         "rules": [],
         "accuracy": None,
         "performance": None,
+        "evaluation": None,
         "preflight": None,
         "search": None,
         "quantize": None,

@@ -26,6 +26,7 @@ from .ops.ttnn_ops import TtnnOps
 from .process.failures import own_words
 from .recording.asking import Asking, Refused, Row
 from .recording.recorder import overflows_l1
+from .recording.visualizer import Accepted, Placing
 from .weights.shapes_only import ShapesOnly
 
 __all__ = ["Question", "ask", "group_mesh", "lm_head_columns", "over_users", "overflows_l1", "question_of"]
@@ -80,6 +81,26 @@ def question_of(experiment: Experiment) -> Question:
 
 
 def ask(question: Question, mesh: Any, progress: Progress) -> list[Row]:
+    """The rows of `asked`."""
+    return asked(question, mesh, progress).rows
+
+
+def place(question: Question, mesh: Any, accepted: Accepted) -> None:
+    """The same walk with the programs that ttnn accepted, for a capture of its own (recording.visualizer).
+
+    Raises RuntimeError at an op that ttnn refuses.
+    """
+    placing = Placing(mesh, accepted)
+    for phase in PHASES:
+        placing.phase = phase
+        _Walk(question, placing, _no_progress, 0).through()
+
+
+def _no_progress(phase: str, done: int, steps: int) -> None:
+    """Nobody is shown how far it is."""
+
+
+def asked(question: Question, mesh: Any, progress: Progress) -> Asking:
     """A row per op of prefill and decode: embedding, one layer of every kind, final norm and LM head.
 
     Of a prompt of several chunks the second one's layers are asked about too: their attention is another op. A phase
@@ -92,7 +113,7 @@ def ask(question: Question, mesh: Any, progress: Progress) -> list[Row]:
         _walk(question, asking, progress)
         if phase == PREFILL and question.chunks > 1:
             _walk(question, asking, progress, chunk_start=question.tokens)
-    return asking.rows
+    return asking
 
 
 def group_mesh(whole: Any, config: DeviceConfig, spec: ModelSpec) -> Any:
@@ -121,7 +142,7 @@ def _walk(question: Question, asking: Asking, progress: Progress, chunk_start: i
 class _Walk:
     """One phase of a question."""
 
-    def __init__(self, question: Question, asking: Asking, progress: Progress, chunk_start: int) -> None:
+    def __init__(self, question: Question, asking: Asking | Placing, progress: Progress, chunk_start: int) -> None:
         self.config, self.spec, self.asking = question.config, question.spec, asking
         self.groups = ordered_groups(self.config, self.spec)
         self.steps, self.done, self.progress = len(self.groups) + 2, 0, progress
@@ -158,7 +179,7 @@ class _Walk:
         self.done += 1
 
 
-def _run(question: Question, asking: Asking, chunk_start: int) -> tuple[Run, ShapesOnly]:
+def _run(question: Question, asking: Asking | Placing, chunk_start: int) -> tuple[Run, ShapesOnly]:
     config, spec, mesh, phase = question.config, question.spec, asking.mesh, asking.phase
     split, columns = Split.of(config, spec), lm_head_columns(config, spec)
     weights = ShapesOnly(

@@ -52,6 +52,7 @@ class Asking:
     def __init__(self, mesh: Any, *, autofit: bool) -> None:
         self.mesh, self.autofit = mesh, autofit
         self.rows: list[Row] = []
+        self.accepted: dict[tuple[str, str, Plan | None], Plan | None] = {}  # by phase, op and the first plan tried
         self.phase = self.part = ""
 
     def run(self, name: str, call: Call, plan: Plan | None = None, *, fixed: bool = False) -> Any:
@@ -62,12 +63,14 @@ class Asking:
         may_fit = plan is not None and self.autofit and not fixed
         answer, tried, refused = self._first_accepted(call, smaller_plans(plan) if may_fit and plan else [plan])
         if answer.error is None:
+            self.accepted[self.phase, name, plan] = tried
             self._note(name, tried, answer, refused, first=plan if refused else None)
             return answer.value
         repaired = self._repaired(call, plan) if fixed and plan is not None else None
         self._note(name, plan, answer, refused, near=repaired[0] if repaired else None)
         if repaired is None:
             raise Refused(name)
+        self.accepted[self.phase, name, plan] = repaired[0]
         return repaired[1]
 
     def note_failure(self, name: str, error: str) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from quantizing import quantized, resolved
 from safetensors.torch import save_file
+from tiny_llama import write_model
 
-from conftest import write_model
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.models.huggingface import SafetensorsWeights
 from tt_transformers_v2.models.open_model import open_weights

@@ -20,6 +20,7 @@ from tt_transformers_v2.commands import (
     run,
     validate_predictions,
 )
+from tt_transformers_v2.config.conf_folders import in_own_context
 
 OWN = str(ROOT / "conf")  # a folder of options that adds nothing new
 OVERRIDES = ["device=t3k", "precision=accuracy", "task=performance"]
@@ -106,6 +107,6 @@ def test_what_is_printed_is_the_same(main, flags, capsys):
     ids=["predict", "preflight", "report", "convert", "results diff", "results ls", "best", "calibrate", "validate"],
 )
 def test_options_are_read_the_same(read, words, flags):
-    found = [vars(read(given)) for given in orders(words, flags)]
+    found = [vars(in_own_context(read)(given)) for given in orders(words, flags)]  # --config-dir adds to it
     assert len(found) >= 2
     assert all(each == found[0] for each in found)

@@ -190,6 +190,7 @@ def test_folder(tmp_path: Path) -> None:
 
 def folder_with(folder: Path, template: str | None, config: object = None) -> Tokenizer:
     fast = FastTokenizer(models.WordLevel({"a": 0, "<s>": 1, "</s>": 2}, unk_token="a"))
+    fast.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if template:
         ids = [("<s>", 1), ("</s>", 2)]
         fast.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
@@ -218,6 +219,13 @@ def test_a_folder_says_whether_texts_begin_with_bos(
     tokenizer = folder_with(tmp_path, template, config)
     assert (tokenizer.bos, tokenizer.begins) == (bos, begins)
     assert tokenizer.encode("a") == [0], "BOS is the caller's to put"
+
+
+def test_a_token_that_the_embedding_has_no_row_for_is_named(tmp_path: Path) -> None:
+    tokenizer = folder_with(tmp_path, None)
+    assert tokenizer.for_rows(3).encode("a </s>") == [0, 2], "the last row"
+    with pytest.raises(ConfigError, match="the text has token 2, but the model's embedding has 2 rows"):
+        tokenizer.for_rows(2).encode("a </s>")
 
 
 @pytest.mark.parametrize("content", ["[]", "{"])

@@ -9,11 +9,12 @@ import pytest
 import torch
 from quantizing import quantized, resolved
 from safetensors.torch import save_file
+from tiny_llama import write_model
 
-from conftest import write_model
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.models.huggingface import SafetensorsWeights
 from tt_transformers_v2.models.open_model import open_weights
+from tt_transformers_v2.models.tokenizer import Tokenizer
 from tt_transformers_v2.numerics import quantize
 from tt_transformers_v2.quantize import quantize_job, quantized_folder
 from tt_transformers_v2.quantize.quantize_text import quantize_texts
@@ -73,6 +74,17 @@ def test_what_is_verified_shares_no_window_with_the_calibration(done, tiny_model
     assert not starts[0] & starts[1]
     assert [own.count for own in pieces] == [256, 64]
     assert texts.span == 320
+
+
+def test_windows_begin_with_bos_as_the_workload_says(tiny_model):
+    tokenizer = Tokenizer(open_weights(None, path=str(tiny_model))[1]._tokenizer, "tiny", 1)
+    settings = resolved(tiny_model).config.quantize
+    texts = {bos: quantize_texts(settings, tokenizer, bos) for bos in (None, True)}
+    for own in (texts[True].calibration, *texts[True].verified.values()):
+        assert {int(window[0]) for window in own.windows} == {1}
+    assert {int(window[0]) for window in texts[None].calibration.windows} != {1}
+    with pytest.raises(ConfigError, match="names no BOS"):
+        quantize_texts(settings, Tokenizer(tokenizer._tokenizer, "tiny"), True)
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2])

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tt_transformers_v2.backends.ttnn.weights.arrange import interleaved
+from tt_transformers_v2.models.head_order import card_order
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.numerics import quantize
 from tt_transformers_v2.quantize.grid import Grid, Groups, column_groups
@@ -107,12 +107,12 @@ def test_heads_of_q_and_k_keep_their_bits_in_the_order_that_ttnn_rotates(head_di
     factor = factorised(hessian(inputs(512, 2 * head_dim)), 0.01, act_order=False)
     found = calibrated(weight, factor, Grid("bfp4"), column_groups(spec, "wqkv", columns))
     heads = found.unflatten(-1, (-1, head_dim)).clone()
-    heads[:, :3] = heads[:, :3][..., interleaved(head_dim)]
+    heads[:, :3] = heads[:, :3][..., card_order(head_dim)]
     turned = heads.flatten(-2)
     assert torch.equal(quantize(found, "bfp4"), found)
     assert torch.equal(quantize(turned, "bfp4"), turned)
     plain = calibrated(weight, factor, Grid("bfp4"), blocks(columns)).unflatten(-1, (-1, head_dim))
-    plain[:, :3] = plain[:, :3][..., interleaved(head_dim)]
+    plain[:, :3] = plain[:, :3][..., card_order(head_dim)]
     assert not torch.equal(quantize(plain.flatten(-2), "bfp4"), plain.flatten(-2))
 
 

@@ -71,7 +71,7 @@ def _opened(experiment: Experiment) -> tuple[SafetensorsWeights | GgufWeights, Q
             f"task=quantize needs a text, and model {spec.name} has no real weights and tokenizer here.",
             "Use model=hf model.path=DIR (safetensors or GGUF, with its tokenizer) or model=smollm2_135m.",
         )
-    return source, quantize_texts(experiment.config.quantize, tokenizer)
+    return source, quantize_texts(experiment.config.quantize, tokenizer, experiment.config.workload.bos)
 
 
 def _grids(experiment: Experiment, source: WeightSource) -> Grids:

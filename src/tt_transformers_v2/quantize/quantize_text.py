@@ -31,16 +31,19 @@ class QuantizeTexts:
         }
 
 
-def quantize_texts(settings: QuantizeConfig, tokenizer: Tokenizer) -> QuantizeTexts:
-    """The texts that `settings` asks for. Raises ConfigError for one that is not there or too short."""
+def quantize_texts(settings: QuantizeConfig, tokenizer: Tokenizer, bos: bool | None = None) -> QuantizeTexts:
+    """The texts that `settings` asks for, in windows that begin as `bos` says (workload.bos).
+
+    Raises ConfigError for a text that is not there or too short, and for a BOS that the tokenizer does not name.
+    """
     window = settings.window
     counts = -(-settings.tokens // window), -(-settings.verify_tokens // window)
     try:
-        seen, unseen = disjoint_windows(tokenizer, settings.texts, counts, window, setting="quantize.texts")
+        seen, unseen = disjoint_windows(tokenizer, settings.texts, counts, window, bos=bos, setting="quantize.texts")
         verified = {"same texts, other windows": unseen}
         if settings.verify_texts:
             verified["other texts"] = windows_of_texts(
-                tokenizer, settings.verify_texts, counts[1] * window, window, setting="quantize.verify_texts"
+                tokenizer, settings.verify_texts, counts[1] * window, window, bos=bos, setting="quantize.verify_texts"
             )
     except TextTooShort as error:
         raise ConfigError(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from .html_table import html_table
 from .loading import Job, Sweep
 
 _MOST = 8  # jobs shown; further ones have their own reports
@@ -34,9 +35,9 @@ def _html(sweep: Sweep, job: Job) -> Iterator[str]:
     yield f"<p>Calibrated on {section['tokens']} tokens of {escape(str(section['text']))}.</p>"
     for line in section["warnings"]:
         yield f"<p>{escape(str(line))}</p>"
-    yield from _table(_VERIFIED, (_verified(row) for row in section["verified"]))
+    yield from html_table(_VERIFIED, (_verified(row) for row in section["verified"]))
     yield '<p class="faint small">Errors of outputs on the calibration text, relative to the outputs:</p>'
-    yield from _table(_LAYERS, (_layer(row) for row in section["layers"]))
+    yield from html_table(_LAYERS, (_layer(row) for row in section["layers"]))
     yield "</section>"
 
 
@@ -55,12 +56,3 @@ def _layer(row: Mapping[str, Any]) -> tuple[str, ...]:
     before, after = row["nearest"], row["calibrated"]
     share = f"{after / before:.2f}" if before else ""
     return str(row["layer"]), str(row["matrices"]), f"{before:.2%}", f"{after:.2%}", share
-
-
-def _table(columns: Sequence[str], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
-    yield '<div class="scroll"><table><thead><tr>'
-    yield "".join(f"<th>{escape(column)}</th>" for column in columns)
-    yield "</tr></thead><tbody>"
-    for row in rows:
-        yield "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-    yield "</tbody></table></div>"

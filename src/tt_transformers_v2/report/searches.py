@@ -13,6 +13,7 @@ from typing import Any
 
 from ..common.drawing import Drawing
 from ..search import search_pictures as pictures
+from .html_table import html_table
 from .loading import Job, Sweep
 
 _MOST = 8  # searches shown; further ones have their own reports
@@ -69,7 +70,7 @@ def _html(sweep: Sweep, job: Job) -> Iterator[str]:
                 yield f"<p><b>{escape(point['name'])}</b>: {escape(point['sentence'])}</p>"
         yield from _estimates(section.get("estimates"))
         yield f'<p class="faint small">verified on {escape(str(section["verified_on"]))}</p>'
-        yield from _table(section)
+        yield from html_table(_COLUMNS, _rows(section))
         yield _image(pictures.front(section))
     yield _image(pictures.heat_map(section))
     yield "</section>"
@@ -82,21 +83,15 @@ def _estimates(estimates: Mapping[str, Any] | None) -> Iterator[str]:
     scale = "unscaled" if estimates["scale"] is None else f"times {estimates['scale']:.2f}"
     about = f"Sensitivities by gradients, {estimates['samples']} samples, {scale}; those that were also measured:"
     yield f"<p>{escape(about)}</p>"
-    yield '<div class="scroll"><table><thead><tr><th>change</th><th>KL estimated</th><th>KL measured</th></tr></thead>'
-    yield "<tbody>"
-    for check in estimates["checks"]:
-        cells = (check["change"], f"{check['estimated']:.5f}", f"{check['measured']:.5f}")
-        yield "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
-    yield "</tbody></table></div>"
+    checks = estimates["checks"]
+    rows = ((each["change"], f"{each['estimated']:.5f}", f"{each['measured']:.5f}") for each in checks)
+    yield from html_table(("change", "KL estimated", "KL measured"), rows)
 
 
-def _table(section: Mapping[str, Any]) -> Iterator[str]:
-    yield '<div class="scroll"><table><thead><tr>'
-    yield "".join(f"<th>{escape(column)}</th>" for column in _COLUMNS)
-    yield "</tr></thead><tbody>"
+def _rows(section: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for row in (*section["points"], *section["presets"]):
         interval = "" if row["kl_low"] is None else f"{row['kl_low']:.4f} to {row['kl_high']:.4f}"
-        cells = (
+        yield (
             row["name"],
             f"{row['decode_tokens_per_s_per_user']:.2f}",
             f"{row['ttft_ms']:.1f}",
@@ -106,8 +101,6 @@ def _table(section: Mapping[str, Any]) -> Iterator[str]:
             f"{row['searched_kl']:.4f}",
             row.get("tuning", ""),
         )
-        yield "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>"
-    yield "</tbody></table></div>"
 
 
 def _image(drawing: Drawing) -> str:

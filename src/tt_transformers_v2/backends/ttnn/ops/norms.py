@@ -60,17 +60,21 @@ class Norms(Collectives):
         return self.do("norm_all_heads concat", lambda _: ttnn.concat(parts, dim=-1, memory_config=self._place()))
 
     def _row_norm(self, x: Any, weight: Any, eps: float, kernel: Any) -> Any:
+        flat = self._interleaved("norm", x)
+        return self._whole_norm(flat, weight, eps, kernel, to_ttnn.row_norm_program(), self._place())
+
+    def _whole_norm(self, x: Any, weight: Any, eps: float, kernel: Any, program: Any, place: Any) -> Any:
+        """The norm of rows that a chip has whole."""
         import ttnn
 
-        flat = self._interleaved("norm", x)
         return self.do(
             "rms_norm",
             lambda _: ttnn.rms_norm(
-                flat,
+                x,
                 weight=weight,
                 epsilon=eps,
-                program_config=to_ttnn.row_norm_program(),
-                memory_config=self._place(),
+                program_config=program,
+                memory_config=place,
                 compute_kernel_config=kernel,
             ),
         )
@@ -92,17 +96,7 @@ class Norms(Collectives):
             inplace=False,
             **to_ttnn.NORM_SUMS,
         )
-        return self.do(
-            "rms_norm",
-            lambda _: ttnn.rms_norm(
-                sharded,
-                weight=weight,
-                epsilon=eps,
-                program_config=program,
-                memory_config=spread,
-                compute_kernel_config=kernel,
-            ),
-        )
+        return self._whole_norm(sharded, weight, eps, kernel, program, spread)
 
     def _distributed_norm(self, x: Any, weight: Any, eps: float, kernel: Any, axis: int) -> Any:
         """Each chip squares its columns; the sums travel along a mesh axis."""

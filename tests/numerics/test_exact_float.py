@@ -41,10 +41,12 @@ def both_ways(
     index, fast, sure = np.zeros(1, np.int64), dst[None].copy(), dst[None].copy()
     panels = -(-columns // exact_float.PANEL)
     left_over, chosen = np.zeros((1, rows, panels), np.uint8), np.ones((1, rows, panels), np.uint8)
+    how: Any = (phases, wide, wormhole, 0)
+    exact_float.accumulate(
+        in0[None], in1[None], index, index, fast, left_over, 0, depth, 0, 0, *how, exact_float.tasks(1, rows, columns)
+    )
     operands: Any = (in0[None], 0, in1[None], 0, index, index)
-    how: Any = (0, depth, phases, wide, wormhole, 0)
-    exact_float.accumulate(*operands, fast, left_over, *how, exact_float.tasks(1, rows, columns))
-    exact_integer.accumulate(*operands, sure, chosen, np.arange(rows), exact_float.PANEL, *how, rows)
+    exact_integer.accumulate(*operands, sure, chosen, np.arange(rows), exact_float.PANEL, 0, depth, *how, rows)
     return fast[0], sure[0], np.repeat(left_over[0], exact_float.PANEL, axis=1)[:, :columns].astype(bool)
 
 

@@ -29,11 +29,11 @@ import torch
 from tt_transformers_v2.numerics.compiled import run_split
 from tt_transformers_v2.numerics.exact_integer import ADD, eltwise
 from tt_transformers_v2.numerics.formats import bits_array, quantize
-from tt_transformers_v2.numerics.l1_accumulation import pack_onto
 from tt_transformers_v2.numerics.packer import pack_output
 
-# Adds the products of K from..to to Dst, float32 bits [batches, M, N].
-Accumulate = Callable[["np.ndarray[Any, np.dtype[np.uint32]]", int, int], None]
+# Adds the products of K from..to to Dst, float32 bits [batches, M, N]; of the first blocks of a K, so many, Dst is
+# packed onto partial results in L1.
+Accumulate = Callable[["np.ndarray[Any, np.dtype[np.uint32]]", int, int, int, int], None]
 
 
 def run_blocks(
@@ -64,23 +64,16 @@ def run_blocks(
     in_l1 = packer_l1_acc and (blocks > 2 or (bias is not None and blocks > 1))
     partials = "fp32" if wide else "bf16" if in_l1 or out == "dst" else out
     added = blocks - (1 if bias is None else 0) if in_l1 else 0
-    total: torch.Tensor | None = None
-    for i in range(added):
-        accumulate(_cells(dst), i * block, min(depth, (i + 1) * block))
-        if total is None:
-            total = pack_output(dst, partials, wide).clone()
-            dst.zero_()
-        else:
-            pack_onto(total, dst, wide=wide)
-    if total is not None:
-        dst = total
-    for i in range(added, blocks):
-        accumulate(_cells(dst), i * block, min(depth, (i + 1) * block))
-        if i + 1 < blocks:
-            dst = pack_output(dst, partials, wide)
+    if added:
+        accumulate(_cells(dst), 0, depth, block, added)
+    else:
+        for i in range(blocks):
+            accumulate(_cells(dst), i * block, min(depth, (i + 1) * block), 0, 0)
+            if i + 1 < blocks:
+                dst = pack_output(dst, partials, wide)
     if bias is None:
         return dst
-    if total is None or added < blocks:
+    if not added:
         dst = pack_output(dst, partials, wide)
     rows = bias.expand(dst.shape).contiguous()
     left, right = _cells(dst).reshape(-1), _cells(rows).reshape(-1)

@@ -24,36 +24,28 @@ number); in bf16 it no longer changes where it exceeds a group by 2^13; Wormhole
 times a group. A tile where exponents of the unit might reach 0 is done by a second form of the step that watches for
 it; `_LOW` is where this begins.
 
-Speed: bound by vector instructions. Per 16 products of 16 numbers a phase takes the 16 fused multiply-adds that a
-float32 matmul takes as well, 4 to set up the groups and some 25 (fp32 Dst) or 20 (bf16) to add to Dst; the largest
-exponents take another 20, once for all phases.
+Speed: bound by vector instructions, not by memory. Per 16 products of 16 numbers a phase takes the 16 fused
+multiply-adds that a float32 matmul takes as well, 6 to set up the groups and some 25 (fp32 Dst) or 20 (bf16) to add to
+Dst; the largest exponents take another 10, once for all phases. `ROWS_AT_ONCE` rows share what is read of in1.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+from numba import types
+
+from tt_transformers_v2.numerics import vectors
 from tt_transformers_v2.numerics.compiled import helper, kernel
 from tt_transformers_v2.numerics.fidelity import SRC_A, SRC_A_HIGH, SRC_B, SRC_B_HIGH
-from tt_transformers_v2.numerics.instructions import (
-    add16,
-    add32,
-    bits_of,
-    exponent_field,
-    float_of,
-    floor32,
-    fma,
-    from_int,
-    shr32,
-    sub32,
-    to_int,
-    trunc32,
-)
+from tt_transformers_v2.numerics.instructions import add32, bits_of, float_of
+from tt_transformers_v2.numerics.l1_accumulation import onto_bf16, onto_fp32
+from tt_transformers_v2.numerics.vectors import FLOATS, LANES, OCTETS, SHORT, TILE_OCTETS, WORDS, Code, index, pointer
 
-# One task is ROWS x PANEL numbers of Dst. The parts of in1 of one K tile (32 x 256, high, low, exponents: 80 KiB) stay
-# in the second-level cache and serve ROWS rows; half as many columns would fit the first level, but each row then
-# starts its loops twice as often, which costs more. Of a narrower panel a multiple of NARROW columns is computed.
-PANEL, ROWS, NARROW = 256, 64, 32
+# One task is ROWS x PANEL numbers of Dst. The parts of in1 of one K tile (32 x 256, high, low, exponents: 72 KiB) stay
+# in the second-level cache and serve ROWS rows.
+PANEL, ROWS, ROWS_AT_ONCE = 256, 64, 4
 
 LIFT, _LIFT_A, _LIFT_B = 64, 48, 16
 TOP_A, TOP_B = 254 - _LIFT_A, 254 - _LIFT_B
@@ -63,13 +55,12 @@ LONGEST = 1 << 22  # of K in one call, for the bound on Dst above
 # From this eA + eB on, the exponent of a group is at least 24 in every phase: neither it nor Dst, which can lose 23
 # binary places by cancellation, reaches 0.
 _LOW = 24 + 12 + 127
-_NOTHING = -15000  # exponent of a zero; two of them stay within int16
 
-_EXPONENT, _SIGN = np.uint32(0x7F800000), np.uint32(0x80000000)
+_EXPONENT, _SIGN, _ZERO = np.uint32(0x7F800000), np.uint32(0x80000000), np.uint32(0)
 _A, _A_HIGH, _B, _B_HIGH = np.uint32(SRC_A), np.uint32(SRC_A_HIGH), np.uint32(SRC_B), np.uint32(SRC_B_HIGH)
 _LIFT_A_BITS, _LIFT_B_BITS, _LIFT_BITS = np.uint32(_LIFT_A << 23), np.uint32(_LIFT_B << 23), np.uint32(LIFT << 23)
 _UNLIFT_BITS = np.uint32((1 << 32) - (LIFT << 23))
-_OVER_TIES = np.float32(1 + 2.0**-18)
+_OVER_TIES, _AS_IT_IS = np.float32(1 + 2.0**-18), np.float32(1)
 # Added to an exponent field: M = 1.5 * 2^23 U with U = 2^(E - 137). Dead groups get an M that swallows everything.
 _MAGIC, _SWALLOW = np.uint32((13 << 23) | 0x400000), np.uint32((230 << 23) | 0x400000)
 _ZERO_GROUP = np.uint32(LIFT << 23)
@@ -82,157 +73,195 @@ _TO_BF16, _UPPER = np.uint32(0x8000), np.uint32(0xFFFF0000)
 _LOW_SIX, _HIGH_REST = np.uint32(63), np.uint32(0xFFFFFFC0)
 _TINY = np.float32(2.0**-30)
 _MINUS_ONE = np.uint32(0xFFFFFFFF)
-_ZERO, _ZERO_F, _ONE_HALF = np.uint32(0), np.float32(0), np.float32(0.5)
 
 
 # ---- operands ----
 
 
-@helper
-def _parts_of_a(bits, high, low, exponents):  # type: ignore[no-untyped-def]
-    """float32 bits of in1 -> its lifted parts and exponents (lifted as a product is). Returns (min, max) exponent."""
-    least, most = np.uint32(255), _ZERO
-    for i in range(bits.size):
-        v = bits[i]
-        e = shr32(np.uint32(v & _EXPONENT), np.uint32(23))
-        some = e != _ZERO
-        whole = float_of(np.uint32(add32(v, _LIFT_A_BITS) & _A) if some else _ZERO)
-        upper = float_of(np.uint32(bits_of(whole) & _A_HIGH))
-        high[i] = upper * _OVER_TIES
-        low[i] = (whole - upper) * _OVER_TIES
-        exponents[i] = np.int16(np.int32(e) + np.int32(LIFT - 127)) if some else np.int16(_NOTHING)
-        least = min(least, e if some else np.uint32(255))
-        most = max(most, e)
-    return least, most
+@vectors.vector_tool
+def _split(typing, source, high, low, exponents, count, keep, keep_high, lift, times):  # type: ignore[no-untyped-def]
+    """`count` numbers (a multiple of 16), bits of bf16 (uint16) or float32 -> lifted parts `times` themselves, uint8
+    exponents; zero where the exponent is."""
+    signature = types.void(source, high, low, exponents, types.int64, types.uint32, types.uint32, types.uint32, types.float32)  # fmt: skip # noqa: E501
+
+    def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        c, b = Code(builder), builder
+        start, upper, lower, found = (pointer(context, b, kind, array) for kind, array in zip(signature.args, args[:4]))
+        kept, kept_high, lifted = (c.splat(value, WORDS) for value in args[5:8])
+        scale, zero = c.splat(args[8], FLOATS), vectors.words(0)
+        with c.every(args[4], LANES) as i:
+            if source.dtype == types.uint16:
+                raw = c.load(start, i, vectors.HALVES)
+                v = b.shl(b.zext(raw, WORDS), vectors.words(16))
+            else:
+                v = c.load(start, i, WORDS)
+            e = b.lshr(b.and_(v, vectors.words(_EXPONENT)), vectors.words(23))
+            some = b.icmp_unsigned("!=", e, zero)
+            whole = b.select(some, b.and_(b.add(v, lifted), kept), zero)
+            first = c.float_of(b.and_(whole, kept_high))
+            c.store(b.fmul(first, scale), upper, i)
+            c.store(b.fmul(b.fsub(c.float_of(whole), first), scale), lower, i)
+            c.store(b.trunc(e, SHORT), found, i)
+        return context.get_dummy_value()
+
+    return signature, code
 
 
-@helper
-def _parts_of_b(bits, high, low, exponents):  # type: ignore[no-untyped-def]
-    """float32 bits of in0 -> its lifted parts and exponents. Returns (min, max) exponent, leaving zeros out."""
-    least, most = np.uint32(255), _ZERO
-    for i in range(bits.size):
-        v = bits[i]
-        e = shr32(np.uint32(v & _EXPONENT), np.uint32(23))
-        some = e != _ZERO
-        whole = float_of(np.uint32(add32(v, _LIFT_B_BITS) & _B) if some else _ZERO)
-        upper = float_of(np.uint32(bits_of(whole) & _B_HIGH))
-        high[i] = upper
-        low[i] = whole - upper
-        exponents[i] = np.int16(e) if some else np.int16(_NOTHING)
-        least = min(least, e if some else np.uint32(255))
-        most = max(most, e)
-    return least, most
+def _below_largest(kind: Any) -> Any:
+    """A tool that turns exponents into how far they are below the largest: 255 for the 0 of a zero. Returns the largest
+    times 256, plus the least that is not 0 (255 if there is none)."""
+
+    @vectors.vector_tool
+    def below(typing, exponents, count):  # type: ignore[no-untyped-def]
+        signature = types.uint32(exponents, types.int64)
+
+        def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            c, b = Code(builder), builder
+            cells, count = pointer(context, b, exponents, args[0]), args[1]
+            none, all_set = vectors.octets(0, kind), vectors.octets(255, kind)
+
+            def wider(i: Any, range_: list[Any]) -> list[Any]:
+                e = c.load(cells, i, kind)
+                there = b.select(b.icmp_unsigned("!=", e, none), e, all_set)
+                return [c.most(range_[0], e), c.least(range_[1], there)]
+
+            most, least = vectors.accumulated(c, count, kind.count, [none, all_set], wider)
+            top, bottom = c.over_lanes("umax", most), c.over_lanes("umin", least)
+            tops = c.splat(top, kind)
+            with c.every(count, kind.count) as i:
+                e = c.load(cells, i, kind)
+                c.store(b.select(b.icmp_unsigned("!=", e, none), b.sub(tops, e), all_set), cells, i)
+            word = context.get_value_type(types.uint32)
+            return b.or_(b.shl(b.zext(top, word), word(8)), b.zext(bottom, word))
+
+        return signature, code
+
+    return below
 
 
-@helper
-def _largest(exponents, b, out, columns):  # type: ignore[no-untyped-def]
-    """Largest exponents of eight products: exponents int16[8 * PANEL] of in1, b int16[8] of in0."""
-    w = PANEL
-    b0, b1, b2, b3, b4, b5, b6, b7 = b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]
-    nothing = np.int16(LIFT)
-    for j in range(columns):
-        m0 = max(add16(exponents[j], b0), add16(exponents[w + j], b1))
-        m1 = max(add16(exponents[2 * w + j], b2), add16(exponents[3 * w + j], b3))
-        m2 = max(add16(exponents[4 * w + j], b4), add16(exponents[5 * w + j], b5))
-        m3 = max(add16(exponents[6 * w + j], b6), add16(exponents[7 * w + j], b7))
-        out[j] = exponent_field(max(max(max(m0, m1), max(m2, m3)), nothing))
+_below_in_panel, _below_in_row = _below_largest(OCTETS), _below_largest(TILE_OCTETS)
 
 
-# ---- one step on a row: dst[PANEL] += b[16] times a[16 * PANEL] ----
+@vectors.vector_tool
+def _largest(typing, below_a, below_b, top, out, width):  # type: ignore[no-untyped-def]
+    """Lifted exponents of the largest of eight products, LIFT where all are zero.
+
+    below_a: uint8 [32, width]; below_b: uint8 [ROWS_AT_ONCE, 32]; top: uint8 [ROWS_AT_ONCE], of the largest product that
+    could be; out: uint8 [ROWS_AT_ONCE, 4, width]. A sum that stops at 255 is that of a product which counts as zero.
+    """
+    signature = types.void(below_a, below_b, top, out, types.int64)
+
+    def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        c, b = Code(builder), builder
+        first, second, tops, found = (pointer(context, b, kind, array) for kind, array in zip(signature.args, args[:4]))
+        width = args[4]
+        rows = range(ROWS_AT_ONCE)
+        highest = [c.splat_at(tops, index(row), OCTETS) for row in rows]
+        nothing = vectors.octets(LIFT)
+        for group in range(4):
+            own = [[c.splat_at(second, index(32 * row + 8 * group + k), OCTETS) for k in range(8)] for row in rows]
+            with c.every(width, vectors.BYTES) as j:
+                least = [vectors.octets(255)] * ROWS_AT_ONCE
+                for k in range(8):
+                    line = c.load(first, c.at(8 * group + k, width, j), OCTETS)
+                    least = [c.least(least[row], c.add_up_to_most(line, own[row][k])) for row in rows]
+                for row in rows:
+                    e = c.most(c.subtract_down_to_zero(highest[row], least[row]), nothing)
+                    c.store(e, found, c.at(4 * row + group, width, j))
+        return context.get_dummy_value()
+
+    return signature, code
 
 
-@helper
-def _group(j, w, a, magic, b0, b1, b2, b3, b4, b5, b6, b7):  # type: ignore[no-untyped-def]
-    s = fma(b0, a[j], magic)
-    s = fma(b1, a[w + j], s)
-    s = fma(b2, a[2 * w + j], s)
-    s = fma(b3, a[3 * w + j], s)
-    s = fma(b4, a[4 * w + j], s)
-    s = fma(b5, a[5 * w + j], s)
-    s = fma(b6, a[6 * w + j], s)
-    return fma(b7, a[7 * w + j], s) - magic
+# ---- one step on ROWS_AT_ONCE rows: dst[width] += b[16] times a[16, width] ----
 
 
-@helper
-def _add_wide(g0, g1, d, e, minus_one):  # type: ignore[no-untyped-def]
+def _step(wide: bool, low: bool) -> Any:
+    """A tool for one Dst. low: where a group's exponent may be 0 or less (it is zero then) and Dst may get too small."""
+
+    @vectors.vector_tool
+    def step(typing, dst, a, b_parts, largest, half, width, less, minus_one):  # type: ignore[no-untyped-def]
+        signature = types.void(dst, a, b_parts, largest, types.int64, types.int64, types.uint32, types.uint32)
+
+        def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            c = Code(builder)
+            arrays = [pointer(context, builder, kind, array) for kind, array in zip(signature.args, args[:4])]
+            _rows_step(c, wide, low, *arrays, *args[4:])
+            return context.get_dummy_value()
+
+        return signature, code
+
+    return step
+
+
+def _rows_step(c: Code, wide: bool, low: bool, dst: Any, a: Any, b_parts: Any, largest: Any, half: Any, width: Any, less: Any, minus_one: Any) -> None:  # fmt: skip # noqa: E501
+    """dst: float32 [rows, PANEL]; a: [32, width]; b_parts: [rows, 32]; largest: uint8 [rows, 4, width]; `half` 0 or 1
+    of the 32; less: what the phase's exponents are smaller by, as an exponent field."""
+    b, rows = c.b, range(ROWS_AT_ONCE)
+    from_k = b.mul(half, index(16))
+    own = [[c.splat_at(b_parts, b.add(from_k, index(32 * row + k)), FLOATS) for k in range(16)] for row in rows]
+    lesser, minus = c.splat(less, WORDS), c.splat(minus_one, WORDS)
+    magic = b.sub(vectors.words(_MAGIC), lesser)
+    first_a, first_group = b.mul(from_k, width), b.mul(b.mul(half, index(2)), width)
+    with c.every(width, LANES) as j:
+        exponents, groups = [], []
+        for group in range(2):
+            start, sums = [], []
+            for row in rows:
+                octet = c.load(largest, b.add(first_group, c.at(4 * row + group, width, j)), SHORT)
+                e = b.shl(b.zext(octet, WORDS), vectors.words(23))
+                m = b.add(e, magic)
+                if low:
+                    alive = b.icmp_unsigned(">", b.sub(e, lesser), vectors.words(_ZERO_GROUP))
+                    m = b.select(alive, m, vectors.words(_SWALLOW))
+                start.append(c.float_of(m))
+                sums.append(start[row])
+                exponents.append(e)
+            for k in range(8):
+                line = c.load(a, b.add(first_a, c.at(8 * group + k, width, j)), FLOATS)
+                sums = [c.fma(own[row][8 * group + k], line, sums[row]) for row in rows]
+            groups.append([b.fsub(sums[row], start[row]) for row in rows])
+        for row in rows:
+            place = c.at(row, index(PANEL), j)
+            d = c.load(dst, place, FLOATS)
+            e = b.sub(c.most(exponents[row], exponents[ROWS_AT_ONCE + row]), lesser)
+            e = c.most(e, b.and_(c.bits(d), vectors.words(_EXPONENT)))
+            both = (groups[0][row], groups[1][row])
+            v = _add_wide(c, both, d, e, minus) if wide else _add_bf16(c, both, d, e)
+            if low:
+                normal = b.icmp_unsigned(">=", b.and_(c.bits(v), vectors.words(_EXPONENT)), vectors.words(_SMALLEST))
+                v = b.select(normal, v, vectors.floats(0))
+            c.store(v, dst, place)
+
+
+def _add_wide(c: Code, groups: Any, d: Any, e: Any, minus: Any) -> Any:
     """Sum of two groups and an fp32 Dst on the grid of exponent field e."""
-    scale = float_of(sub32(_WIDE_SCALE, e))
-    t0, t1 = to_int(floor32(fma(g0, scale, _ONE_HALF))), to_int(floor32(fma(g1, scale, _ONE_HALF)))
-    half = float_of(np.uint32(np.uint32(bits_of(d) & _SIGN) | _HALF_LESS))
-    total = add32(add32(t0, t1), to_int(fma(d, scale, half)))
-    total = minus_one if total == _MINUS_ONE else total
-    upper = from_int(np.uint32(total & _HIGH_REST))
-    lower = from_int(np.uint32(total & _LOW_SIX))
-    return (upper + fma(upper, _TINY, lower)) * float_of(add32(e, _WIDE_BACK))
+    b = c.b
+    scale = c.float_of(b.sub(vectors.words(_WIDE_SCALE), e))
+    half = c.float_of(b.or_(b.and_(c.bits(d), vectors.words(_SIGN)), vectors.words(_HALF_LESS)))
+    total = b.fptosi(c.fma(d, scale, half), WORDS)
+    for group in groups:
+        total = b.add(total, b.fptosi(c.floor(c.fma(group, scale, vectors.floats(0.5))), WORDS))
+    total = b.select(b.icmp_signed("==", total, vectors.words(_MINUS_ONE)), minus, total)
+    upper = b.sitofp(b.and_(total, vectors.words(_HIGH_REST)), FLOATS)
+    lower = b.sitofp(b.and_(total, vectors.words(_LOW_SIX)), FLOATS)
+    joined = b.fadd(upper, c.fma(upper, vectors.floats(_TINY), lower))
+    return b.fmul(joined, c.float_of(b.add(e, vectors.words(_WIDE_BACK))))
 
 
-@helper
-def _add_bf16(g0, g1, d, e):  # type: ignore[no-untyped-def]
+def _add_bf16(c: Code, groups: Any, d: Any, e: Any) -> Any:
     """Sum of two groups and a bf16 Dst on the grid of exponent field e."""
-    scale = float_of(sub32(_BF16_SCALE, e))
-    half = float_of(np.uint32(np.uint32(bits_of(d) & _SIGN) | _HALF))
-    total = floor32(fma(g0, scale, _HALF_AND)) + floor32(fma(g1, scale, _HALF_AND)) + trunc32(fma(d, scale, half))
-    rounded = float_of(np.uint32(add32(bits_of(total), _TO_BF16) & _UPPER))
-    return rounded * float_of(add32(e, _BF16_BACK))
+    b = c.b
+    scale = c.float_of(b.sub(vectors.words(_BF16_SCALE), e))
+    half = c.float_of(b.or_(b.and_(c.bits(d), vectors.words(_SIGN)), vectors.words(_HALF)))
+    total = c.trunc(c.fma(d, scale, half))
+    first, second = (c.floor(c.fma(group, scale, vectors.floats(_HALF_AND))) for group in groups)
+    total = b.fadd(b.fadd(first, second), total)
+    rounded = c.float_of(b.and_(b.add(c.bits(total), vectors.words(_TO_BF16)), vectors.words(_UPPER)))
+    return b.fmul(rounded, c.float_of(b.add(e, vectors.words(_BF16_BACK))))
 
 
-@helper
-def _wide_at(j, dst, a, first, second, less, minus_one, b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
-    w = PANEL
-    x0, x1, d = sub32(first[j], less), sub32(second[j], less), dst[j]
-    g0 = _group(j, w, a, float_of(add32(x0, _MAGIC)), b0, b1, b2, b3, b4, b5, b6, b7)
-    g1 = _group(j + 8 * w, w, a, float_of(add32(x1, _MAGIC)), b8, b9, b10, b11, b12, b13, b14, b15)
-    dst[j] = _add_wide(g0, g1, d, max(max(x0, x1), np.uint32(bits_of(d) & _EXPONENT)), minus_one)
-
-
-@helper
-def _step_wide(dst, b, a, first, second, less, columns, minus_one):  # type: ignore[no-untyped-def]
-    b0, b1, b2, b3, b4, b5, b6, b7 = b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]
-    b8, b9, b10, b11, b12, b13, b14, b15 = b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]
-    if columns == PANEL:  # a constant number of rounds is a fifth faster
-        for j in range(PANEL):
-            _wide_at(j, dst, a, first, second, less, minus_one, b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15)  # fmt: skip # noqa: E501
-    else:
-        for j in range(columns):
-            _wide_at(j, dst, a, first, second, less, minus_one, b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15)  # fmt: skip # noqa: E501
-
-
-@helper
-def _bf16_at(j, dst, a, first, second, less, b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15):  # type: ignore[no-untyped-def] # fmt: skip
-    w = PANEL
-    x0, x1, d = sub32(first[j], less), sub32(second[j], less), dst[j]
-    g0 = _group(j, w, a, float_of(add32(x0, _MAGIC)), b0, b1, b2, b3, b4, b5, b6, b7)
-    g1 = _group(j + 8 * w, w, a, float_of(add32(x1, _MAGIC)), b8, b9, b10, b11, b12, b13, b14, b15)
-    dst[j] = _add_bf16(g0, g1, d, max(max(x0, x1), np.uint32(bits_of(d) & _EXPONENT)))
-
-
-@helper
-def _step_bf16(dst, b, a, first, second, less, columns):  # type: ignore[no-untyped-def]
-    b0, b1, b2, b3, b4, b5, b6, b7 = b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]
-    b8, b9, b10, b11, b12, b13, b14, b15 = b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]
-    if columns == PANEL:  # a constant number of rounds is a fifth faster
-        for j in range(PANEL):
-            _bf16_at(j, dst, a, first, second, less, b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15)  # fmt: skip # noqa: E501
-    else:
-        for j in range(columns):
-            _bf16_at(j, dst, a, first, second, less, b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15)  # fmt: skip # noqa: E501
-
-
-@helper
-def _step_low(dst, b, a, first, second, less, columns, minus_one, wide):  # type: ignore[no-untyped-def]
-    """The same where a group's exponent may be 0 or less (it is zero then) and Dst may become too small."""
-    w = PANEL
-    b0, b1, b2, b3, b4, b5, b6, b7 = b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]
-    b8, b9, b10, b11, b12, b13, b14, b15 = b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]
-    for j in range(columns):
-        x0, x1, d = sub32(first[j], less), sub32(second[j], less), dst[j]
-        m0 = float_of(add32(x0, _MAGIC) if x0 > _ZERO_GROUP else _SWALLOW)
-        m1 = float_of(add32(x1, _MAGIC) if x1 > _ZERO_GROUP else _SWALLOW)
-        g0 = _group(j, w, a, m0, b0, b1, b2, b3, b4, b5, b6, b7)
-        g1 = _group(j + 8 * w, w, a, m1, b8, b9, b10, b11, b12, b13, b14, b15)
-        e = max(max(x0, x1), np.uint32(bits_of(d) & _EXPONENT))
-        v = _add_wide(g0, g1, d, e, minus_one) if wide else _add_bf16(g0, g1, d, e)
-        dst[j] = v if np.uint32(bits_of(v) & _EXPONENT) >= _SMALLEST else _ZERO_F
+_step_bf16, _step_wide, _step_bf16_low, _step_wide_low = _step(False, False), _step(True, False), _step(False, True), _step(True, True)  # fmt: skip # noqa: E501
 
 
 # ---- the whole ----
@@ -256,35 +285,57 @@ def _drop(values, out):  # type: ignore[no-untyped-def]
         out[i] = add32(v, _UNLIFT_BITS) if np.uint32(v & _EXPONENT) != _ZERO else _ZERO
 
 
+@helper
+def _fold(values, partials, wide):  # type: ignore[no-untyped-def]
+    """Packs Dst onto partial results in L1; Dst is zero afterwards."""
+    for i in range(partials.size):
+        v = bits_of(values[i])
+        dropped = add32(v, _UNLIFT_BITS) if np.uint32(v & _EXPONENT) != _ZERO else _ZERO
+        partials[i] = onto_fp32(partials[i], dropped) if wide else onto_bf16(partials[i], dropped)
+        values[i] = np.float32(0)
+
+
+@helper
+def _line(source, buffer):  # type: ignore[no-untyped-def]
+    """What is there of a line, and zeros."""
+    buffer[: source.size] = source
+    buffer[source.size :] = 0
+    return buffer
+
+
 @kernel
-def accumulate(in0, shift0, in1, shift1, index0, index1, dst, left_over, first, last, phases, wide, wormhole, lo, hi):  # type: ignore[no-untyped-def] # fmt: skip
+def accumulate(in0, in1, index0, index1, dst, left_over, first, last, block, folds, phases, wide, wormhole, lo, hi):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
     """Adds the products of in0[..., first:last] to `dst`; tasks lo..hi, see `tasks`.
 
     Args:
-        in0: bits [batches, M, K], to be shifted left by shift0 to give float32 bits; in1 likewise [batches, K, N].
+        in0: bits [batches, M, K] of bf16 (uint16) or float32 (uint32); in1 likewise [batches, K, N].
         index0, index1: which batch of in0 and of in1 belongs to each batch of dst.
         dst: float32 bits [batches, M, N], read and written.
         left_over: uint8 [batches, M, panels], written: 1 where dst was left alone, for the integer way.
         first, last: range of K; first is a multiple of 32, the last tile is filled up with zeros.
+        block, folds: after each `block` of K (a multiple of 32) of the first `folds`, Dst is packed onto partial results
+            and starts again from zero; after the last of them it goes on from their sum. folds 0: never.
         phases: 1..4. wide: fp32 Dst. wormhole: with its own way of handling a sum of -1.
     """
-    rows, columns = dst.shape[1], dst.shape[2]
+    rows, columns, at_once = dst.shape[1], dst.shape[2], ROWS_AT_ONCE
     row_tasks, panels = (rows + ROWS - 1) // ROWS, (columns + PANEL - 1) // PANEL
-    raw_a, high_a, low_a = np.zeros(32 * PANEL, np.uint32), np.empty(32 * PANEL, np.float32), np.empty(32 * PANEL, np.float32)  # fmt: skip # noqa: E501
-    exponents_a, largest = np.empty(32 * PANEL, np.int16), np.empty(4 * PANEL, np.uint32)
-    raw_b, high_b, low_b = np.zeros(32, np.uint32), np.empty(32, np.float32), np.empty(32, np.float32)
-    exponents_b = np.empty(32, np.int16)
-    held, start, fits = np.zeros(ROWS * PANEL, np.float32), np.zeros(PANEL, np.uint32), np.empty(ROWS, np.uint8)
+    high_a, low_a, below_a = np.empty(32 * PANEL, np.float32), np.empty(32 * PANEL, np.float32), np.empty(32 * PANEL, np.uint8)  # fmt: skip # noqa: E501
+    high_b, low_b, below_b = np.zeros(32 * at_once, np.float32), np.zeros(32 * at_once, np.float32), np.zeros(32 * at_once, np.uint8)  # fmt: skip # noqa: E501
+    line_a, line_b = np.zeros(PANEL, in1.dtype), np.zeros(32, in0.dtype)
+    largest, top = np.empty(4 * at_once * PANEL, np.uint8), np.zeros(at_once, np.uint8)
+    held, partials = np.empty(ROWS * PANEL, np.float32), np.empty(ROWS * PANEL, np.uint32)
+    start, fits = np.zeros(PANEL, np.uint32), np.zeros(ROWS, np.uint8)
     minus_one = np.uint32((1 << 32) - (1 << 27)) if wormhole else _MINUS_ONE
-    up0, up1 = np.uint32(shift0), np.uint32(shift1)
     for task in range(lo, hi):
         batch = task // (row_tasks * panels)
         # Neighbouring tasks share their columns, so the weights stay near while the rows change.
         panel = (task // row_tasks) % panels
         left, right, row, column = index0[batch], index1[batch], task % row_tasks * ROWS, panel * PANEL
         height, width = min(ROWS, rows - row), min(PANEL, columns - column)
-        n = (width + NARROW - 1) // NARROW * NARROW
-        raw_a[:] = _ZERO
+        n = (width + 63) // 64 * 64
+        held[:] = np.float32(0)
+        partials[:] = _ZERO
+        fits[:] = 0
         for r in range(height):
             start[:width] = dst[batch, row + r, column : column + width]
             start[width:] = _ZERO
@@ -292,46 +343,69 @@ def accumulate(in0, shift0, in1, shift1, index0, index1, dst, left_over, first, 
         for k in range(first, last, 32):
             deep = min(32, last - k)
             for i in range(32):
-                line = raw_a[i * PANEL : i * PANEL + width]
-                if i < deep:
-                    source = in1[right, k + i, column : column + width]
-                    for j in range(width):
-                        line[j] = np.uint32(np.uint32(source[j]) << up1)
-                else:
-                    line[:] = _ZERO
-            least_a, most_a = _parts_of_a(raw_a, high_a, low_a, exponents_a)
-            for r in range(height):
-                if fits[r] == 0:
+                source = in1[right, k + min(i, deep - 1), column : column + width]
+                if i >= deep:
+                    source = _line(source[:0], line_a)
+                elif n > width:
+                    source = _line(source, line_a)
+                to = slice(i * n, (i + 1) * n)
+                _split(source, high_a[to], low_a[to], below_a[to], n, _A, _A_HIGH, _LIFT_A_BITS, _OVER_TIES)
+            range_a = _below_in_panel(below_a, 32 * n)
+            most_a, least_a = np.int64(range_a >> np.uint32(8)), np.int64(range_a & np.uint32(255))
+            for r in range(0, height, at_once):
+                least_b, some = np.int64(255), False
+                for q in range(at_once):
+                    to = slice(32 * q, 32 * (q + 1))
+                    if r + q < height and fits[r + q]:
+                        source = in0[left, row + r + q, k : k + deep]
+                        if deep < 32:
+                            source = _line(source, line_b)
+                        _split(source, high_b[to], low_b[to], below_b[to], 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS)
+                        range_b = _below_in_row(below_b[to], 32)
+                        most_b = np.int64(range_b >> np.uint32(8))
+                        if most_a > TOP_A or most_b > TOP_B or most_a + most_b > TOP_PRODUCT:
+                            fits[r + q] = 0
+                        least_b = min(least_b, np.int64(range_b & np.uint32(255)))
+                        top[q] = np.uint8(min(max(most_a + most_b + (LIFT - 127), 0), 255))
+                    if r + q >= height or fits[r + q] == 0:
+                        high_b[to] = np.float32(0)
+                        low_b[to] = np.float32(0)
+                        below_b[to] = np.uint8(255)
+                        top[q] = np.uint8(0)
+                    else:
+                        some = True
+                if not some:
                     continue
-                for i in range(32):
-                    raw_b[i] = np.uint32(np.uint32(in0[left, row + r, k + i]) << up0) if i < deep else _ZERO
-                least_b, most_b = _parts_of_b(raw_b, high_b, low_b, exponents_b)
-                if most_a > TOP_A or most_b > TOP_B or most_a + most_b > TOP_PRODUCT:
-                    fits[r] = 0
-                    continue
-                for g in range(4):
-                    e = largest[g * PANEL : (g + 1) * PANEL]
-                    _largest(exponents_a[8 * g * PANEL : 8 * (g + 1) * PANEL], exponents_b[8 * g : 8 * (g + 1)], e, n)
-                d = held[r * PANEL : (r + 1) * PANEL]
+                _largest(below_a, below_b, top, largest, n)
+                d = held[r * PANEL : (r + at_once) * PANEL]
                 low = least_a + least_b < _LOW
                 for phase in range(phases):
-                    part, source_b = low_a if phase % 2 else high_a, low_b if phase >= 2 else high_b
+                    a, b = low_a if phase % 2 else high_a, low_b if phase >= 2 else high_b
                     less = np.uint32((5 * (phase % 2) + 7 * (phase // 2)) << 23)
                     for half in range(2):
-                        a, b = part[16 * half * PANEL : 16 * (half + 1) * PANEL], source_b[16 * half : 16 * (half + 1)]
-                        e0 = largest[2 * half * PANEL : (2 * half + 1) * PANEL]
-                        e1 = largest[(2 * half + 1) * PANEL : (2 * half + 2) * PANEL]
-                        if low:
-                            _step_low(d, b, a, e0, e1, less, n, minus_one, wide)
+                        if wide and low:
+                            _step_wide_low(d, a, b, largest, half, n, less, minus_one)
                         elif wide:
-                            _step_wide(d, b, a, e0, e1, less, n, minus_one)
+                            _step_wide(d, a, b, largest, half, n, less, minus_one)
+                        elif low:
+                            _step_bf16_low(d, a, b, largest, half, n, less, minus_one)
                         else:
-                            _step_bf16(d, b, a, e0, e1, less, n)
+                            _step_bf16(d, a, b, largest, half, n, less, minus_one)
+            done = k + 32 - first
+            if folds > 0 and (done % block == 0 or k + 32 >= last) and (done + block - 1) // block <= folds:
+                for r in range(height):
+                    own = slice(r * PANEL, (r + 1) * PANEL)
+                    _fold(held[own], partials[own], wide)
+                    if (done + block - 1) // block == folds and k + 32 < last and fits[r]:
+                        fits[r] = np.uint8(_lift(partials[own], held[own]))
+        whole = folds > 0 and folds * block >= last - first
         for r in range(height):
-            if fits[r]:
-                _drop(held[r * PANEL : r * PANEL + width], dst[batch, row + r, column : column + width])
-            else:
+            if fits[r] == 0:
                 left_over[batch, row + r, panel] = 1
+            elif whole:
+                dst[batch, row + r, column : column + width] = partials[r * PANEL : r * PANEL + width]
+            else:
+                _drop(held[r * PANEL : r * PANEL + width], dst[batch, row + r, column : column + width])
 
 
 def tasks(batches: int, rows: int, columns: int) -> int:

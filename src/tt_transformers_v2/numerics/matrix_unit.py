@@ -29,11 +29,15 @@ from tt_transformers_v2.numerics.blocks import run_blocks
 from tt_transformers_v2.numerics.compiled import kernel, run_split
 from tt_transformers_v2.numerics.fidelity import phases_of
 from tt_transformers_v2.numerics.formats import as_float32, bits_array, quantize
+from tt_transformers_v2.numerics.l1_accumulation import pack_onto
 from tt_transformers_v2.numerics.packer import OUTPUTS, check_output, pack_output
 
 ARCHITECTURES = ("wormhole", "blackhole")
 WEIGHT_FORMATS = ("bf16", "bfp8", "bfp4", "fp32")
 OPERATIONS = {"add": exact_integer.ADD, "sub": exact_integer.SUB, "mul": exact_integer.MUL}
+
+Bits = np.ndarray[Any, np.dtype[np.uint32]]
+Octets = np.ndarray[Any, np.dtype[np.uint8]]
 
 # How many numbers are compared with their rounded selves at a time when a block format is checked.
 _CHECKED = 1 << 22
@@ -243,34 +247,60 @@ class _Unit:
             rows = in0.shape[:-1].numel()
             in0, in1, batch = in0.reshape(1, rows, in0.shape[-1]), in1[None], torch.Size([1])
         self.shape = (batch.numel(), in0.shape[-2], in1.shape[-1])
-        self.operands = (*_batches(in0), *_batches(in1))
+        self.operands = (_batches(in0), _batches(in1))
         self.indices = (_index(in0.shape[:-2], batch), _index(in1.shape[:-2], batch))
         self.how = (phases, bool(wide), wormhole)
 
-    def accumulate(self, dst: np.ndarray[Any, np.dtype[np.uint32]], first: int, last: int) -> None:
+    def accumulate(self, dst: Bits, first: int, last: int, block: int = 0, folds: int = 0) -> None:
+        """Adds the products of K from first..last to `dst` as `exact_float.accumulate` says."""
         cells = dst.reshape(self.shape)
         batches, rows, columns = self.shape
         if cells.size == 0 or last <= first:
             return
-        panel = exact_float.PANEL
-        left_over = np.zeros((batches, rows, -(-columns // panel)), np.uint8)
-        before = (*self.operands, *self.indices, cells, left_over)
-        work = cells.size * (last - first) // 16
+        left_over = np.zeros((batches, rows, -(-columns // exact_float.PANEL)), np.uint8)
+        (in0, _), (in1, _) = self.operands
         if last - first <= exact_float.LONGEST:
             run_split(
-                lambda lo, hi: exact_float.accumulate(*before, first, last, *self.how, lo, hi),
+                lambda lo, hi: exact_float.accumulate(
+                    in0, in1, *self.indices, cells, left_over, first, last, block, folds, *self.how, lo, hi
+                ),
                 exact_float.tasks(batches, rows, columns),
-                work,
+                cells.size * (last - first) // 16,
             )
         else:
             left_over[:] = 1
-        listed = np.flatnonzero(left_over.any(axis=2))
-        if listed.size:
-            run_split(
-                lambda lo, hi: exact_integer.accumulate(*before, listed, panel, first, last, *self.how, lo, hi),
-                listed.size,
-                work,
-            )
+        if left_over.any():
+            self._in_integers(cells, left_over, first, last, block, folds)
+
+    def _in_integers(self, cells: Bits, left_over: Octets, first: int, last: int, block: int, folds: int) -> None:
+        """The same where `left_over` says so."""
+        listed, columns = np.flatnonzero(left_over.any(axis=2)), cells.shape[2]
+        work = cells.copy() if folds else cells
+        rows = work.reshape(-1, columns)  # a view
+        partials = torch.zeros(listed.size, columns)
+        step = block if folds else last - first
+        for done, start in enumerate(range(first, last, step), 1):
+            end = min(last, start + step)
+            self._add_in_integers(work, left_over, listed, start, end)
+            if done <= folds:
+                packed = torch.from_numpy(rows[listed].view(np.float32))
+                pack_onto(partials, packed, wide=self.how[1])
+                rows[listed] = 0 if done < folds else bits_array(partials)
+        if folds:
+            own = np.repeat(left_over.reshape(-1, left_over.shape[2])[listed], exact_float.PANEL, axis=1)[:, :columns]
+            result = cells.reshape(-1, columns)
+            result[listed] = np.where(own != 0, rows[listed], result[listed])
+
+    def _add_in_integers(self, cells: Bits, left_over: Octets, listed: Any, first: int, last: int) -> None:
+        (in0, shift0), (in1, shift1) = self.operands
+        before = (in0, shift0, in1, shift1, *self.indices, cells, left_over)
+        run_split(
+            lambda lo, hi: exact_integer.accumulate(
+                *before, listed, exact_float.PANEL, first, last, *self.how, lo, hi
+            ),
+            listed.size,
+            listed.size * cells.shape[2] * (last - first) // 16,
+        )
 
 
 def _batches(x: torch.Tensor) -> tuple[np.ndarray[Any, Any], int]:

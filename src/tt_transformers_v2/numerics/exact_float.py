@@ -304,24 +304,56 @@ def _line(source, buffer):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def accumulate(in0, in1, index0, index1, dst, left_over, first, last, block, folds, phases, wide, wormhole, lo, hi):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
+def prepare(in0, first, last, row, high, low, below, ranges, lo, hi):  # type: ignore[no-untyped-def]
+    """Parts of in0[..., first:last] for `accumulate`; groups of ROWS_AT_ONCE rows lo..hi of all batches.
+
+    Args:
+        in0: bits [batches, M, K] of bf16 (uint16) or float32 (uint32). row: the first of the first group.
+        high, low: float32 [batches, groups, tiles, ROWS_AT_ONCE, 32], written: lifted parts, zero beyond M and K.
+        below: uint8, likewise: how far exponents are below the largest of a row of a tile; 255 for a zero.
+        ranges: int16 [batches, groups, tiles, ROWS_AT_ONCE, 2], written: the largest exponent and the least of a number
+            that is not zero (255 if there is none).
+    """
+    groups, tiles, rows = high.shape[1], high.shape[2], in0.shape[1]
+    line = np.zeros(32, in0.dtype)
+    for task in range(lo, hi):
+        batch, group = task // groups, task % groups
+        for tile in range(tiles):
+            k = first + 32 * tile
+            deep = min(32, last - k)
+            for q in range(ROWS_AT_ONCE):
+                r = row + group * ROWS_AT_ONCE + q
+                source = in0[batch, min(r, rows - 1), k : k + deep]
+                if r >= rows:
+                    source = _line(source[:0], line)
+                elif deep < 32:
+                    source = _line(source, line)
+                h, s, e = high[batch, group, tile, q], low[batch, group, tile, q], below[batch, group, tile, q]
+                _split(source, h, s, e, 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS)
+                found = _below_in_row(e, 32)
+                ranges[batch, group, tile, q, 0] = np.int16(found >> np.uint32(8))
+                ranges[batch, group, tile, q, 1] = np.int16(found & np.uint32(255))
+
+
+@kernel
+def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_over, row, height, first, last, block, folds, phases, wide, wormhole, lo, hi):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
     """Adds the products of in0[..., first:last] to `dst`; tasks lo..hi, see `tasks`.
 
     Args:
-        in0: bits [batches, M, K] of bf16 (uint16) or float32 (uint32); in1 likewise [batches, K, N].
+        high_b, low_b, below_b, ranges_b: what `prepare` made of these rows and this range of K.
+        in1: bits [batches, K, N] of bf16 (uint16) or float32 (uint32).
         index0, index1: which batch of in0 and of in1 belongs to each batch of dst.
-        dst: float32 bits [batches, M, N], read and written.
+        dst: float32 bits [batches, M, N]; read and written are `height` rows from `row` on.
         left_over: uint8 [batches, M, panels], written: 1 where dst was left alone, for the integer way.
         first, last: range of K; first is a multiple of 32, the last tile is filled up with zeros.
         block, folds: after each `block` of K (a multiple of 32) of the first `folds`, Dst is packed onto partial results
             and starts again from zero; after the last of them it goes on from their sum. folds 0: never.
         phases: 1..4. wide: fp32 Dst. wormhole: with its own way of handling a sum of -1.
     """
-    rows, columns, at_once = dst.shape[1], dst.shape[2], ROWS_AT_ONCE
-    row_tasks, panels = (rows + ROWS - 1) // ROWS, (columns + PANEL - 1) // PANEL
+    columns, at_once, bottom = dst.shape[2], ROWS_AT_ONCE, row + height
+    row_tasks, panels = (height + ROWS - 1) // ROWS, (columns + PANEL - 1) // PANEL
     high_a, low_a, below_a = np.empty(32 * PANEL, np.float32), np.empty(32 * PANEL, np.float32), np.empty(32 * PANEL, np.uint8)  # fmt: skip # noqa: E501
-    high_b, low_b, below_b = np.zeros(32 * at_once, np.float32), np.zeros(32 * at_once, np.float32), np.zeros(32 * at_once, np.uint8)  # fmt: skip # noqa: E501
-    line_a, line_b = np.zeros(PANEL, in1.dtype), np.zeros(32, in0.dtype)
+    line = np.zeros(PANEL, in1.dtype)
     largest, top = np.empty(4 * at_once * PANEL, np.uint8), np.zeros(at_once, np.uint8)
     held, partials = np.empty(ROWS * PANEL, np.float32), np.empty(ROWS * PANEL, np.uint32)
     start, fits = np.zeros(PANEL, np.uint32), np.zeros(ROWS, np.uint8)
@@ -330,57 +362,46 @@ def accumulate(in0, in1, index0, index1, dst, left_over, first, last, block, fol
         batch = task // (row_tasks * panels)
         # Neighbouring tasks share their columns, so the weights stay near while the rows change.
         panel = (task // row_tasks) % panels
-        left, right, row, column = index0[batch], index1[batch], task % row_tasks * ROWS, panel * PANEL
-        height, width = min(ROWS, rows - row), min(PANEL, columns - column)
+        left, right, own, column = index0[batch], index1[batch], task % row_tasks * ROWS, panel * PANEL
+        high, width = min(ROWS, bottom - row - own), min(PANEL, columns - column)
         n = (width + 63) // 64 * 64
         held[:] = np.float32(0)
         partials[:] = _ZERO
         fits[:] = 0
-        for r in range(height):
-            start[:width] = dst[batch, row + r, column : column + width]
+        for r in range(high):
+            start[:width] = dst[batch, row + own + r, column : column + width]
             start[width:] = _ZERO
             fits[r] = np.uint8(_lift(start, held[r * PANEL : (r + 1) * PANEL]))
         for k in range(first, last, 32):
-            deep = min(32, last - k)
+            tile, deep = (k - first) // 32, min(32, last - k)
             for i in range(32):
                 source = in1[right, k + min(i, deep - 1), column : column + width]
                 if i >= deep:
-                    source = _line(source[:0], line_a)
+                    source = _line(source[:0], line)
                 elif n > width:
-                    source = _line(source, line_a)
+                    source = _line(source, line)
                 to = slice(i * n, (i + 1) * n)
                 _split(source, high_a[to], low_a[to], below_a[to], n, _A, _A_HIGH, _LIFT_A_BITS, _OVER_TIES)
             range_a = _below_in_panel(below_a, 32 * n)
             most_a, least_a = np.int64(range_a >> np.uint32(8)), np.int64(range_a & np.uint32(255))
-            for r in range(0, height, at_once):
+            for r in range(0, high, at_once):
+                group = (own + r) // at_once
+                ranges = ranges_b[left, group, tile]
                 least_b, some = np.int64(255), False
                 for q in range(at_once):
-                    to = slice(32 * q, 32 * (q + 1))
-                    if r + q < height and fits[r + q]:
-                        source = in0[left, row + r + q, k : k + deep]
-                        if deep < 32:
-                            source = _line(source, line_b)
-                        _split(source, high_b[to], low_b[to], below_b[to], 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS)
-                        range_b = _below_in_row(below_b[to], 32)
-                        most_b = np.int64(range_b >> np.uint32(8))
-                        if most_a > TOP_A or most_b > TOP_B or most_a + most_b > TOP_PRODUCT:
-                            fits[r + q] = 0
-                        least_b = min(least_b, np.int64(range_b & np.uint32(255)))
-                        top[q] = np.uint8(min(max(most_a + most_b + (LIFT - 127), 0), 255))
-                    if r + q >= height or fits[r + q] == 0:
-                        high_b[to] = np.float32(0)
-                        low_b[to] = np.float32(0)
-                        below_b[to] = np.uint8(255)
-                        top[q] = np.uint8(0)
-                    else:
-                        some = True
+                    most_b = np.int64(ranges[q, 0])
+                    if most_a > TOP_A or most_b > TOP_B or most_a + most_b > TOP_PRODUCT:
+                        fits[r + q] = 0  # what is computed of it is thrown away
+                    some = some or fits[r + q] != 0
+                    least_b = min(least_b, np.int64(ranges[q, 1]))
+                    top[q] = np.uint8(min(max(most_a + most_b + (LIFT - 127), 0), 255))
                 if not some:
                     continue
-                _largest(below_a, below_b, top, largest, n)
+                _largest(below_a, below_b[left, group, tile], top, largest, n)
                 d = held[r * PANEL : (r + at_once) * PANEL]
                 low = least_a + least_b < _LOW
                 for phase in range(phases):
-                    a, b = low_a if phase % 2 else high_a, low_b if phase >= 2 else high_b
+                    a, b = low_a if phase % 2 else high_a, (low_b if phase >= 2 else high_b)[left, group, tile]
                     less = np.uint32((5 * (phase % 2) + 7 * (phase // 2)) << 23)
                     for half in range(2):
                         if wide and low:
@@ -393,19 +414,19 @@ def accumulate(in0, in1, index0, index1, dst, left_over, first, last, block, fol
                             _step_bf16(d, a, b, largest, half, n, less, minus_one)
             done = k + 32 - first
             if folds > 0 and (done % block == 0 or k + 32 >= last) and (done + block - 1) // block <= folds:
-                for r in range(height):
-                    own = slice(r * PANEL, (r + 1) * PANEL)
-                    _fold(held[own], partials[own], wide)
+                for r in range(high):
+                    cells = slice(r * PANEL, (r + 1) * PANEL)
+                    _fold(held[cells], partials[cells], wide)
                     if (done + block - 1) // block == folds and k + 32 < last and fits[r]:
-                        fits[r] = np.uint8(_lift(partials[own], held[own]))
+                        fits[r] = np.uint8(_lift(partials[cells], held[cells]))
         whole = folds > 0 and folds * block >= last - first
-        for r in range(height):
+        for r in range(high):
             if fits[r] == 0:
-                left_over[batch, row + r, panel] = 1
+                left_over[batch, row + own + r, panel] = 1
             elif whole:
-                dst[batch, row + r, column : column + width] = partials[r * PANEL : r * PANEL + width]
+                dst[batch, row + own + r, column : column + width] = partials[r * PANEL : r * PANEL + width]
             else:
-                _drop(held[r * PANEL : r * PANEL + width], dst[batch, row + r, column : column + width])
+                _drop(held[r * PANEL : r * PANEL + width], dst[batch, row + own + r, column : column + width])
 
 
 def tasks(batches: int, rows: int, columns: int) -> int:

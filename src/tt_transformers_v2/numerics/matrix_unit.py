@@ -41,6 +41,8 @@ Octets = np.ndarray[Any, np.dtype[np.uint8]]
 
 # How many numbers are compared with their rounded selves at a time when a block format is checked.
 _CHECKED = 1 << 22
+# How many numbers of in0 are held in parts, of 9 bytes, at a time.
+_PREPARED = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -258,19 +260,33 @@ class _Unit:
         if cells.size == 0 or last <= first:
             return
         left_over = np.zeros((batches, rows, -(-columns // exact_float.PANEL)), np.uint8)
-        (in0, _), (in1, _) = self.operands
         if last - first <= exact_float.LONGEST:
-            run_split(
-                lambda lo, hi: exact_float.accumulate(
-                    in0, in1, *self.indices, cells, left_over, first, last, block, folds, *self.how, lo, hi
-                ),
-                exact_float.tasks(batches, rows, columns),
-                cells.size * (last - first) // 16,
-            )
+            self._in_floats(cells, left_over, first, last, block, folds)
         else:
             left_over[:] = 1
         if left_over.any():
             self._in_integers(cells, left_over, first, last, block, folds)
+
+    def _in_floats(self, cells: Bits, left_over: Octets, first: int, last: int, block: int, folds: int) -> None:
+        (in0, _), (in1, _) = self.operands
+        columns, tiles, at_once = cells.shape[2], -(-(last - first) // TILE), exact_float.ROWS_AT_ONCE
+        most = max(exact_float.ROWS, _PREPARED // (tiles * TILE * len(in0)) // exact_float.ROWS * exact_float.ROWS)
+        for row in range(0, cells.shape[1], most):
+            height = min(most, cells.shape[1] - row)
+            shape = (len(in0), -(-height // at_once), tiles, at_once, TILE)
+            parts = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint8)
+            ranges = np.empty((*shape[:-1], 2), np.int16)
+            groups = shape[0] * shape[1]
+            run_split(
+                lambda lo, hi: exact_float.prepare(in0, first, last, row, *parts, ranges, lo, hi), groups, parts[0].size
+            )
+            run_split(
+                lambda lo, hi: exact_float.accumulate(
+                    *parts, ranges, in1, *self.indices, cells, left_over, row, height, first, last, block, folds, *self.how, lo, hi
+                ),
+                exact_float.tasks(len(cells), height, columns),
+                len(cells) * height * columns * (last - first) // 16,
+            )
 
     def _in_integers(self, cells: Bits, left_over: Octets, first: int, last: int, block: int, folds: int) -> None:
         """The same where `left_over` says so."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from places import DATA
+from tt_transformers_v2.numerics import exact_float
 from tt_transformers_v2.numerics.blocks import l1_add
 from tt_transformers_v2.numerics.formats import quantize, unpack_tiles
 from tt_transformers_v2.numerics.matrix_unit import PreparedIn1, eltwise, matmul, pack, prepare_in1
@@ -239,3 +240,26 @@ def test_values_of_every_format_are_accepted() -> None:
         direct = matmul(in0, in1, weight_format=weight, **options)
         prepared = matmul(in0, prepare_in1(in1, "HiFi4", weight_format=weight), **options)
         np.testing.assert_array_equal(bits(direct), bits(prepared))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("wide", [False, True])
+def test_blocks_packed_onto_l1_do_not_depend_on_the_way_of_computing(
+    monkeypatch: pytest.MonkeyPatch, wide: bool, bias: bool
+) -> None:
+    generator = torch.Generator().manual_seed(11)
+    in0 = quantize(torch.randn(2, 9, 200, generator=generator), "bf16")
+    in1 = quantize(torch.randn(200, 300, generator=generator), "bf16")
+    in0[0, 3, 70] = 2.0**120  # left over in the second block of K
+    in0[1, 8, 199] = 2.0**125
+    in1[150, 280] = 2.0**100  # one panel of columns
+    extra = quantize(torch.randn(300, generator=generator), "bf16") if bias else None
+
+    def product() -> torch.Tensor:
+        return matmul(
+            in0, in1, math_fidelity="HiFi3", fp32_dest_acc_en=wide, in0_block_w=1, out="dst", bias=extra
+        )  # seven blocks
+
+    mixed = product()
+    monkeypatch.setattr(exact_float, "LONGEST", 0)  # all of it in integers
+    assert torch.equal(mixed.view(torch.int32), product().view(torch.int32))

@@ -24,6 +24,8 @@ import torch
 
 # Below this many numbers a second thread costs more (some 70 us) than it saves.
 SMALL = 1 << 16
+# Of which each thread takes one at a time.
+_PIECES = 4
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
@@ -82,11 +84,24 @@ def run_split(work: Callable[[int, int], object], count: int, elements: int) -> 
     if threads <= 1 or elements < SMALL:
         work(0, count)
         return
-    bounds = [count * i // threads for i in range(threads + 1)]
+    # Cores are seldom equally free: each takes a further piece when it has done one.
+    pieces = min(count, threads * _PIECES)
+    bounds = [count * i // pieces for i in range(pieces + 1)]
+    left = iter(range(pieces))
+    take = threading.Lock()
+
+    def share() -> None:
+        while True:
+            with take:
+                piece = next(left, None)
+            if piece is None:
+                return
+            work(bounds[piece], bounds[piece + 1])
+
     pool = _get_pool(threads - 1)
-    waiting = [pool.submit(work, bounds[i], bounds[i + 1]) for i in range(1, threads)]
+    waiting = [pool.submit(share) for _ in range(threads - 1)]
     try:
-        work(bounds[0], bounds[1])
+        share()
     finally:
         # The kernels write into arrays of the caller: never leave before every one of them has ended.
         failures = [error for future in waiting if (error := future.exception()) is not None]

@@ -45,7 +45,7 @@ from tt_transformers_v2.numerics.vectors import FLOATS, LANES, OCTETS, SHORT, TI
 
 # One task is ROWS x PANEL numbers of Dst. The parts of in1 of one K tile (32 x 256, high, low, exponents: 72 KiB) stay
 # in the second-level cache and serve ROWS rows.
-PANEL, ROWS, ROWS_AT_ONCE = 256, 64, 4
+PANEL, ROWS, ROWS_AT_ONCE = 256, 128, 4
 
 LIFT, _LIFT_A, _LIFT_B = 64, 48, 16
 TOP_A, TOP_B = 254 - _LIFT_A, 254 - _LIFT_B
@@ -79,29 +79,36 @@ _MINUS_ONE = np.uint32(0xFFFFFFFF)
 
 
 @vectors.vector_tool
-def _split(typing, source, high, low, exponents, count, keep, keep_high, lift, times):  # type: ignore[no-untyped-def]
-    """`count` numbers (a multiple of 16), bits of bf16 (uint16) or float32 -> lifted parts `times` themselves, uint8
-    exponents; zero where the exponent is."""
-    signature = types.void(source, high, low, exponents, types.int64, types.uint32, types.uint32, types.uint32, types.float32)  # fmt: skip # noqa: E501
+def _split(typing, source, at, high, low, exponents, to, count, keep, keep_high, lift, times, both):  # type: ignore[no-untyped-def] # fmt: skip
+    """`count` numbers (a multiple of 16), bits of bf16 (uint16) or float32 from source[at] -> lifted parts `times`
+    themselves, uint8 exponents, from [to] on; zero where the exponent is. both: whether `low` is asked for.
+
+    All arrays are contiguous and of any number of dimensions: slices would take more time than what is done with them.
+    """
+    signature = types.void(
+        source, at, high, low, exponents, to, types.int64, types.uint32, types.uint32, types.uint32, types.float32, both
+    )
 
     def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         c, b = Code(builder), builder
-        start, upper, lower, found = (pointer(context, b, kind, array) for kind, array in zip(signature.args, args[:4]))
-        kept, kept_high, lifted = (c.splat(value, WORDS) for value in args[5:8])
-        scale, zero = c.splat(args[8], FLOATS), vectors.words(0)
-        with c.every(args[4], LANES) as i:
+        arrays = [args[place] for place in (0, 2, 3, 4)]
+        start, upper, lower, found = vectors.pointers(context, b, (source, high, low, exponents), arrays)
+        kept, kept_high, lifted = (c.splat(value, WORDS) for value in args[7:10])
+        scale, zero = c.splat(args[10], FLOATS), vectors.words(0)
+        with c.every(args[6], LANES) as i:
+            from_, onto = b.add(args[1], i), b.add(args[5], i)
             if source.dtype == types.uint16:
-                raw = c.load(start, i, vectors.HALVES)
-                v = b.shl(b.zext(raw, WORDS), vectors.words(16))
+                v = b.shl(b.zext(c.load(start, from_, vectors.HALVES), WORDS), vectors.words(16))
             else:
-                v = c.load(start, i, WORDS)
+                v = c.load(start, from_, WORDS)
             e = b.lshr(b.and_(v, vectors.words(_EXPONENT)), vectors.words(23))
             some = b.icmp_unsigned("!=", e, zero)
             whole = b.select(some, b.and_(b.add(v, lifted), kept), zero)
             first = c.float_of(b.and_(whole, kept_high))
-            c.store(b.fmul(first, scale), upper, i)
-            c.store(b.fmul(b.fsub(c.float_of(whole), first), scale), lower, i)
-            c.store(b.trunc(e, SHORT), found, i)
+            c.store(b.fmul(first, scale), upper, onto)
+            c.store(b.trunc(e, SHORT), found, onto)
+            with b.if_then(args[11]):
+                c.store(b.fmul(b.fsub(c.float_of(whole), first), scale), lower, onto)
         return context.get_dummy_value()
 
     return signature, code
@@ -112,12 +119,12 @@ def _below_largest(kind: Any) -> Any:
     times 256, plus the least that is not 0 (255 if there is none)."""
 
     @vectors.vector_tool
-    def below(typing, exponents, count):  # type: ignore[no-untyped-def]
-        signature = types.uint32(exponents, types.int64)
+    def below(typing, exponents, at, count):  # type: ignore[no-untyped-def]
+        signature = types.uint32(exponents, at, types.int64)
 
         def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
             c, b = Code(builder), builder
-            cells, count = pointer(context, b, exponents, args[0]), args[1]
+            cells, count = b.gep(pointer(context, b, exponents, args[0]), [args[1]]), args[2]
             none, all_set = vectors.octets(0, kind), vectors.octets(255, kind)
 
             def wider(i: Any, range_: list[Any]) -> list[Any]:
@@ -146,14 +153,16 @@ _below_in_panel, _below_in_row = _below_largest(OCTETS), _below_largest(TILE_OCT
 def _largest(typing, below_a, below_b, top, out, width):  # type: ignore[no-untyped-def]
     """Lifted exponents of the largest of eight products, LIFT where all are zero.
 
-    below_a: uint8 [32, width]; below_b: uint8 [ROWS_AT_ONCE, 32]; top: uint8 [ROWS_AT_ONCE], of the largest product that
-    could be; out: uint8 [ROWS_AT_ONCE, 4, width]. A sum that stops at 255 is that of a product which counts as zero.
+    below_a: uint8 [32, width]; below_b: uint8 [ROWS_AT_ONCE, 32]; top: uint8 [ROWS_AT_ONCE], of the largest product
+    that could be; out: uint8 [ROWS_AT_ONCE, 4, width]. A sum that stops at 255 is that of a product that counts as zero.
     """
     signature = types.void(below_a, below_b, top, out, types.int64)
 
     def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         c, b = Code(builder), builder
-        first, second, tops, found = (pointer(context, b, kind, array) for kind, array in zip(signature.args, args[:4]))
+        first, second, tops, found = (
+            pointer(context, b, kind, array) for kind, array in zip(signature.args[:4], args[:4], strict=True)
+        )
         width = args[4]
         rows = range(ROWS_AT_ONCE)
         highest = [c.splat_at(tops, index(row), OCTETS) for row in rows]
@@ -177,7 +186,7 @@ def _largest(typing, below_a, below_b, top, out, width):  # type: ignore[no-unty
 
 
 def _step(wide: bool, low: bool) -> Any:
-    """A tool for one Dst. low: where a group's exponent may be 0 or less (it is zero then) and Dst may get too small."""
+    """A tool for one Dst. low: where a group's exponent may be 0 or less (it is zero then), and Dst too small."""
 
     @vectors.vector_tool
     def step(typing, dst, a, b_parts, largest, half, width, less, minus_one):  # type: ignore[no-untyped-def]
@@ -185,7 +194,9 @@ def _step(wide: bool, low: bool) -> Any:
 
         def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
             c = Code(builder)
-            arrays = [pointer(context, builder, kind, array) for kind, array in zip(signature.args, args[:4])]
+            arrays = [
+                pointer(context, builder, kind, array) for kind, array in zip(signature.args[:4], args[:4], strict=True)
+            ]
             _rows_step(c, wide, low, *arrays, *args[4:])
             return context.get_dummy_value()
 
@@ -295,26 +306,19 @@ def _fold(values, partials, wide):  # type: ignore[no-untyped-def]
         values[i] = np.float32(0)
 
 
-@helper
-def _line(source, buffer):  # type: ignore[no-untyped-def]
-    """What is there of a line, and zeros."""
-    buffer[: source.size] = source
-    buffer[source.size :] = 0
-    return buffer
-
-
 @kernel
-def prepare(in0, first, last, row, high, low, below, ranges, lo, hi):  # type: ignore[no-untyped-def]
+def prepare(in0, first, last, row, high, low, both, below, ranges, lo, hi):  # type: ignore[no-untyped-def]
     """Parts of in0[..., first:last] for `accumulate`; groups of ROWS_AT_ONCE rows lo..hi of all batches.
 
     Args:
         in0: bits [batches, M, K] of bf16 (uint16) or float32 (uint32). row: the first of the first group.
         high, low: float32 [batches, groups, tiles, ROWS_AT_ONCE, 32], written: lifted parts, zero beyond M and K.
+        both: whether `low` is asked for (of phases 3 and 4); it may be of any size otherwise.
         below: uint8, likewise: how far exponents are below the largest of a row of a tile; 255 for a zero.
         ranges: int16 [batches, groups, tiles, ROWS_AT_ONCE, 2], written: the largest exponent and the least of a number
             that is not zero (255 if there is none).
     """
-    groups, tiles, rows = high.shape[1], high.shape[2], in0.shape[1]
+    groups, tiles, rows, depth = high.shape[1], high.shape[2], in0.shape[1], in0.shape[2]
     line = np.zeros(32, in0.dtype)
     for task in range(lo, hi):
         batch, group = task // groups, task % groups
@@ -322,15 +326,15 @@ def prepare(in0, first, last, row, high, low, below, ranges, lo, hi):  # type: i
             k = first + 32 * tile
             deep = min(32, last - k)
             for q in range(ROWS_AT_ONCE):
-                r = row + group * ROWS_AT_ONCE + q
-                source = in0[batch, min(r, rows - 1), k : k + deep]
-                if r >= rows:
-                    source = _line(source[:0], line)
-                elif deep < 32:
-                    source = _line(source, line)
-                h, s, e = high[batch, group, tile, q], low[batch, group, tile, q], below[batch, group, tile, q]
-                _split(source, h, s, e, 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS)
-                found = _below_in_row(e, 32)
+                r, to = row + group * ROWS_AT_ONCE + q, 32 * ((task * tiles + tile) * ROWS_AT_ONCE + q)
+                if r < rows and deep == 32:
+                    _split(in0, (batch * rows + r) * depth + k, high, low, below, to, 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS, both)  # fmt: skip # noqa: E501
+                else:
+                    line[:] = 0
+                    if r < rows:
+                        line[:deep] = in0[batch, r, k : k + deep]
+                    _split(line, 0, high, low, below, to, 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS, both)
+                found = _below_in_row(below, to, 32)
                 ranges[batch, group, tile, q, 0] = np.int16(found >> np.uint32(8))
                 ranges[batch, group, tile, q, 1] = np.int16(found & np.uint32(255))
 
@@ -346,8 +350,8 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
         dst: float32 bits [batches, M, N]; read and written are `height` rows from `row` on.
         left_over: uint8 [batches, M, panels], written: 1 where dst was left alone, for the integer way.
         first, last: range of K; first is a multiple of 32, the last tile is filled up with zeros.
-        block, folds: after each `block` of K (a multiple of 32) of the first `folds`, Dst is packed onto partial results
-            and starts again from zero; after the last of them it goes on from their sum. folds 0: never.
+        block, folds: after each `block` of K (a multiple of 32) of the first `folds`, Dst is packed onto partial
+            results and starts again from zero; after the last of them it goes on from their sum. folds 0: never.
         phases: 1..4. wide: fp32 Dst. wormhole: with its own way of handling a sum of -1.
     """
     columns, at_once, bottom = dst.shape[2], ROWS_AT_ONCE, row + height
@@ -375,14 +379,15 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
         for k in range(first, last, 32):
             tile, deep = (k - first) // 32, min(32, last - k)
             for i in range(32):
-                source = in1[right, k + min(i, deep - 1), column : column + width]
-                if i >= deep:
-                    source = _line(source[:0], line)
-                elif n > width:
-                    source = _line(source, line)
-                to = slice(i * n, (i + 1) * n)
-                _split(source, high_a[to], low_a[to], below_a[to], n, _A, _A_HIGH, _LIFT_A_BITS, _OVER_TIES)
-            range_a = _below_in_panel(below_a, 32 * n)
+                if i < deep and n == width:
+                    at = (right * in1.shape[1] + k + i) * columns + column
+                    _split(in1, at, high_a, low_a, below_a, i * n, n, _A, _A_HIGH, _LIFT_A_BITS, _OVER_TIES, phases > 1)
+                else:
+                    line[:] = 0
+                    if i < deep:
+                        line[:width] = in1[right, k + i, column : column + width]
+                    _split(line, 0, high_a, low_a, below_a, i * n, n, _A, _A_HIGH, _LIFT_A_BITS, _OVER_TIES, phases > 1)
+            range_a = _below_in_panel(below_a, 0, 32 * n)
             most_a, least_a = np.int64(range_a >> np.uint32(8)), np.int64(range_a & np.uint32(255))
             for r in range(0, high, at_once):
                 group = (own + r) // at_once
@@ -394,7 +399,7 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
                         fits[r + q] = 0  # what is computed of it is thrown away
                     some = some or fits[r + q] != 0
                     least_b = min(least_b, np.int64(ranges[q, 1]))
-                    top[q] = np.uint8(min(max(most_a + most_b + (LIFT - 127), 0), 255))
+                    top[q] = np.uint8(min(max(int(most_a + most_b) + (LIFT - 127), 0), 255))
                 if not some:
                     continue
                 _largest(below_a, below_b[left, group, tile], top, largest, n)

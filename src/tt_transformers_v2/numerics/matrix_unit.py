@@ -18,31 +18,25 @@ was checked on a card. fp32 operands were checked with an fp32 Dst only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from tt_transformers_v2.common.units import TILE
-from tt_transformers_v2.numerics import exact_float, exact_integer
+from tt_transformers_v2.numerics import exact_integer
+from tt_transformers_v2.numerics.accumulation import Accumulation, float_bits
 from tt_transformers_v2.numerics.blocks import run_blocks
 from tt_transformers_v2.numerics.compiled import kernel, run_split
 from tt_transformers_v2.numerics.fidelity import phases_of
 from tt_transformers_v2.numerics.formats import as_float32, bits_array, quantize
-from tt_transformers_v2.numerics.l1_accumulation import pack_onto
 from tt_transformers_v2.numerics.packer import OUTPUTS, check_output, pack_output
 
 ARCHITECTURES = ("wormhole", "blackhole")
 WEIGHT_FORMATS = ("bf16", "bfp8", "bfp4", "fp32")
 OPERATIONS = {"add": exact_integer.ADD, "sub": exact_integer.SUB, "mul": exact_integer.MUL}
 
-Bits = np.ndarray[Any, np.dtype[np.uint32]]
-Octets = np.ndarray[Any, np.dtype[np.uint8]]
-
 # How many numbers are compared with their rounded selves at a time when a block format is checked.
 _CHECKED = 1 << 22
-# How many numbers of in0 are held in parts, of 9 bytes, at a time.
-_PREPARED = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -81,7 +75,7 @@ def prepare_in1(in1: torch.Tensor, math_fidelity: str, *, weight_format: str = "
     values = in1.detach().contiguous()
     if values.dtype == torch.float32 and weight_format != "fp32":
         short = torch.empty(values.shape, dtype=torch.bfloat16)
-        bits, upper = bits_array(values).reshape(-1), _bits(short)[0].reshape(-1)
+        bits, upper = bits_array(values).reshape(-1), float_bits(short)[0].reshape(-1)
         run_split(lambda lo, hi: _upper_half(bits, upper, lo, hi), bits.size, bits.size)
         values = short
     return PreparedIn1(values, math_fidelity, weight_format)
@@ -160,7 +154,7 @@ def matmul(
             bias = as_float32(bias, "bias").expand(shape)
         except RuntimeError:
             raise ValueError(f"bias {list(bias.shape)} does not broadcast to {list(shape)}") from None
-    unit = _Unit(b, a, batch, phases, fp32_dest_acc_en, arch == "wormhole")
+    unit = Accumulation(b, a, batch, phases, fp32_dest_acc_en, arch == "wormhole")
     result = run_blocks(
         unit.accumulate,
         dst,
@@ -230,109 +224,6 @@ def pack(dst: torch.Tensor, fmt: str, fp32_dest_acc_en: bool) -> torch.Tensor:
     """
     check_output(fmt)
     return pack_output(dst, fmt, fp32_dest_acc_en)
-
-
-class _Unit:
-    """Two operands as arrays of bits, and the way from them to Dst."""
-
-    def __init__(
-        self,
-        in0: torch.Tensor,
-        in1: torch.Tensor,
-        batch: torch.Size,
-        phases: int,
-        wide: bool,
-        wormhole: bool,
-    ) -> None:
-        if in1.dim() == 2:
-            # One weight for all: the batch is nothing but more rows.
-            rows = in0.shape[:-1].numel()
-            in0, in1, batch = in0.reshape(1, rows, in0.shape[-1]), in1[None], torch.Size([1])
-        self.shape = (batch.numel(), in0.shape[-2], in1.shape[-1])
-        self.operands = (_batches(in0), _batches(in1))
-        self.indices = (_index(in0.shape[:-2], batch), _index(in1.shape[:-2], batch))
-        self.how = (phases, bool(wide), wormhole)
-
-    def accumulate(self, dst: Bits, first: int, last: int, block: int = 0, folds: int = 0) -> None:
-        """Adds the products of K from first..last to `dst` as `exact_float.accumulate` says."""
-        cells = dst.reshape(self.shape)
-        batches, rows, columns = self.shape
-        if cells.size == 0 or last <= first:
-            return
-        left_over = np.zeros((batches, rows, -(-columns // exact_float.PANEL)), np.uint8)
-        if last - first <= exact_float.LONGEST:
-            self._in_floats(cells, left_over, first, last, block, folds)
-        else:
-            left_over[:] = 1
-        if left_over.any():
-            self._in_integers(cells, left_over, first, last, block, folds)
-
-    def _in_floats(self, cells: Bits, left_over: Octets, first: int, last: int, block: int, folds: int) -> None:
-        (in0, _), (in1, _) = self.operands
-        columns, tiles, at_once = cells.shape[2], -(-(last - first) // TILE), exact_float.ROWS_AT_ONCE
-        most = max(exact_float.ROWS, _PREPARED // (tiles * TILE * len(in0)) // exact_float.ROWS * exact_float.ROWS)
-        for row in range(0, cells.shape[1], most):
-            height = min(most, cells.shape[1] - row)
-            shape = (len(in0), -(-height // at_once), tiles, at_once, TILE)
-            parts = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint8)
-            ranges = np.empty((*shape[:-1], 2), np.int16)
-            groups = shape[0] * shape[1]
-            run_split(
-                lambda lo, hi: exact_float.prepare(in0, first, last, row, *parts, ranges, lo, hi), groups, parts[0].size
-            )
-            run_split(
-                lambda lo, hi: exact_float.accumulate(
-                    *parts, ranges, in1, *self.indices, cells, left_over, row, height, first, last, block, folds, *self.how, lo, hi
-                ),
-                exact_float.tasks(len(cells), height, columns),
-                len(cells) * height * columns * (last - first) // 16,
-            )
-
-    def _in_integers(self, cells: Bits, left_over: Octets, first: int, last: int, block: int, folds: int) -> None:
-        """The same where `left_over` says so."""
-        listed, columns = np.flatnonzero(left_over.any(axis=2)), cells.shape[2]
-        work = cells.copy() if folds else cells
-        rows = work.reshape(-1, columns)  # a view
-        partials = torch.zeros(listed.size, columns)
-        step = block if folds else last - first
-        for done, start in enumerate(range(first, last, step), 1):
-            end = min(last, start + step)
-            self._add_in_integers(work, left_over, listed, start, end)
-            if done <= folds:
-                packed = torch.from_numpy(rows[listed].view(np.float32))
-                pack_onto(partials, packed, wide=self.how[1])
-                rows[listed] = 0 if done < folds else bits_array(partials)
-        if folds:
-            own = np.repeat(left_over.reshape(-1, left_over.shape[2])[listed], exact_float.PANEL, axis=1)[:, :columns]
-            result = cells.reshape(-1, columns)
-            result[listed] = np.where(own != 0, rows[listed], result[listed])
-
-    def _add_in_integers(self, cells: Bits, left_over: Octets, listed: Any, first: int, last: int) -> None:
-        (in0, shift0), (in1, shift1) = self.operands
-        before = (in0, shift0, in1, shift1, *self.indices, cells, left_over)
-        run_split(
-            lambda lo, hi: exact_integer.accumulate(
-                *before, listed, exact_float.PANEL, first, last, *self.how, lo, hi
-            ),
-            listed.size,
-            listed.size * cells.shape[2] * (last - first) // 16,
-        )
-
-
-def _batches(x: torch.Tensor) -> tuple[np.ndarray[Any, Any], int]:
-    bits, shift = _bits(x.contiguous())
-    return bits.reshape(x.shape[:-2].numel(), *x.shape[-2:]), shift
-
-
-def _bits(x: torch.Tensor) -> tuple[np.ndarray[Any, Any], int]:
-    """The bits of a contiguous tensor, sharing its memory, and what they must be shifted by to be float32's."""
-    if x.dtype == torch.bfloat16:
-        return x.view(torch.int16).numpy().view(np.uint16), 16
-    return bits_array(x), 0
-
-
-def _index(own: torch.Size, batch: torch.Size) -> np.ndarray[Any, Any]:
-    return torch.arange(own.numel()).reshape(own).expand(batch).reshape(-1).numpy()
 
 
 def _start(initial_dst: torch.Tensor | None, shape: tuple[int, ...], wide: bool) -> torch.Tensor:

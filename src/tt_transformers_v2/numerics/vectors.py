@@ -8,7 +8,7 @@ processor has: one register of AVX-512, two of AVX2, four of Neon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,6 +55,11 @@ def pointer(context: Any, builder: Any, kind: Any, array: Any) -> Any:
     return context.make_array(kind)(context, builder, array).data
 
 
+def pointers(context: Any, builder: Any, kinds: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
+    """To the first element of each array."""
+    return [pointer(context, builder, kind, array) for kind, array in zip(kinds, arrays, strict=True)]
+
+
 class Code:
     """An llvmlite builder `b`, and what kernels say in vectors with it. Offsets count elements; nothing is aligned."""
 
@@ -96,9 +101,11 @@ class Code:
         return self._call("fma", FLOATS, x, y, z)
 
     def floor(self, x: Any) -> Any:
+        """The next whole number below."""
         return self._call("floor", FLOATS, x)
 
     def trunc(self, x: Any) -> Any:
+        """The next whole number towards zero."""
         return self._call("trunc", FLOATS, x)
 
     def most(self, x: Any, y: Any) -> Any:
@@ -124,9 +131,11 @@ class Code:
         return self.b.call(cgutils.get_or_insert_function(self.b.module, of, called), [x])
 
     def bits(self, x: Any) -> Any:
+        """Float32 -> the same bits as integers."""
         return self.b.bitcast(x, WORDS)
 
     def float_of(self, x: Any) -> Any:
+        """The reverse of `bits`."""
         return self.b.bitcast(x, FLOATS)
 
     @contextmanager
@@ -136,7 +145,9 @@ class Code:
             yield place
 
 
-def accumulated(code: Code, count: Any, step: int, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> Any:
+def accumulated(
+    code: Code, count: Any, step: int, start: list[Any], body: Callable[[Any, list[Any]], list[Any]]
+) -> Any:
     """The vectors that `body(index, vectors)` has made of `start` after a loop like `Code.every`."""
     kept = [cgutils.alloca_once_value(code.b, value) for value in start]
     with code.every(count, step) as place:

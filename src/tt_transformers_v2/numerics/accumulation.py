@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Products of two operands on their way to Dst: in vectors where exponents allow it, in integers where they do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from tt_transformers_v2.common.units import TILE
+from tt_transformers_v2.numerics import exact_float, exact_integer
+from tt_transformers_v2.numerics.compiled import run_split
+from tt_transformers_v2.numerics.formats import bits_array
+from tt_transformers_v2.numerics.l1_accumulation import pack_onto
+
+Bits = np.ndarray[Any, np.dtype[np.uint32]]
+Octets = np.ndarray[Any, np.dtype[np.uint8]]
+
+# How many numbers of in0 are held in parts, of 9 bytes, at a time.
+_PREPARED = 1 << 23
+
+
+class Accumulation:
+    """Two operands as arrays of bits, and the way from them to Dst."""
+
+    def __init__(
+        self,
+        in0: torch.Tensor,
+        in1: torch.Tensor,
+        batch: torch.Size,
+        phases: int,
+        wide: bool,
+        wormhole: bool,
+    ) -> None:
+        if in1.dim() == 2:
+            # One weight for all: the batch is nothing but more rows.
+            rows = in0.shape[:-1].numel()
+            in0, in1, batch = in0.reshape(1, rows, in0.shape[-1]), in1[None], torch.Size([1])
+        self.shape = (batch.numel(), in0.shape[-2], in1.shape[-1])
+        self.operands = (_batches(in0), _batches(in1))
+        self.indices = (_index(in0.shape[:-2], batch), _index(in1.shape[:-2], batch))
+        self.how = (phases, bool(wide), wormhole)
+
+    def accumulate(self, dst: Bits, first: int, last: int, block: int = 0, folds: int = 0) -> None:
+        """Adds the products of K from first..last to `dst` as `exact_float.accumulate` says."""
+        cells = dst.reshape(self.shape)
+        batches, rows, columns = self.shape
+        if cells.size == 0 or last <= first:
+            return
+        left_over = np.zeros((batches, rows, -(-columns // exact_float.PANEL)), np.uint8)
+        if last - first <= exact_float.LONGEST:
+            self._in_floats(cells, left_over, first, last, block, folds)
+        else:
+            left_over[:] = 1
+        if left_over.any():
+            self._in_integers(cells, left_over, first, last, block, folds)
+
+    def _in_floats(self, cells: Bits, left_over: Octets, first: int, last: int, block: int, folds: int) -> None:
+        tiles = -(-(last - first) // TILE)
+        most = _PREPARED // (tiles * TILE * len(self.operands[0][0])) // exact_float.ROWS * exact_float.ROWS
+        for row in range(0, cells.shape[1], max(exact_float.ROWS, most)):
+            height = min(max(exact_float.ROWS, most), cells.shape[1] - row)
+            where = (self.operands[1][0], *self.indices, cells, left_over, row, height)
+            self._rows_in_floats(self._parts(row, height, first, last), where, (first, last, block, folds))
+
+    def _parts(self, row: int, height: int, first: int, last: int) -> tuple[np.ndarray[Any, Any], ...]:
+        """What `exact_float.prepare` makes of rows of in0."""
+        in0, phases, at_once = self.operands[0][0], self.how[0], exact_float.ROWS_AT_ONCE
+        shape = (len(in0), -(-height // at_once), -(-(last - first) // TILE), at_once, TILE)
+        both = phases > 2
+        high, low = np.empty(shape, np.float32), np.empty(shape if both else (1,) * len(shape), np.float32)
+        below, ranges = np.empty(shape, np.uint8), np.empty((*shape[:-1], 2), np.int16)
+        before = (in0, first, last, row, high, low, both, below, ranges)
+        run_split(lambda lo, hi: exact_float.prepare(*before, lo, hi), shape[0] * shape[1], high.size)
+        return high, low, below, ranges
+
+    def _rows_in_floats(
+        self, parts: tuple[np.ndarray[Any, Any], ...], where: tuple[Any, ...], depth: tuple[int, int, int, int]
+    ) -> None:
+        batches, columns, height = len(where[3]), where[3].shape[2], where[6]
+        run_split(
+            lambda lo, hi: exact_float.accumulate(*parts, *where, *depth, *self.how, lo, hi),
+            exact_float.tasks(batches, height, columns),
+            batches * height * columns * (depth[1] - depth[0]) // 16,
+        )
+
+    def _in_integers(self, cells: Bits, left_over: Octets, first: int, last: int, block: int, folds: int) -> None:
+        """The same where `left_over` says so."""
+        listed, columns = np.flatnonzero(left_over.any(axis=2)), cells.shape[2]
+        work = cells.copy() if folds else cells
+        rows = work.reshape(-1, columns)  # a view
+        partials = torch.zeros(listed.size, columns)
+        step = block if folds else last - first
+        for done, start in enumerate(range(first, last, step), 1):
+            end = min(last, start + step)
+            self._add_in_integers(work, left_over, listed, start, end)
+            if done <= folds:
+                packed = torch.from_numpy(rows[listed].view(np.float32))
+                pack_onto(partials, packed, wide=self.how[1])
+                rows[listed] = 0 if done < folds else bits_array(partials)
+        if folds:
+            own = np.repeat(left_over.reshape(-1, left_over.shape[2])[listed], exact_float.PANEL, axis=1)[:, :columns]
+            result = cells.reshape(-1, columns)
+            result[listed] = np.where(own != 0, rows[listed], result[listed])
+
+    def _add_in_integers(self, cells: Bits, left_over: Octets, listed: Any, first: int, last: int) -> None:
+        (in0, shift0), (in1, shift1) = self.operands
+        before = (in0, shift0, in1, shift1, *self.indices, cells, left_over)
+        run_split(
+            lambda lo, hi: exact_integer.accumulate(*before, listed, exact_float.PANEL, first, last, *self.how, lo, hi),
+            listed.size,
+            listed.size * cells.shape[2] * (last - first) // 16,
+        )
+
+
+def _batches(x: torch.Tensor) -> tuple[np.ndarray[Any, Any], int]:
+    bits, shift = float_bits(x.contiguous())
+    return bits.reshape(x.shape[:-2].numel(), *x.shape[-2:]), shift
+
+
+def float_bits(x: torch.Tensor) -> tuple[np.ndarray[Any, Any], int]:
+    """The bits of a contiguous tensor, sharing its memory, and what they must be shifted by to be float32's."""
+    if x.dtype == torch.bfloat16:
+        return x.view(torch.int16).numpy().view(np.uint16), 16
+    return bits_array(x), 0
+
+
+def _index(own: torch.Size, batch: torch.Size) -> np.ndarray[Any, Any]:
+    return torch.arange(own.numel()).reshape(own).expand(batch).reshape(-1).numpy()

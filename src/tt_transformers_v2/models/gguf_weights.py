@@ -74,11 +74,14 @@ class GgufWeights:
 
     def _read(self, piece: GgufPiece, result: np.ndarray, at: int, as_stored: bool) -> int:
         """Puts a piece's rows into `result` [in, out] from output `at` on, or as they are; returns how many."""
+        import torch
+
         count = piece.stop - piece.start
         if result.ndim == 1:
             row = piece.expert or 0
             result[at : at + count] = self._rows(piece, row, row + 1)[0][piece.start : piece.stop]
             return count
+        into = torch.from_numpy(result)
         first = piece.start + (0 if piece.expert is None else piece.expert * piece.shape[1])
         for start in range(0, count, ROWS_AT_A_TIME):
             stop = min(start + ROWS_AT_A_TIME, count)
@@ -86,7 +89,7 @@ class GgufWeights:
             if as_stored:
                 result[start:stop] = rows
             else:
-                result[:, at + start : at + stop] = rows.T
+                into[:, at + start : at + stop] = torch.from_numpy(rows).T  # tile by tile, as numpy would not
         return count
 
     def _rows(self, piece: GgufPiece, start: int, stop: int) -> np.ndarray:

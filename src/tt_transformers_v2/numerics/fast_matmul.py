@@ -140,8 +140,8 @@ def matmul(
     if in0.shape[-1] != prepared.shape[-2]:
         raise ValueError(f"in0 {list(in0.shape)} and in1 {list(prepared.shape)} do not agree in K")
     try:
-        torch.broadcast_shapes(in0.shape[:-2], prepared.shape[:-2])
-    except RuntimeError:
+        np.broadcast_shapes(in0.shape[:-2], prepared.shape[:-2])
+    except ValueError:
         raise ValueError(
             f"the batch dimensions of in0 {list(in0.shape)} and in1 {list(prepared.shape)} do not broadcast"
         ) from None
@@ -178,7 +178,7 @@ def _bf16_dst(b: torch.Tensor, prepared: PreparedIn1, phases: int, block: int) -
         batch, shape = torch.Size(), (*b.shape[:-1], n)
         b = b.reshape(1, b.shape[:-1].numel(), k)
     else:
-        batch = torch.broadcast_shapes(b.shape[:-2], a.shape[:-2])
+        batch = torch.Size(np.broadcast_shapes(b.shape[:-2], a.shape[:-2]))
         shape = (*batch, b.shape[-2], n)
         b = b.expand(*batch, *b.shape[-2:]).reshape(batch.numel(), *b.shape[-2:])
     a = a.expand(*batch, k, n).reshape(batch.numel(), k, n)

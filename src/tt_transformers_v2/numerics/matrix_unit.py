@@ -138,8 +138,8 @@ def matmul(
     if b.shape[-1] != a.shape[-2]:
         raise ValueError(f"in0 {list(b.shape)} and in1 {list(a.shape)} do not agree in K")
     try:
-        batch = torch.broadcast_shapes(b.shape[:-2], a.shape[:-2])
-    except RuntimeError:
+        batch = torch.Size(np.broadcast_shapes(b.shape[:-2], a.shape[:-2]))
+    except ValueError:
         raise ValueError(
             f"the batch dimensions of in0 {list(b.shape)} and in1 {list(a.shape)} do not broadcast"
         ) from None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from plain_matrix_unit import elements, matmul_in_blocks, product_of
 
 from tt_transformers_v2.numerics import exact_float, exact_integer
+from tt_transformers_v2.numerics.accumulation import octets_of
 from tt_transformers_v2.numerics.formats import quantize
 from tt_transformers_v2.numerics.matrix_unit import eltwise, matmul
 
@@ -45,9 +46,11 @@ def both_ways(
     shape = (1, -(-rows // exact_float.ROWS_AT_ONCE), -(-depth // 32), exact_float.ROWS_AT_ONCE, 32)
     high, low, below = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint8)
     ranges = np.empty((*shape[:-1], 2), np.int16)
-    exact_float.prepare(in0[None], 0, depth, 0, high, low, True, below, ranges, 0, shape[1])
+    exact_float.prepare(octets_of(in0[None]), 0, depth, 0, high, low, True, below, ranges, 0, shape[1])
     where: Any = (index, index, fast, left_over, 0, rows, 0, depth, 0, 0)
-    exact_float.accumulate(high, low, below, ranges, in1[None], *where, *how, exact_float.tasks(1, rows, columns))
+    exact_float.accumulate(
+        high, low, below, ranges, octets_of(in1[None]), *where, *how, exact_float.tasks(1, rows, columns)
+    )
     operands: Any = (in0[None], 0, in1[None], 0, index, index)
     exact_integer.accumulate(*operands, sure, chosen, np.arange(rows), exact_float.PANEL, 0, depth, *how, rows)
     return fast[0], sure[0], np.repeat(left_over[0], exact_float.PANEL, axis=1)[:, :columns].astype(bool)

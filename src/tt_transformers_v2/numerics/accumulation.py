@@ -61,12 +61,12 @@ class Accumulation:
         most = _PREPARED // (tiles * TILE * len(self.operands[0][0])) // exact_float.ROWS * exact_float.ROWS
         for row in range(0, cells.shape[1], max(exact_float.ROWS, most)):
             height = min(max(exact_float.ROWS, most), cells.shape[1] - row)
-            where = (self.operands[1][0], *self.indices, cells, left_over, row, height)
+            where = (octets_of(self.operands[1][0]), *self.indices, cells, left_over, row, height)
             self._rows_in_floats(self._parts(row, height, first, last), where, (first, last, block, folds))
 
     def _parts(self, row: int, height: int, first: int, last: int) -> tuple[np.ndarray[Any, Any], ...]:
         """What `exact_float.prepare` makes of rows of in0."""
-        in0, phases, at_once = self.operands[0][0], self.how[0], exact_float.ROWS_AT_ONCE
+        in0, phases, at_once = octets_of(self.operands[0][0]), self.how[0], exact_float.ROWS_AT_ONCE
         shape = (len(in0), -(-height // at_once), -(-(last - first) // TILE), at_once, TILE)
         both = phases > 2
         high, low = np.empty(shape, np.float32), np.empty(shape if both else (1,) * len(shape), np.float32)
@@ -117,6 +117,11 @@ class Accumulation:
 def _batches(x: torch.Tensor) -> tuple[np.ndarray[Any, Any], int]:
     bits, shift = float_bits(x.contiguous())
     return bits.reshape(x.shape[:-2].numel(), *x.shape[-2:]), shift
+
+
+def octets_of(bits: np.ndarray[Any, Any]) -> Octets:
+    """A contiguous array's bytes, those of a number along a last dimension."""
+    return bits.view(np.uint8).reshape(*bits.shape, bits.itemsize)
 
 
 def float_bits(x: torch.Tensor) -> tuple[np.ndarray[Any, Any], int]:

@@ -31,6 +31,7 @@ Dst; the largest exponents take another 10, once for all phases. `ROWS_AT_ONCE` 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -79,36 +80,43 @@ _MINUS_ONE = np.uint32(0xFFFFFFFF)
 
 
 @vectors.vector_tool
-def _split(typing, source, at, high, low, exponents, to, count, keep, keep_high, lift, times, both):  # type: ignore[no-untyped-def] # fmt: skip
-    """`count` numbers (a multiple of 16), bits of bf16 (uint16) or float32 from source[at] -> lifted parts `times`
-    themselves, uint8 exponents, from [to] on; zero where the exponent is. both: whether `low` is asked for.
+def _split(typing, source, size, at, high, low, exponents, to, count, keep, keep_high, lift, times, both):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
+    """`count` numbers (a multiple of 16) from number `at` on -> lifted parts `times` themselves, uint8 exponents, from
+    [to] on; zero where the exponent is. both: whether `low` is asked for.
 
-    All arrays are contiguous and of any number of dimensions: slices would take more time than what is done with them.
+    source: uint8, the bits of bf16 (`size` 2) or float32 (4), so that one kernel serves both. All arrays are contiguous
+    and of any number of dimensions: slices would take more time than what is done with them.
     """
+    word = types.uint32
     signature = types.void(
-        source, at, high, low, exponents, to, types.int64, types.uint32, types.uint32, types.uint32, types.float32, both
+        source, types.int64, at, high, low, exponents, to, types.int64, word, word, word, types.float32, both
     )
 
     def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         c, b = Code(builder), builder
-        arrays = [args[place] for place in (0, 2, 3, 4)]
+        arrays = [args[place] for place in (0, 3, 4, 5)]
         start, upper, lower, found = vectors.pointers(context, b, (source, high, low, exponents), arrays)
-        kept, kept_high, lifted = (c.splat(value, WORDS) for value in args[7:10])
-        scale, zero = c.splat(args[10], FLOATS), vectors.words(0)
-        with c.every(args[6], LANES) as i:
-            from_, onto = b.add(args[1], i), b.add(args[5], i)
-            if source.dtype == types.uint16:
-                v = b.shl(b.zext(c.load(start, from_, vectors.HALVES), WORDS), vectors.words(16))
-            else:
-                v = c.load(start, from_, WORDS)
-            e = b.lshr(b.and_(v, vectors.words(_EXPONENT)), vectors.words(23))
-            some = b.icmp_unsigned("!=", e, zero)
-            whole = b.select(some, b.and_(b.add(v, lifted), kept), zero)
-            first = c.float_of(b.and_(whole, kept_high))
-            c.store(b.fmul(first, scale), upper, onto)
-            c.store(b.trunc(e, SHORT), found, onto)
-            with b.if_then(args[11]):
-                c.store(b.fmul(b.fsub(c.float_of(whole), first), scale), lower, onto)
+        kept, kept_high, lifted = (c.splat(value, WORDS) for value in args[8:11])
+        scale, zero = c.splat(args[11], FLOATS), vectors.words(0)
+
+        def every(load: Callable[[Any], Any]) -> None:
+            with c.every(args[7], LANES) as i:
+                onto, v = b.add(args[6], i), load(b.add(args[2], i))
+                e = b.lshr(b.and_(v, vectors.words(_EXPONENT)), vectors.words(23))
+                some = b.icmp_unsigned("!=", e, zero)
+                whole = b.select(some, b.and_(b.add(v, lifted), kept), zero)
+                first = c.float_of(b.and_(whole, kept_high))
+                c.store(b.fmul(first, scale), upper, onto)
+                c.store(b.trunc(e, SHORT), found, onto)
+                with b.if_then(args[12]):
+                    c.store(b.fmul(b.fsub(c.float_of(whole), first), scale), lower, onto)
+
+        halves, wholes = (b.bitcast(start, kind.element.as_pointer()) for kind in (vectors.HALVES, WORDS))
+        with b.if_else(b.icmp_signed("==", args[1], index(2))) as (bf16, float32):
+            with bf16:
+                every(lambda place: b.shl(b.zext(c.load(halves, place, vectors.HALVES), WORDS), vectors.words(16)))
+            with float32:
+                every(lambda place: c.load(wholes, place, WORDS))
         return context.get_dummy_value()
 
     return signature, code
@@ -167,16 +175,18 @@ def _largest(typing, below_a, below_b, top, out, width):  # type: ignore[no-unty
         rows = range(ROWS_AT_ONCE)
         highest = [c.splat_at(tops, index(row), OCTETS) for row in rows]
         nothing = vectors.octets(LIFT)
-        for group in range(4):
-            own = [[c.splat_at(second, index(32 * row + 8 * group + k), OCTETS) for k in range(8)] for row in rows]
+        with c.every(index(4), 1) as group:
+            from_k = b.mul(group, index(8))
+            own = [[c.splat_at(second, b.add(from_k, index(32 * row + k)), OCTETS) for k in range(8)] for row in rows]
+            first_line, first_out = b.mul(from_k, width), b.mul(group, width)
             with c.every(width, vectors.BYTES) as j:
                 least = [vectors.octets(255)] * ROWS_AT_ONCE
                 for k in range(8):
-                    line = c.load(first, c.at(8 * group + k, width, j), OCTETS)
+                    line = c.load(first, b.add(first_line, c.at(k, width, j)), OCTETS)
                     least = [c.least(least[row], c.add_up_to_most(line, own[row][k])) for row in rows]
                 for row in rows:
                     e = c.most(c.subtract_down_to_zero(highest[row], least[row]), nothing)
-                    c.store(e, found, c.at(4 * row + group, width, j))
+                    c.store(e, found, b.add(first_out, c.at(4 * row, width, j)))
         return context.get_dummy_value()
 
     return signature, code
@@ -306,20 +316,28 @@ def _fold(values, partials, wide):  # type: ignore[no-untyped-def]
         values[i] = np.float32(0)
 
 
+@helper
+def _copy(source, to):  # type: ignore[no-untyped-def]
+    for i in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            to[i, j] = source[i, j]
+
+
 @kernel
 def prepare(in0, first, last, row, high, low, both, below, ranges, lo, hi):  # type: ignore[no-untyped-def]
     """Parts of in0[..., first:last] for `accumulate`; groups of ROWS_AT_ONCE rows lo..hi of all batches.
 
     Args:
-        in0: bits [batches, M, K] of bf16 (uint16) or float32 (uint32). row: the first of the first group.
+        in0: uint8 [batches, M, K, 2 or 4], bits of bf16 or float32. row: the first of the first group.
         high, low: float32 [batches, groups, tiles, ROWS_AT_ONCE, 32], written: lifted parts, zero beyond M and K.
         both: whether `low` is asked for (of phases 3 and 4); it may be of any size otherwise.
         below: uint8, likewise: how far exponents are below the largest of a row of a tile; 255 for a zero.
         ranges: int16 [batches, groups, tiles, ROWS_AT_ONCE, 2], written: the largest exponent and the least of a number
             that is not zero (255 if there is none).
     """
-    groups, tiles, rows, depth = high.shape[1], high.shape[2], in0.shape[1], in0.shape[2]
-    line = np.zeros(32, in0.dtype)
+    groups, tiles = high.shape[1], high.shape[2]
+    rows, depth, size = in0.shape[1], in0.shape[2], in0.shape[3]
+    line = np.zeros((32, size), np.uint8)
     for task in range(lo, hi):
         batch, group = task // groups, task % groups
         for tile in range(tiles):
@@ -328,12 +346,12 @@ def prepare(in0, first, last, row, high, low, both, below, ranges, lo, hi):  # t
             for q in range(ROWS_AT_ONCE):
                 r, to = row + group * ROWS_AT_ONCE + q, 32 * ((task * tiles + tile) * ROWS_AT_ONCE + q)
                 if r < rows and deep == 32:
-                    _split(in0, (batch * rows + r) * depth + k, high, low, below, to, 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS, both)  # fmt: skip # noqa: E501
+                    _split(in0, size, (batch * rows + r) * depth + k, high, low, below, to, 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS, both)  # fmt: skip # noqa: E501
                 else:
                     line[:] = 0
                     if r < rows:
-                        line[:deep] = in0[batch, r, k : k + deep]
-                    _split(line, 0, high, low, below, to, 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS, both)
+                        _copy(in0[batch, r, k : k + deep], line)
+                    _split(line, size, 0, high, low, below, to, 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS, both)
                 found = _below_in_row(below, to, 32)
                 ranges[batch, group, tile, q, 0] = np.int16(found >> np.uint32(8))
                 ranges[batch, group, tile, q, 1] = np.int16(found & np.uint32(255))
@@ -345,7 +363,7 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
 
     Args:
         high_b, low_b, below_b, ranges_b: what `prepare` made of these rows and this range of K.
-        in1: bits [batches, K, N] of bf16 (uint16) or float32 (uint32).
+        in1: uint8 [batches, K, N, 2 or 4], bits of bf16 or float32.
         index0, index1: which batch of in0 and of in1 belongs to each batch of dst.
         dst: float32 bits [batches, M, N]; read and written are `height` rows from `row` on.
         left_over: uint8 [batches, M, panels], written: 1 where dst was left alone, for the integer way.
@@ -357,7 +375,8 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
     columns, at_once, bottom = dst.shape[2], ROWS_AT_ONCE, row + height
     row_tasks, panels = (height + ROWS - 1) // ROWS, (columns + PANEL - 1) // PANEL
     high_a, low_a, below_a = np.empty(32 * PANEL, np.float32), np.empty(32 * PANEL, np.float32), np.empty(32 * PANEL, np.uint8)  # fmt: skip # noqa: E501
-    line = np.zeros(PANEL, in1.dtype)
+    size = in1.shape[3]
+    line = np.zeros((PANEL, size), np.uint8)
     largest, top = np.empty(4 * at_once * PANEL, np.uint8), np.zeros(at_once, np.uint8)
     held, partials = np.empty(ROWS * PANEL, np.float32), np.empty(ROWS * PANEL, np.uint32)
     start, fits = np.zeros(PANEL, np.uint32), np.zeros(ROWS, np.uint8)
@@ -381,12 +400,40 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
             for i in range(32):
                 if i < deep and n == width:
                     at = (right * in1.shape[1] + k + i) * columns + column
-                    _split(in1, at, high_a, low_a, below_a, i * n, n, _A, _A_HIGH, _LIFT_A_BITS, _OVER_TIES, phases > 1)
+                    _split(
+                        in1,
+                        size,
+                        at,
+                        high_a,
+                        low_a,
+                        below_a,
+                        i * n,
+                        n,
+                        _A,
+                        _A_HIGH,
+                        _LIFT_A_BITS,
+                        _OVER_TIES,
+                        phases > 1,
+                    )
                 else:
                     line[:] = 0
                     if i < deep:
-                        line[:width] = in1[right, k + i, column : column + width]
-                    _split(line, 0, high_a, low_a, below_a, i * n, n, _A, _A_HIGH, _LIFT_A_BITS, _OVER_TIES, phases > 1)
+                        _copy(in1[right, k + i, column : column + width], line)
+                    _split(
+                        line,
+                        size,
+                        0,
+                        high_a,
+                        low_a,
+                        below_a,
+                        i * n,
+                        n,
+                        _A,
+                        _A_HIGH,
+                        _LIFT_A_BITS,
+                        _OVER_TIES,
+                        phases > 1,
+                    )
             range_a = _below_in_panel(below_a, 0, 32 * n)
             most_a, least_a = np.int64(range_a >> np.uint32(8)), np.int64(range_a & np.uint32(255))
             for r in range(0, high, at_once):

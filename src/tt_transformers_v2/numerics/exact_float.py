@@ -80,7 +80,7 @@ _MINUS_ONE = np.uint32(0xFFFFFFFF)
 
 
 @vectors.vector_tool
-def _split(typing, source, size, at, high, low, exponents, to, count, keep, keep_high, lift, times, both):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
+def _split(typing, source, size, at, high, low, exponents, to, count, keep, keep_high, lift, times, both):  # type: ignore[no-untyped-def] # fmt: skip
     """`count` numbers (a multiple of 16) from number `at` on -> lifted parts `times` themselves, uint8 exponents, from
     [to] on; zero where the exponent is. both: whether `low` is asked for.
 
@@ -375,7 +375,7 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
     columns, at_once, bottom = dst.shape[2], ROWS_AT_ONCE, row + height
     row_tasks, panels = (height + ROWS - 1) // ROWS, (columns + PANEL - 1) // PANEL
     high_a, low_a, below_a = np.empty(32 * PANEL, np.float32), np.empty(32 * PANEL, np.float32), np.empty(32 * PANEL, np.uint8)  # fmt: skip # noqa: E501
-    size = in1.shape[3]
+    size, both = in1.shape[3], phases > 1
     line = np.zeros((PANEL, size), np.uint8)
     largest, top = np.empty(4 * at_once * PANEL, np.uint8), np.zeros(at_once, np.uint8)
     held, partials = np.empty(ROWS * PANEL, np.float32), np.empty(ROWS * PANEL, np.uint32)

@@ -413,7 +413,7 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
                         _A_HIGH,
                         _LIFT_A_BITS,
                         _OVER_TIES,
-                        phases > 1,
+                        both,
                     )
                 else:
                     line[:] = 0
@@ -432,7 +432,7 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
                         _A_HIGH,
                         _LIFT_A_BITS,
                         _OVER_TIES,
-                        phases > 1,
+                        both,
                     )
             range_a = _below_in_panel(below_a, 0, 32 * n)
             most_a, least_a = np.int64(range_a >> np.uint32(8)), np.int64(range_a & np.uint32(255))

@@ -6,8 +6,8 @@
 
 Writes a Hugging Face folder of Llama-8B's shape to FOLDER (16 GB of bf16 safetensors, one shard a layer; weights and
 tokens are drawn, so figures of quality mean nothing, and the work is that of real ones), runs task=accuracy on it bit
-for bit in the performance preset, and prints what the process took. FOLDER is removed afterwards unless --keep is given;
-one that exists is used as it is.
+for bit in the performance preset, and prints what the process took. FOLDER is removed afterwards unless --keep is
+given; one that exists is used as it is.
 """
 
 from __future__ import annotations

@@ -122,6 +122,16 @@ def _split(typing, source, size, at, high, low, exponents, to, count, keep, keep
     return signature, code
 
 
+@helper
+def _parts_of_a(source, size, at, high, low, below, to, count, both):  # type: ignore[no-untyped-def]
+    _split(source, size, at, high, low, below, to, count, _A, _A_HIGH, _LIFT_A_BITS, _OVER_TIES, both)
+
+
+@helper
+def _parts_of_b(source, size, at, high, low, below, to, both):  # type: ignore[no-untyped-def]
+    _split(source, size, at, high, low, below, to, 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS, both)
+
+
 def _below_largest(kind: Any) -> Any:
     """A tool that turns exponents into how far they are below the largest: 255 for the 0 of a zero. Returns the largest
     times 256, plus the least that is not 0 (255 if there is none)."""
@@ -346,12 +356,12 @@ def prepare(in0, first, last, row, high, low, both, below, ranges, lo, hi):  # t
             for q in range(ROWS_AT_ONCE):
                 r, to = row + group * ROWS_AT_ONCE + q, 32 * ((task * tiles + tile) * ROWS_AT_ONCE + q)
                 if r < rows and deep == 32:
-                    _split(in0, size, (batch * rows + r) * depth + k, high, low, below, to, 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS, both)  # fmt: skip # noqa: E501
+                    _parts_of_b(in0, size, (batch * rows + r) * depth + k, high, low, below, to, both)
                 else:
                     line[:] = 0
                     if r < rows:
                         _copy(in0[batch, r, k : k + deep], line)
-                    _split(line, size, 0, high, low, below, to, 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS, both)
+                    _parts_of_b(line, size, 0, high, low, below, to, both)
                 found = _below_in_row(below, to, 32)
                 ranges[batch, group, tile, q, 0] = np.int16(found >> np.uint32(8))
                 ranges[batch, group, tile, q, 1] = np.int16(found & np.uint32(255))
@@ -400,40 +410,12 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
             for i in range(32):
                 if i < deep and n == width:
                     at = (right * in1.shape[1] + k + i) * columns + column
-                    _split(
-                        in1,
-                        size,
-                        at,
-                        high_a,
-                        low_a,
-                        below_a,
-                        i * n,
-                        n,
-                        _A,
-                        _A_HIGH,
-                        _LIFT_A_BITS,
-                        _OVER_TIES,
-                        both,
-                    )
+                    _parts_of_a(in1, size, at, high_a, low_a, below_a, i * n, n, both)
                 else:
                     line[:] = 0
                     if i < deep:
                         _copy(in1[right, k + i, column : column + width], line)
-                    _split(
-                        line,
-                        size,
-                        0,
-                        high_a,
-                        low_a,
-                        below_a,
-                        i * n,
-                        n,
-                        _A,
-                        _A_HIGH,
-                        _LIFT_A_BITS,
-                        _OVER_TIES,
-                        both,
-                    )
+                    _parts_of_a(line, size, 0, high_a, low_a, below_a, i * n, n, both)
             range_a = _below_in_panel(below_a, 0, 32 * n)
             most_a, least_a = np.int64(range_a >> np.uint32(8)), np.int64(range_a & np.uint32(255))
             for r in range(0, high, at_once):

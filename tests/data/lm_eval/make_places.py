@@ -3,10 +3,10 @@
 
     python tests/data/lm_eval/make_places.py [FOLDER]
 
-FOLDER has zone.tab and iso3166.tab (/usr/share/zoneinfo). Every place of zone.tab in the areas Africa, America, Asia and
-Europe is asked about twice. The wrong answers to the country are the three countries of the same area that follow in
-the alphabet, after the last the first. Left out are countries whose name in iso3166.tab is explained in parentheses,
-and the place of a country or of a group of zones that bears its name (Singapore).
+FOLDER has zone.tab and iso3166.tab (/usr/share/zoneinfo; release 2025b made the file here). Every place of zone.tab in
+the areas Africa, America, Asia and Europe is asked about twice. The wrong answers to the country are the three countries
+of the same area that follow in the alphabet, after the last the first. Left out are countries whose name in iso3166.tab
+is explained in parentheses, and places whose name is in that of their country (Singapore).
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def documents(folder: Path) -> list[dict[str, object]]:
     of_area = {area: sorted({country for own, country, _ in known if own == area}) for area in AREAS}
     found: list[dict[str, object]] = []
     for area, _, city in known:
-        found.append({"context": f"The city of {city} is in the continent of", "choices": AREAS, "answer": AREAS.index(area)})
+        found.append(
+            {"context": f"The city of {city} is in the continent of", "choices": AREAS, "answer": AREAS.index(area)}
+        )
     for area, country, city in known:
         others = of_area[area]
         first = others.index(country)

@@ -4,9 +4,9 @@
     python tests/data/lm_eval/make_places.py [FOLDER]
 
 FOLDER has zone.tab and iso3166.tab (/usr/share/zoneinfo; release 2025b made the file here). Every place of zone.tab in
-the areas Africa, America, Asia and Europe is asked about twice. The wrong answers to the country are the three countries
-of the same area that follow in the alphabet, after the last the first. Left out are countries whose name in iso3166.tab
-is explained in parentheses, and places whose name is in that of their country (Singapore).
+the areas Africa, America, Asia and Europe is asked about twice. The wrong answers to the country are the three that
+follow in the alphabet in the same area, after the last the first. Left out are countries whose name in iso3166.tab is
+explained in parentheses, and places whose name is in that of their country (Singapore).
 """
 
 from __future__ import annotations

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import csv
+import functools
+import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,12 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from places import ROOT
+from tt_transformers_v2.backends.reference import ReferenceOps
 from tt_transformers_v2.commands import run as cli
 from tt_transformers_v2.evaluate import harness
+from tt_transformers_v2.models.decoder import forward
+from tt_transformers_v2.models.open_model import open_weights
+from tt_transformers_v2.report import write_report
 
 TASKS = ROOT / "tests" / "data" / "lm_eval"
+_spec = importlib.util.spec_from_file_location("make_places", TASKS / "make_places.py")
+assert _spec is not None
+assert _spec.loader is not None
+make_places = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(make_places)
 WORDS = ("evaluate.tasks=[tt_words]", f"evaluate.include_path={TASKS}")
 COARSE = (
     "precision=custom",
@@ -38,16 +51,19 @@ def announced() -> bool:
 
 
 @pytest.mark.usefixtures("lm_eval")
-def test_all_three_kinds_of_requests_give_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_three_kinds_of_requests_give_figures(
+    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tasks = "evaluate.tasks=[tt_words,tt_passages,tt_sequences]"
-    result = evaluate(tmp_path, tasks, WORDS[1], "evaluate.limit=3", "backend=reference")
+    result = evaluate(tmp_path, tasks, WORDS[1], *tiny, "evaluate.limit=3", "backend=reference")
     section = result["evaluation"]
     assert section["numerics"] == "float32"
     assert section["tasks"]["tt_words"]["samples"] == 3
     assert 0 <= section["tasks"]["tt_words"]["figures"]["acc"]["value"] <= 1
-    assert section["tasks"]["tt_passages"]["figures"]["bits_per_byte"]["value"] == pytest.approx(1.17, abs=0.25)
+    expected = bits_per_byte(tiny, TASKS / "passages.jsonl", 3)
+    assert section["tasks"]["tt_passages"]["figures"]["bits_per_byte"]["value"] == pytest.approx(expected, rel=1e-5)
     assert section["tasks"]["tt_passages"]["score"] is None  # less is better
-    assert section["tasks"]["tt_sequences"]["figures"]["exact_match,text"]["value"] > 0.3
+    assert section["tasks"]["tt_sequences"]["figures"]["exact_match,text"]["value"] == 0  # the model is random
     both = [section["tasks"][name]["score"] for name in ("tt_words", "tt_sequences")]
     assert section["score"] == pytest.approx(sum(both) / 2)
     assert result["config"]["evaluate"]["limit"] == 3
@@ -56,51 +72,69 @@ def test_all_three_kinds_of_requests_give_figures(tmp_path: Path, capsys: pytest
     assert "bits_per_byte" in printed
 
 
+def bits_per_byte(tiny: tuple[str, ...], file: Path, documents: int) -> float:
+    """Of the first `documents` texts of a file, by whole forward passes; a text's bytes are the model's tokens."""
+    source, tokenizer = open_weights(None, path=tiny[1].partition("=")[2])
+    total = count = 0.0
+    for line in file.read_text().splitlines()[:documents]:
+        ids = tokenizer.encode(json.loads(line)["text"])
+        assert len(ids) <= source.spec.max_context
+        read = torch.tensor([[tokenizer.eos, *ids[:-1]]])
+        chances = torch.log_softmax(forward(ReferenceOps(), source, read)[0].double(), dim=-1)
+        total += float(chances[torch.arange(len(ids)), torch.tensor(ids)].sum())
+        count += len(ids)
+    return -total / count / math.log(2)
+
+
 @pytest.mark.usefixtures("lm_eval")
-def test_a_sweep_has_columns_of_evaluations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sweep = [
-        "--multirun",
-        "backend=reference,emulated",
-        "backend.numerics=fast",
-        f"hydra.sweep.dir={tmp_path / 'sweep'}",
-    ]
-    assert cli.main(["task=evaluate", *WORDS, "evaluate.limit=2", *sweep]) == 0
-    with (tmp_path / "sweep" / "results.csv").open() as file:
+def test_a_sweep_and_its_report_have_columns_of_evaluations(
+    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "sweep"
+    sweep = ["--multirun", "precision=accuracy,performance", "backend.numerics=fast", f"hydra.sweep.dir={folder}"]
+    assert cli.main(["task=evaluate", *WORDS, *tiny, "evaluate.limit=2", *sweep]) == 0
+    with (folder / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["evaluation"].partition(":")[0] for row in rows] == ["tt_words", "tt_words"]
     assert all(0 <= float(row["evaluation_score"]) <= 1 for row in rows)
+    report = write_report(folder).read_text()
+    assert "evaluation_score" in report
+    assert "tt_words: acc" in report
+
+
+def lm_evals_program() -> list[str]:
+    """lm_eval's command; where the package is not installed, and lm_eval so does not know the model, a program that
+    announces it first."""
+    program = "from lm_eval.__main__ import cli_evaluate; cli_evaluate()"
+    if not announced():
+        program = "from tt_transformers_v2.evaluate.harness_plugin import register; register(); " + program
+    return [sys.executable, "-c", program]
 
 
 @pytest.mark.usefixtures("lm_eval")
-def test_lm_evals_command_line_gives_the_same_figures(tmp_path: Path) -> None:
-    """Where the package is installed lm_eval knows of the model by itself; elsewhere the test announces it."""
-    section = evaluate(tmp_path / "run", *WORDS, "evaluate.limit=4", "backend=reference")["evaluation"]
-    program = "from lm_eval.__main__ import cli_evaluate; "
-    if not announced():
-        program = "from tt_transformers_v2.evaluate.harness_plugin import register; register(); " + program
-    arguments = [
-        "--model",
-        "tt_transformers_v2",
-        "--model_args",
-        "device=n150,backend=reference",
-        "--tasks",
-        "tt_words",
-    ]
-    arguments += ["--include_path", str(TASKS), "--limit", "4", "--output_path", str(tmp_path / "theirs.json")]
+def test_lm_evals_command_line_gives_the_same_figures(tiny: tuple[str, ...], tmp_path: Path) -> None:
+    asked = (*tiny, "device=n150", "backend=reference")
+    section = evaluate(tmp_path / "run", *WORDS, "evaluate.limit=20", *asked)["evaluation"]
+    arguments = ["--model", "tt_transformers_v2", "--model_args", ",".join(asked), "--tasks", "tt_words"]
+    arguments += ["--include_path", str(TASKS), "--limit", "20", "--output_path", str(tmp_path / "theirs.json")]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", program + "cli_evaluate()", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
+        [*lm_evals_program(), *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
     [written] = tmp_path.glob("theirs*.json")
     theirs = json.loads(written.read_text())["results"]["tt_words"]
     ours = section["tasks"]["tt_words"]["figures"]
     assert (theirs["acc,none"], theirs["acc_norm,none"]) == (ours["acc"]["value"], ours["acc_norm"]["value"])
+
+
+@pytest.mark.usefixtures("lm_eval")
+@pytest.mark.parametrize(("asked", "size"), [(None, 64), (1, 64), ("auto", 64), ("auto:4", 64), ("2", 2), (128, 128)])
+def test_the_batch_size_that_nobody_asked_for_is_ours(asked: object, size: int) -> None:
+    """lm_eval's command line says 1 where --batch_size is not given."""
+    from tt_transformers_v2.evaluate.harness_model import _batch_size
+
+    assert _batch_size(asked) == size
 
 
 @pytest.mark.usefixtures("lm_eval")
@@ -166,7 +200,14 @@ def test_no_task_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("lm_eval")
-def test_an_unknown_task_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_task_is_answered_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lm_eval.tasks import TaskManager
+
+    # Without lm-eval's own tasks, which take seconds to read.
+    own = functools.partial(TaskManager, include_path=str(TASKS), include_defaults=False)
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda **_: own())
     assert "Did you mean tt_words?" in refused(capsys, "evaluate.tasks=[tt_word]", WORDS[1])
 
 
@@ -199,14 +240,37 @@ def test_the_plug_in_does_nothing_in_other_programs(monkeypatch: pytest.MonkeyPa
 @pytest.mark.usefixtures("lm_eval")
 def test_figures_of_tasks_are_ordered_as_kl_divergence_is(tmp_path: Path) -> None:
     """The reference, the performance preset, all BFP4 at LoFi: KL 0, about 0.13 and above (tests/accuracy)."""
-    asked = ("evaluate.tasks=[tt_words,tt_passages]", WORDS[1], "backend.numerics=fast")
+    asked = ("evaluate.tasks=[tt_places,tt_words,tt_passages]", WORDS[1], "backend.numerics=fast")
     sections = [
         evaluate(tmp_path / name, *asked, *overrides)["evaluation"]["tasks"]
         for name, overrides in {"reference": ("backend=reference",), "performance": (), "coarse": COARSE}.items()
     ]
-    accuracy = [own["tt_words"]["figures"]["acc"]["value"] for own in sections]
-    normed = [own["tt_words"]["figures"]["acc_norm"]["value"] for own in sections]
-    perplexity = [own["tt_passages"]["figures"]["word_perplexity"]["value"] for own in sections]
-    assert accuracy[0] >= accuracy[1] > accuracy[2]
+
+    def figures(task: str, metric: str) -> list[float]:
+        return [own[task]["figures"][metric]["value"] for own in sections]
+
+    places, words, normed = figures("tt_places", "acc"), figures("tt_words", "acc"), figures("tt_words", "acc_norm")
+    assert places[0] > places[1] > places[2]
+    assert words[0] >= words[1] > words[2]
     assert normed[0] > normed[1] > normed[2]
+    perplexity = figures("tt_passages", "word_perplexity")
     assert perplexity[0] < perplexity[1] < perplexity[2]
+
+
+def test_the_places_are_those_of_the_time_zone_database(tmp_path: Path) -> None:
+    """By the rule of make_places.py, on a database of a few lines; places.jsonl has only what the rule can give."""
+    (tmp_path / "iso3166.tab").write_text("#code\tname\nDE\tGermany\nFR\tFrance\nIT\tItaly\nES\tSpain\nSX\tSint (x)\n")
+    zones = ["DE\t+0\tEurope/Berlin", "FR\t+0\tEurope/Paris", "IT\t+0\tEurope/Rome", "ES\t+0\tEurope/Madrid\tmainland"]
+    (tmp_path / "zone.tab").write_text("\n".join(["# comment", *zones, "SX\t+0\tAmerica/Lower_Princes"]))
+    made = make_places.documents(tmp_path)
+    assert len(made) == 8
+    assert made[0] == {
+        "context": "The city of Berlin is in the continent of",
+        "choices": make_places.AREAS,
+        "answer": 3,
+    }
+    assert made[5]["context"] == "The city of Paris is in the country of"
+    assert (made[5]["choices"], made[5]["answer"]) == (["France", "Germany", "Italy", "Spain"], 0)
+    kept = [json.loads(line) for line in make_places.OWN.read_text().splitlines()]
+    assert len(kept) == 560
+    assert all(len(set(own["choices"])) == 4 and 0 <= own["answer"] < 4 for own in kept)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One cache for all preflights of the tests: what one has built, the next finds."""
+"""One cache for all preflights of the tests: what one has built, the next finds. And a browser for their reports."""
 
 from __future__ import annotations
 
 import pytest
+
+from browsers import chromium  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from tt_transformers_v2.report.pareto import pareto_front
 
 expect = pytest.importorskip("playwright.sync_api", reason='needs playwright: pip install -e ".[browser]"').expect
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 HOSTILE = '<img src=x onerror="document.title=1"> </script><script>document.title=1</script>'
 SPEED = "decode_tokens_per_s_per_user"

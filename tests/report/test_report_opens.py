@@ -2,8 +2,11 @@
 """The report in a real browser, in a few seconds; test_report_browser.py drives all of it."""
 
 import made_sweeps
+import pytest
 
 from tt_transformers_v2.report import write_report
+
+pytestmark = pytest.mark.browser
 
 
 def test_the_report_opens_offline_without_a_complaint_and_answers(show, tmp_path):

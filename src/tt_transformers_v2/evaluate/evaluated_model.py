@@ -32,7 +32,8 @@ class EvaluatedModel:
         config = experiment.config
         if config.backend.name is BackendName.ttnn:
             raise ConfigError(
-                "lm-evaluation-harness is not run on a card.", "Use backend=emulated, which computes what a card would."
+                "lm-evaluation-harness is not run on a card.",
+                "Use backend=emulated, which computes what a card would, or task=accuracy on the card.",
             )
         self.experiment, self.batch_size = experiment, batch_size
         self.source, tokenizer = open_weights(

@@ -207,7 +207,9 @@ def _settings(kwargs: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
 
 
 def _batch_size(asked: Any) -> int:
-    if asked is None or str(asked).startswith("auto"):
+    """Sequences computed together. lm_eval's own default is 1, which its models take for the smallest memory; here it
+    would only be slow, and figures of the reference would differ from task=evaluate in their last digits."""
+    if asked is None or str(asked) == "1" or str(asked).startswith("auto"):
         return BATCH_SIZE
     if not str(asked).isdecimal() or int(asked) < 1:
         raise ConfigError(f"batch_size must be a whole number from 1, or auto, not {asked}.")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from card_environment import SET_FOR_A_CARD
 from tt_transformers_v2.backends.ttnn.process import availability, isolated
 from tt_transformers_v2.backends.ttnn.process.failures import TtnnFailure
 from tt_transformers_v2.backends.ttnn.process.isolated import run_isolated
@@ -57,29 +58,6 @@ def test_the_jobs_environment_is_the_descriptions_alone(run: Run, monkeypatch: p
     assert "TTNN_CONFIG_OVERRIDES" not in there
     assert there["TT_METAL_MOCK_CLUSTER_DESC_PATH"].endswith("cluster.yaml")
     assert there["TT_LOGGER_LEVEL"] == "off"
-
-
-SET_FOR_A_CARD = {
-    "TT_VISIBLE_DEVICES": "0,1",
-    "TT_METAL_HOME": "/opt/tt-metal",
-    "TT_METAL_RUNTIME_ROOT": "/opt/tt-metal",
-    "TT_METAL_CACHE": "/nowhere/cache",
-    "TT_METAL_SLOW_DISPATCH_MODE": "1",
-    "TT_METAL_DISPATCH_CORE_TYPE": "eth",
-    "TT_METAL_WATCHER": "10",
-    "TT_METAL_DPRINT_CORES": "0,0",
-    "TT_METAL_VISIBLE_DEVICES": "3",
-    "TT_MESH_ID": "7",
-    "TT_MESH_GRAPH_DESC_PATH": "/nowhere/mesh.textproto",
-    "TT_FABRIC_MODE": "2",
-    "TT_UMD_LOCKS": "x",
-    "TTNN_CONFIG_OVERRIDES": '{"enable_logging": true}',
-    "WH_ARCH_YAML": "wormhole_b0_80_arch_eth_dispatch.yaml",
-    "ARCH_NAME": "blackhole",
-    "MESH_DEVICE": "T3K",
-    "OMPI_COMM_WORLD_SIZE": "4",
-    "LOGURU_LEVEL": "TRACE",
-}
 
 
 def test_nothing_that_is_set_for_a_card_reaches_a_described_system(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

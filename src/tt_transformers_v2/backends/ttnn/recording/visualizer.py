@@ -55,6 +55,8 @@ def write_report(folder: Path, walk: Callable[[], None]) -> str | None:
         with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as name:
             own = Path(name)
             capture = own / "capture.json"
+            # Without it ttnn's import counts layouts otherwise than TensorMemoryLayout, which stops the visualizer.
+            ttnn.graph.enable_detailed_buffer_tracing()
             ttnn.graph.begin_graph_capture(ttnn.graph.RunMode.NORMAL)
             try:
                 walk()
@@ -62,6 +64,7 @@ def write_report(folder: Path, walk: Callable[[], None]) -> str | None:
                 refused = own_words(str(error)) or "RuntimeError"
             finally:
                 ttnn.graph.end_graph_capture_to_file(str(capture))
+                ttnn.graph.disable_detailed_buffer_tracing()
             ttnn.graph_report.import_report(capture, own / "report")
             ttnn.save_config_to_json_file(own / "report" / "config.json")
             for file in FILES:

@@ -16,6 +16,7 @@ import sys
 import pytest
 
 import tour
+import tt_transformers_v2
 from places import ROOT
 from tt_transformers_v2.perf.measurements import OPTIONAL, REQUIRED
 
@@ -202,7 +203,6 @@ def in_python(code, cwd):
 @pytest.mark.parametrize(
     ("page", "then", "printed"),
     [
-        ("README.md", "print(model.hw_config.device_type, tuple(logits.shape))", "N150 (1, 8, 256)"),
         ("docs/numerics.md", "print(tuple(y.shape))", "(32, 64)"),
         ("docs/exchange.md", "print(len(text) > 0)", "True"),
         ("docs/predict.md", "print(prediction.decode.kind)", "calibrated"),
@@ -213,6 +213,18 @@ def test_the_python_examples_work(page, then, printed):
     example = example.replace('"DIR"', repr(str(ROOT / "tests/data/hf_llama")))
     tokens = "import torch; tokens = torch.arange(8)[None]"
     assert in_python(f"{tokens}\n{example}\n{then}", ROOT).splitlines()[-1] == printed
+
+
+def test_the_python_page_prints_what_it_says(tmp_path):
+    code = "\n".join(blocks("docs/python.md", "python"))
+    said = re.findall(r"^ *print\(.*\)  # (.*)$", code, flags=re.MULTILINE)
+    assert len(said) == len(re.findall(r"\bprint\(", code)) >= 10
+    assert in_python(code.replace('"DIR"', repr(str(ROOT / "tests/data/hf_llama"))), tmp_path).splitlines() == said
+
+
+def test_the_python_page_has_every_public_name():
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    assert [name for name in tt_transformers_v2.__all__ if not name.startswith("_") and f"`{name}" not in page] == []
 
 
 def test_another_application_composes_our_groups_as_the_page_says(tmp_path):

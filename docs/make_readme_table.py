@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,10 +36,19 @@ class Row:
     command: str
     line: str
 
+    @property
+    def typed(self) -> str:
+        """The command as a user types it."""
+        return f"python scripts/{self.command}"
+
 
 ROWS = (
     Row("How fast is a model on a device?", "predict.py device=t3k model=llama70b", "^decode "),
-    Row("Does it fit, with this batch and context?", "predict.py device=n300 model=llama8b workload.batch=32 workload.context=4096", r"(Llama\S+ on N300 fits in DRAM: .*? per chip)"),
+    Row(
+        "Does it fit, with this batch and context?",
+        "predict.py device=n300 model=llama8b workload.batch=32 workload.context=4096",
+        r"(Llama\S+ on N300 fits in DRAM: .*? per chip)",
+    ),
     Row("Which device is fast enough?", "predict.py model=llama70b --target 15", r"to type\n.*?(device=.*)"),
     Row("What would make it faster?", "predict.py device=n150 model=llama8b --what-if", "^faster decode\n(.*)"),
     Row("What will run, and who says so?", "explain.py device=n150 model=llama8b", r"^precision\.ff1_ff3 "),
@@ -53,7 +63,7 @@ ROWS = (
     Row(
         "Which formats are fastest and keep the quality?",
         "run.py task=search device=n150 search.max_kl=0.05 runtime.sampling=host",
-        "^chosen ",
+        r"^chosen .*?([\d.]+ tokens/s/user predicted.*)",
     ),
     Row(
         "Can weights be rounded better?",
@@ -64,37 +74,41 @@ ROWS = (
 
 
 def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = Path(folder) / "checkout"  # a fresh one, in which nothing is cached yet
+        shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".*", "outputs", "build", "dist", "__pycache__"))
+        for row in ROWS:
+            if all(word in row.typed for word in sys.argv[1:]):
+                written = shown(row, checkout, Path(folder))
+                print(written, end="", flush=True)
+                write({row.typed: written})
+
+
+def write(new: dict[str, str]) -> None:
+    """Puts rows in their places in the README, by what is typed."""
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     table, _, after = rest.partition(END)
-    known = {line.split("`")[1]: f"{line}\n" for line in table.splitlines() if "`" in line}
-    lines = []
-    for row in ROWS:
-        typed = f"python scripts/{row.command}"
-        if all(word in typed for word in sys.argv[1:]):
-            known[typed] = shown(row, typed)
-            print(known[typed], end="", flush=True)
-        lines.append(known.get(typed, ""))
+    known = {line.split("`")[1]: f"{line}\n" for line in table.splitlines() if "`" in line} | new
+    lines = [known[row.typed] for row in ROWS if row.typed in known]
     README.write_text("".join([before, BEGIN, HEAD, *lines, END, after]), encoding="utf-8")
 
 
-def shown(row: Row, typed: str) -> str:
-    """The row in Markdown, its command run from the root of the checkout."""
-    with tempfile.TemporaryDirectory() as folder:
-        words = row.command.replace("DIR", f"{folder}/weights").split()
-        if words[0] == "run.py":
-            words.append(f"hydra.{'sweep' if '--multirun' in words else 'run'}.dir={folder}/out")
-        times = []
-        while not times or (len(times) < _TIMES and times[0] < _SECONDS):
-            began = _processor_seconds()
-            printed = subprocess.run(
-                [sys.executable, ROOT / "scripts" / words[0], *words[1:]],
-                cwd=ROOT,
-                env={**os.environ, "COLUMNS": "150"},
-                capture_output=True,
-                text=True,
-            )
-            times.append(_processor_seconds() - began)
-    return f"| {row.question} | `{typed}` | {rounded(min(times))} | `{line_of(row, printed.stdout + printed.stderr)}` |\n"
+def shown(row: Row, checkout: Path, folder: Path) -> str:
+    """The row in Markdown, its command run from the root of a checkout."""
+    words = row.command.replace("DIR", f"{folder}/weights").split()
+    times: list[float] = []
+    while not times or (len(times) < _TIMES and times[0] < _SECONDS):
+        began = _processor_seconds()
+        printed = subprocess.run(
+            [sys.executable, f"scripts/{words[0]}", *words[1:]],
+            cwd=checkout,
+            env={**os.environ, "COLUMNS": "150"},
+            capture_output=True,
+            text=True,
+        )
+        times.append(_processor_seconds() - began)
+    line = line_of(row, printed.stdout + printed.stderr)
+    return f"| {row.question} | `{row.typed}` | {rounded(min(times))} | `{line}` |\n"
 
 
 def _processor_seconds() -> float:

@@ -147,7 +147,18 @@ COMMANDS = (calibrate, convert, explain, predict, preflight, report, results, ru
         (calibrate._parser().read, [], [["--out", "x"], ["--points", "p.csv"], ["--force"]]),
         (validate_predictions._parser().read, [], [["--json"], ["--points", "p.csv"]]),
     ],
-    ids=["predict", "preflight", "report", "convert", "results diff", "results ls", "best", "show", "calibrate", "validate"],
+    ids=[
+        "predict",
+        "preflight",
+        "report",
+        "convert",
+        "results diff",
+        "results ls",
+        "best",
+        "show",
+        "calibrate",
+        "validate",
+    ],
 )
 def test_options_are_read_the_same(read, words, flags):
     found = [vars(in_own_context(read)(given)) for given in orders(words, flags)]  # --config-dir adds to it

@@ -150,7 +150,9 @@ def model_shape(name: str, make_model: Callable[..., Model]) -> Model:
     return make_model(**{key: described[key] for key in SHAPE_KEYS if key in described})
 
 
-def model_for(source: Source | None, name: str, to: str, make_model: Callable[..., Model]) -> tuple[Source | None, Model]:
+def model_for(
+    source: Source | None, name: str, to: str, make_model: Callable[..., Model]
+) -> tuple[Source | None, Model]:
     """The model that `name` means for a conversion, and the source, standard input read.
 
     A model that only the source's server entries name is one too where the format `to` needs no layers. Raises
@@ -162,7 +164,8 @@ def model_for(source: Source | None, name: str, to: str, make_model: Callable[..
     try:
         return source, model_shape(name, make_model)
     except ConfigError as problem:
-        if source is None or not served or to not in _OF_ANY_MODEL or name.casefold() not in served_models(source.place):
+        named = source is not None and served and name.casefold() in served_models(source.place)
+        if not named or to not in _OF_ANY_MODEL:
             raise
         return source, UndescribedModel(name, problem.hint or problem.message)
 

@@ -41,8 +41,8 @@ def write_vllm(
 
     `mode` becomes `optimizations`, which knows performance and accuracy only. The trace region is the one that servers
     of `model` ship with, and left out where they ship none, unless it is among the paths that were `typed` or other
-    than what presets and tables give. What was read, from a command or a server's entry, is written back in its place. Raises ConfigError for a mode
-    that the plugin has no word for.
+    than what presets and tables give. What was read, from a command or a server's entry, is written back in its place.
+    Raises ConfigError for a mode that the plugin has no word for.
     """
     customs = config.custom_configs or {}
     kept = kept_settings(customs)

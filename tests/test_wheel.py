@@ -126,6 +126,8 @@ def test_the_tour_works_with_the_installed_commands(installed, tmp_path, step):
     elsewhere.mkdir()
     if "results.py ls" in step.command:
         tour.typed([str(installed / "tt-run"), "task=performance"], elsewhere)
-    printed = tour.typed(tour.installed_words(tour.words_of(step, tmp_path), installed), elsewhere)
-    tour.assert_prints(step, printed)
+    words = tour.installed_words(tour.words_of(step, tmp_path), installed)
+    printed = tour.typed(words, elsewhere, columns=step.columns)
+    if not step.slow:
+        tour.assert_prints(step, printed)
     assert "scripts/" not in printed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that README and tutorial tell a newcomer to type, and what the pages say they print."""
+"""The commands that README, tour and tutorial tell a newcomer to type, and what the pages say they print."""
 
 import os
 import re
@@ -11,29 +11,37 @@ from pathlib import Path
 
 from places import ROOT
 
-PAGES = ("README.md", "docs/tutorial.md")
+PAGES = ("README.md", "docs/tour.md", "docs/tutorial.md")
 # A command, indented; after it, perhaps, a block of what it prints: fenced, or indented too.
 _COMMAND = re.compile(
     r"^    (python scripts/[^\n]*)\n(?:\n```text\n(.*?)```|\n((?:    (?!python |# )[^\n]*\n)+)(?=\n))?",
     flags=re.MULTILINE | re.DOTALL,
 )
+# A row of the README's table: a question, a command, its time and a line of what it prints.
+_ROW = re.compile(r"^\| [^|]+ \| `(python scripts/[^`]*)` \| (\d+) (s|min) \| `([^`]*)` \|$", flags=re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A line to type and, where the page shows it, what it `prints`: "…" stands for anything, alone for any lines."""
+    """A line to type and, where the page shows it, what it `prints`: "…" stands for anything, alone for any lines.
+
+    A `slow` one takes minutes as it is written. `columns` is how wide a terminal the page assumes.
+    """
 
     command: str
     prints: str
+    slow: bool = False
+    columns: int = 100
 
     def __str__(self) -> str:
         return self.command
 
 
 def steps(*pages: str) -> list[Step]:
-    """Those of the pages, by default README and tutorial: each command once, with what it prints where shown."""
+    """Those of the pages, by default README, tour and tutorial: each command once, with what it prints where shown."""
     found: dict[str, Step] = {}
     for page in pages or PAGES:
+        found |= {step.command: step for step in rows(page)}
         for command, fenced, indented in _COMMAND.findall((ROOT / page).read_text(encoding="utf-8")):
             prints = fenced or textwrap.dedent(indented)
             if command not in found or prints:
@@ -41,10 +49,17 @@ def steps(*pages: str) -> list[Step]:
     return list(found.values())
 
 
-def words_of(step: Step, folder: Path) -> list[str]:
+def rows(page: str = "README.md") -> list[Step]:
+    """The table of a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [Step(command, line, slow=unit == "min", columns=150) for command, _, unit, line in _ROW.findall(text)]
+
+
+def words_of(step: Step, folder: Path, *, whole: bool = False) -> list[str]:
     """The words after `python`, with files that exist for DIR and FILE, few tokens, and results put into `folder`.
 
-    A step that shows what it prints is left as it is written, but for the place of its results.
+    A step that shows what it prints is left as it is written, but for the place of its results; so is a slow
+    one only where the `whole` of it is asked for.
     """
     text = folder / "text.txt"
     text.write_text("Some words of one's own. " * 40)
@@ -55,7 +70,8 @@ def words_of(step: Step, folder: Path) -> list[str]:
     if words[0] != "scripts/run.py" or words[1] == "--help":
         return words
     words.append(f"hydra.{'sweep' if '--multirun' in words else 'run'}.dir={folder / 'out'}")
-    if step.prints:
+    words = [f"quantize.out={folder / 'weights'}" if word.startswith("quantize.out=") else word for word in words]
+    if whole or (step.prints and not step.slow):
         return words
     words += ["workload.max_seconds=1", "workload.tokens=32"]
     if {"model=llama70b", "model=llama8b"} & set(words) and not any(word.startswith("task=") for word in words):
@@ -63,8 +79,8 @@ def words_of(step: Step, folder: Path) -> list[str]:
     if any("text_file" in word for word in words):
         words = [word for word in words if "text_file" not in word]  # the test folder has no tokenizer
     if "task=quantize" in words:
-        words = [word for word in words if not word.startswith(("quantize.out=", "precision."))]
-        words += [f"quantize.out={folder / 'weights'}", "precision.mlp_weights=BF16", "quantize.tokens=64"]
+        words = [word for word in words if not word.startswith("precision.")]
+        words += ["precision.mlp_weights=BF16", "quantize.tokens=64"]
         words += [
             "quantize.verify_tokens=32",
             "quantize.window=32",
@@ -85,10 +101,10 @@ def installed_words(words: list[str], commands: Path) -> list[str]:
     return [str(commands / f"tt-{name}"), *words[1:]]
 
 
-def typed(words: list[str], cwd: Path, code: int = 0, columns: int = 100) -> str:
+def typed(words: list[str], cwd: Path, code: int = 0, columns: int = 100, seconds: float = 300) -> str:
     """Runs the words in `cwd` and returns what they print, on a terminal that wide; they must end with `code`."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"COLUMNS": str(columns)}
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=seconds, env=environment)
     assert done.returncode == code, done.stderr
     assert done.stdout.strip()
     return done.stdout
@@ -102,6 +118,11 @@ def assert_prints(step: Step, printed: str) -> None:
         at = next((at for at in range(len(rest)) if _all_match(lines, rest[at:])), None)
         assert at is not None, f"{step}: not printed, or not in this order:\n{part}\nbut:\n{printed}"
         rest = rest[at + len(lines) :]
+
+
+def without_figures(line: str) -> str:
+    """A line that any figures fit: those of a text or of weights differ a little between machines."""
+    return re.sub(r"\d[\d.,]*", "…", line)
 
 
 def _squeezed(line: str) -> str:

@@ -15,6 +15,7 @@ from ..common.command_names import command as command_name
 from ..common.errors import ConfigError, closest
 from ..config.conf_folders import in_own_context
 from ..config.hydra_settings import use_own_folder
+from ..config.schema_keys import key_of_flag
 from ..run.board_snapshot import use_snapshot
 from . import completion
 
@@ -38,8 +39,10 @@ class CommandParser(argparse.ArgumentParser):
         unknown = next((word for word in message.split() if word.startswith("-")), "")
         unknown = unknown.partition("=")[0].rstrip(":")
         flags = flags_of(self)
-        near = closest(unknown, flags) if unknown and unknown not in flags else None
-        raise ConfigError(f"{message}.", f"Did you mean {near}?" if near else "See --help.")
+        others = [flag for flag in flags if flag != "--help"]
+        near = closest(unknown, others) if unknown and unknown not in flags else None
+        instead = key_of_flag(unknown) if unknown and not near and self._composes else ""
+        raise ConfigError(f"{message}.", f"Did you mean {near}?" if near else instead or "See --help.")
 
     def takes_overrides(self) -> None:
         """Adds OVERRIDE and --config-dir, for commands that compose a configuration."""

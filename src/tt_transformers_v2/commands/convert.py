@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..common.errors import ConfigError
 from ..common.files import write_atomically
-from ..config.exchange.conversion import READS, WRITES, Source, convert, model_shape
+from ..config.exchange.conversion import READS, WRITES, Source, convert, model_for
 from ..config.findings import Finding
 from ..models.spec import ModelSpec
 from .command_line import CommandParser, run_command
@@ -35,10 +35,11 @@ def _main(given: list[str]) -> None:
     for name in ("to", "model"):
         if getattr(options, name) is None:
             raise ConfigError(f"--{name} is required.", "See --help.")
+    source, model = model_for(source, options.model, options.to, ModelSpec.uniform)
     written = convert(
         source,
         options.to,
-        model_shape(options.model, ModelSpec.uniform),
+        model,
         mode=options.mode,
         device=options.device,
         lossy=options.lossy,

@@ -27,6 +27,7 @@ from ..report.terminal_tables import job_json, metrics_of, print_changes, print_
 from ..run.result_files import RESULT_FILE
 from .command_line import CommandParser, run_command, warn
 
+COMMANDS = ("ls", "show", "diff", "best")
 EPILOG = """examples:
   {results} ls
   {results} show outputs/sweeps/DIR
@@ -43,9 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(given: list[str]) -> None:
-    options = _options(given)
+    options = _options(_command_first(given))
     commands: dict[str, Callable[[argparse.Namespace], None]] = {"ls": _ls, "show": _show, "diff": _diff, "best": _best}
     commands[options.command](options)
+
+
+def _command_first(given: list[str]) -> list[str]:
+    """The words with ls, show, diff or best before the flags that stand before it."""
+    place = next((place for place, word in enumerate(given) if word in COMMANDS), 0)
+    before = given[:place]
+    return [given[place], *before, *given[place + 1 :]] if before and before[0].startswith("-") else given
 
 
 def _ls(options: argparse.Namespace) -> None:

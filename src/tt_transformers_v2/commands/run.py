@@ -26,6 +26,7 @@ from ..config.conf_folders import conf_dir, refused_files
 from ..config.experiment_schema import ExperimentConfig
 from ..config.overrides import Overrides, check_overrides
 from ..config.resolvers import register_resolvers
+from ..config.schema_keys import key_of_flag
 from .command_line import SNAPSHOT, complain, flags_of, run_command
 from .run_help import help_text
 
@@ -115,7 +116,8 @@ def _parse_flags(parser: argparse.ArgumentParser, given: list[str]) -> argparse.
         flags = flags_of(parser)
         unknown = next((argument for argument in given if argument.startswith("-") and argument not in flags), "")
         near = closest(unknown, flags) if unknown else None
-        raise ConfigError(f"{message}.", f"Did you mean {near}?" if near else "See --help.")
+        instead = key_of_flag(unknown) if unknown and not near else ""
+        raise ConfigError(f"{message}.", f"Did you mean {near}?" if near else instead or "See --help.")
 
     parser.error = complain  # type: ignore[method-assign]
     return parser.parse_intermixed_args(given)

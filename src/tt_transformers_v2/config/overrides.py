@@ -8,6 +8,7 @@ accept `+devise=t3k` and run with defaults, let the last of `device=[t3k,n150]` 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import typing
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..common.checked import coerce
+from ..common.command_names import command
 from ..common.errors import ConfigError, did_you_mean
 from ..hardware.enums import Named
 from .building import nested_dataclass, raise_all
@@ -133,6 +135,7 @@ def check_overrides(
         try:
             if re.fullmatch(r"device\s*=\s*\(.*\)\s*", text):  # MESH_DEVICE as documents write it, which is no grammar
                 option("device", text.partition("=")[2].strip())
+            _refuse_bare_word(text)
             parsed = parse(text)
             key = str(parsed.key_or_group)
             if key in seen:
@@ -146,6 +149,18 @@ def check_overrides(
     raise_all(problems)
     own = () if found is None else check_overrides(found.overrides).items
     return Overrides((*checked, *own))
+
+
+def _refuse_bare_word(text: str) -> None:
+    """Raises ConfigError for a word that gives no key a value, with the group that has such an option."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w./-]*", text):
+        return
+    hint = f"Write {text}=VALUE." if text in groups() or annotation_of(text) is not None else "See --help."
+    for group in ("device", "model", "precision", "backend"):
+        with contextlib.suppress(ConfigError):
+            hint = f"Did you mean {group}={option(group, text)}?"
+            break
+    raise ConfigError(f"{text!r} is not KEY=VALUE.", hint)
 
 
 def check_each(texts: Sequence[str]) -> Overrides:
@@ -214,7 +229,7 @@ def _checked(text: str, parsed: Any, key: str, multirun: bool, auto: str | None)
     if not sweeps:
         return check_value(key, values[0], text)
     if not multirun:
-        raise ConfigError(f"{text!r} gives several values for {key}.", "Add --multirun to run them all.")
+        raise ConfigError(f"{text!r} gives several values for {key}.", f"{command('run')} --multirun runs them all.")
     texts = [f"{key}={encoded(element)}" for element in elements]
     points = tuple(check_value(key, value, one) for value, one in zip(values, texts, strict=True))
     if key in groups() and points:

@@ -71,15 +71,23 @@ def _words(roots: tuple[Path, ...]) -> dict[str, str]:
 
 
 def meant(key: str) -> list[str]:
-    """The keys, of any level, that an unknown one most likely stands for, at most three: by the word that others use
-    for it, by its last part, else by likeness where that is great."""
+    """The keys, of any level, that an unknown one most likely stands for, at most three: that of the word that others
+    use for it, else those of its last part, else by likeness where that is great."""
     name = key.rpartition(".")[2].casefold()
     words, leaves = _words(conf_dirs()), _leaves()
-    if name in leaves or name in words:
-        other = [words[name]] if name in words else []
-        return list(dict.fromkeys([*other, *leaves.get(name, ())]))[:_MOST]
+    if name in words:
+        return [words[name]]
+    if name in leaves:
+        return list(leaves[name][:_MOST])
     near = difflib.get_close_matches(name, [*leaves, *words], n=1, cutoff=_ALIKE)
     return [words[near[0]]] if near and near[0] in words else list(leaves[near[0]][:_MOST]) if near else []
+
+
+def key_of_flag(flag: str) -> str:
+    """What to type for a flag that is none but names a group or a value (--device, --batch-size), as a sentence; ""."""
+    name = flag.lstrip("-").partition("=")[0].replace("-", "_")
+    key = name if name in root_keys() or annotation_of(name) is not None else next(iter(meant(name)), "")
+    return f"Write {key}=VALUE, without dashes." if key else ""
 
 
 def unknown_key(key: str) -> ConfigError:

@@ -71,6 +71,16 @@ def test_nothing_that_is_set_for_a_card_reaches_a_described_system(run: Run, mon
     assert run("opens", "T3K") == chips
 
 
+@pytest.mark.parametrize("home", [None, ""])
+def test_a_process_without_a_home_gets_one(run: Run, monkeypatch: pytest.MonkeyPatch, home: str | None) -> None:
+    """As services start; ttnn crashes without."""
+    monkeypatch.setenv("HOME", "")
+    if home is None:
+        monkeypatch.delenv("HOME")
+    assert Path(run("environment")["HOME"]).is_dir()
+    assert run("opens", "N150")
+
+
 def test_an_exception_becomes_ttnns_sentence_and_a_log(run: Run) -> None:
     message = "TT_FATAL @ /project/a.cpp:7: a == b\ninfo:\nthe shapes differ\nbacktrace:\n --- main"
     with pytest.raises(TtnnFailure, match=r"ttnn raised an error on N150: the shapes differ\. Full output") as refusal:

@@ -2,8 +2,10 @@
 """Whole files of tt-inference-server. The excerpts are written for these tests, in the form that ships."""
 
 import copy
+import dataclasses
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,16 +13,18 @@ import yaml
 
 from tt_transformers_v2.commands.convert import main
 from tt_transformers_v2.common.errors import ConfigError
-from tt_transformers_v2.config.exchange.conversion import Source, convert, model_shape
+from tt_transformers_v2.config.exchange.conversion import Source, convert, model_for, model_shape
 from tt_transformers_v2.config.exchange.server_entries import chosen_entry, read_server_spec, server_entries
 from tt_transformers_v2.config.exchange.server_spec import SPEC_KEYS, write_server_spec
-from tt_transformers_v2.config.exchange.server_table import table_rows
+from tt_transformers_v2.config.exchange.server_table import OTHER_KINDS, table_rows
 from tt_transformers_v2.config.exchange.untrusted import MAX_YAML_BYTES
 from tt_transformers_v2.hardware import DevicePresets
 from tt_transformers_v2.models.spec import ModelSpec
 
 PACKAGE = importlib.util.find_spec("tenstorrent")
-SHIPPED = Path(PACKAGE.origin).parent / "modelhub/release_model_spec.json" if PACKAGE and PACKAGE.origin else None
+INSTALLED = Path(PACKAGE.origin).parent / "modelhub/release_model_spec.json" if PACKAGE and PACKAGE.origin else ""
+# That of an installed package tenstorrent, whose command `tt` takes the place of ours, or of one that was unpacked.
+SHIPPED = Path(os.environ.get("TT_RELEASE_MODEL_SPEC", INSTALLED))
 
 
 class Served:
@@ -248,14 +252,88 @@ def test_a_catalogue_in_yaml_may_be_two_megabytes():
         server_entries(text + line)
 
 
-@pytest.mark.skipif(SHIPPED is None or not SHIPPED.is_file(), reason="needs pip install tenstorrent")
+def converted(text, model, to, device=None):
+    """What the command does with a file's text."""
+    source, shape = model_for(Source("server-spec", text, model), model, to, ModelSpec.uniform)
+    return convert(source, to, shape, device=device)
+
+
+@pytest.mark.parametrize(
+    ("device", "chosen"),
+    [
+        *(("t3k", "T3K"), ("T3K", "T3K"), ("T3000", "T3K")),
+        *(("GALAXY_T3K", "GALAXY_T3K"), ("galaxy_t3k", "GALAXY_T3K"), ("GALAXY", "GALAXY"), ("tg", "GALAXY")),
+        *(("GPU", "GPU"), ("gpu", "GPU")),
+    ],
+)
+def test_a_device_is_chosen_as_it_is_written_before_others_that_are_the_same(device, chosen):
+    text = text_of([released("Qwen/Qwen3-8B", device_spec(name)) for name in ("GALAXY_T3K", "T3K", "GALAXY", "GPU")])
+    assert chosen_entry(text, "qwen3_8b", device).spec["device"] == chosen
+    assert yaml.safe_load(converted(text, "qwen3_8b", "server-spec", device)) == device_spec(chosen)
+
+
+def test_what_is_another_name_is_chosen_where_it_is_the_only_one():
+    text = text_of([released("Qwen/Qwen3-8B", device_spec(name)) for name in ("GALAXY_T3K", "N150")])
+    assert chosen_entry(text, "qwen3_8b", "t3k").spec["device"] == "GALAXY_T3K"
+
+
+def test_an_entry_of_a_model_that_is_not_described_is_converted(capsys):
+    text = text_of(RELEASE)
+    assert main(["--from", "server-spec", text, "--model", "me/none", "--to", "server-spec"]) == 0
+    out, err = capsys.readouterr()
+    assert yaml.safe_load(out) == device_spec("QUAD_GALAXY")
+    assert "warning [exchange-model] me/none is not described here. Nothing was checked against it. " in err
+    assert yaml.safe_load(converted(text, "me/none", "yaml"))["workload"] == {"context": 40960}
+    for model, to in (("me/none", "tttv1-json"), ("me/nothing", "yaml")):
+        with pytest.raises(ConfigError, match=f"no model named '{model}'"):
+            converted(text, model, to)
+
+
+def test_the_plugin_settings_pass_between_a_command_and_an_entry():
+    told = {"fabric_config": "FABRIC_1D", "sample_on_device_mode": None, "trace_region_size": 7}
+    spec = device_spec("T3K", override_tt_config=told)
+    arguments = converted(text_of(spec), "qwen3_8b", "vllm")
+    assert arguments == f"--additional-config '{json.dumps({'tt': told})}'"
+    model = model_shape("qwen3_8b", ModelSpec.uniform)
+    back = convert(Source("vllm", str(arguments)), "server-spec", model, device="t3k")
+    assert yaml.safe_load(back)["override_tt_config"] == told
+
+
+@pytest.mark.parametrize(("tokens", "said"), [(32768, "32"), (65536, "64"), (1024, "1")])
+def test_a_chunk_that_was_changed_is_written_in_its_variable(tokens, said):
+    imported = read_server_spec(text_of(device_spec("T3K", env_vars={"MAX_PREFILL_CHUNK_SIZE": "32", "A": "b"})))
+    config = imported.applied(DevicePresets.get_config("T3K"), 32)
+    config.max_prefill_chunk_size = tokens
+    out = yaml.safe_load(write_server_spec(config, Served))
+    assert out["env_vars"] == {"MAX_PREFILL_CHUNK_SIZE": said, "A": "b"}
+    assert read_server_spec(text_of(out)).values["device.max_prefill_chunk_size"] == tokens
+    config.max_prefill_chunk_size = tokens + 32
+    with pytest.raises(ConfigError, match=r"counts thousands \(1024\) of tokens"):
+        write_server_spec(config, Served)
+
+
+@pytest.mark.skipif(not SHIPPED.is_file(), reason="needs release_model_spec.json of the package tenstorrent")
 def test_all_entries_that_ship_are_read_and_come_back():
-    entries, unread = server_entries(SHIPPED.read_text(encoding="utf-8"))
+    text = SHIPPED.read_text(encoding="utf-8")
+    entries, unread = server_entries(text)
     assert unread == []
     assert len(entries) >= 169
     for entry in entries:
-        assert [each.what for each in entry.read().findings if each.id.startswith("exchange-unknown")] == []
+        imported = entry.read()
+        assert [each.what for each in imported.findings if each.id.startswith("exchange-unknown")] == []
         assert written(entry) == entry.spec
-    rows, _, _ = table_rows(SHIPPED.read_text(encoding="utf-8"))
+        again = dataclasses.replace(entry, spec=written(entry)).read()
+        assert (again.values, again.workload, again.mode) == (imported.values, imported.workload, imported.mode)
+    rows, _, _ = table_rows(text)
     assert len(rows) >= 110
     assert not any(row.fits == "–" and "not described here" not in row.findings[0] for row in rows)
+
+
+@pytest.mark.skipif(not SHIPPED.is_file(), reason="needs release_model_spec.json of the package tenstorrent")
+def test_all_language_models_that_ship_convert():
+    entries = [e for e in server_entries(SHIPPED.read_text(encoding="utf-8"))[0] if e.kind not in OTHER_KINDS]
+    assert len(entries) >= 110
+    for entry in entries:
+        text = text_of([released(entry.model, dict(entry.spec), entry.implementation, entry.kind)])
+        for to in ("yaml", "vllm", "server-spec"):
+            assert converted(text, entry.model, to, entry.spec["device"])

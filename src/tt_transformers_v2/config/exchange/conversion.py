@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,8 +24,8 @@ from ..model_rules import ModelShape
 from ..model_shapes import SHAPE_KEYS
 from ..precedence import set_path
 from .imported import Imported, Written
-from .server_entries import chosen_entry
-from .server_spec import write_server_spec
+from .server_entries import chosen_entry, served_models
+from .server_spec import UNDESCRIBED, write_server_spec
 from .serving_tools import read_vllm, write_vllm
 from .tttv1 import read_decoder_json, read_optimizations
 from .tttv1_writing import write_decoder_json, write_optimizations
@@ -33,6 +33,8 @@ from .untrusted import MAX_JSON_BYTES, read_file
 
 READS = ("tttv1-json", "tttv1-string", "vllm", "server-spec")
 WRITES = ("yaml", *READS)
+# What of a server entry can be written without knowing the model's layers.
+_OF_ANY_MODEL = ("yaml", "vllm", "server-spec")
 
 
 class Model(ModelShape, Protocol):
@@ -47,6 +49,18 @@ class Model(ModelShape, Protocol):
     def max_context(self) -> int:
         """The longest context in tokens."""
         ...
+
+
+@dataclass(frozen=True)
+class UndescribedModel:
+    """A model that a server's file names and conf/model does not describe; `instead` is what can be done about that."""
+
+    name: str
+    instead: str
+    family: str = ""
+    num_parameters: int = 0
+    num_layers: int = 0
+    max_context: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,8 @@ def convert(
     imported = Imported() if source is None else read_source(source, model, mode, device)
     stated = mode or imported.mode
     mode = stated or "performance"
+    if device is not None and device.upper() in UNDESCRIBED and imported.custom_configs:
+        device = None  # a name in the server's file, for which ours stands in
     device = device or imported.values.get("device.device_type", "N150")
     if to == "yaml":
         if source is None:
@@ -118,7 +134,11 @@ def read_source(source: Source, model: Model, mode: str | None, device: str | No
     if source.format == "vllm":
         return read_vllm(text)
     if source.format == "server-spec":
-        return chosen_entry(text, source.model or model.name, device).read(model.max_context)
+        imported = chosen_entry(text, source.model or model.name, device).read(model.max_context)
+        if isinstance(model, UndescribedModel):
+            what, why = f"{model.name} is not described here.", "Nothing was checked against it."
+            imported.findings.append(Finding("exchange-model", Severity.warning, what, why, model.instead))
+        return imported
     raise ConfigError(f"cannot read {shown(source.format)}.", f"choices: {', '.join(READS)}")
 
 
@@ -128,6 +148,26 @@ def model_shape(name: str, make_model: Callable[..., Model]) -> Model:
     if "num_layers" not in described:
         raise ConfigError(f"model={name} does not define a shape.", "Choose a model that conf/model describes.")
     return make_model(**{key: described[key] for key in SHAPE_KEYS if key in described})
+
+
+def model_for(
+    source: Source | None, name: str, to: str, make_model: Callable[..., Model]
+) -> tuple[Source | None, Model]:
+    """The model that `name` means for a conversion, and the source, standard input read.
+
+    A model that only the source's server entries name is one too where the format `to` needs no layers. Raises
+    ConfigError for other unknown names.
+    """
+    served = source is not None and source.format == "server-spec"
+    if source is not None and served:
+        source = replace(source, place=source.text())
+    try:
+        return source, model_shape(name, make_model)
+    except ConfigError as problem:
+        named = source is not None and served and name.casefold() in served_models(source.place)
+        if not named or to not in _OF_ANY_MODEL:
+            raise
+        return source, UndescribedModel(name, problem.hint or problem.message)
 
 
 def tuning_yaml(imported: Imported, purpose: str) -> str:

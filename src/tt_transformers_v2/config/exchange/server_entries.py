@@ -17,7 +17,7 @@ from ..findings import Finding, Severity
 from ..groups import option
 from .imported import Imported
 from .plugin_settings import unknown_key
-from .server_spec import SPEC_KEYS, UNDESCRIBED, our_device, read_entry
+from .server_spec import SPEC_KEYS, UNDESCRIBED, our_device, read_entry, server_device
 from .untrusted import mapping, parse_json, parse_yaml
 
 WHAT = "the server specification"
@@ -89,8 +89,8 @@ def read_server_spec(text: str) -> Imported:
 
 
 def chosen_entry(text: str, model: str, device: str | None) -> ServerEntry:
-    """The entry of a file for a model (an option or any of its names) on a device of ours, None for any; of several
-    implementations the default one.
+    """The entry of a file for a model (an option, any of its names, or the hub id in the file) on a device, ours or as
+    the file spells it, None for any; of several implementations the default one.
 
     A file with one entry has no other to choose. Raises ConfigError where none or several are left, and as
     `server_entries`.
@@ -98,13 +98,9 @@ def chosen_entry(text: str, model: str, device: str | None) -> ServerEntry:
     entries, unread = server_entries(text)
     if len(entries) == 1:
         return _only(entries, unread)
-    wanted = option("model", model)
-    left = [entry for entry in entries if model_option(entry.model) == wanted]
-    if not left:
-        raise ConfigError(f"{WHAT} has {len(entries)} entries, none for {model}.", "Print them all with --all.")
+    left = _of_model(entries, model)
     if device is not None:
-        kind = our_device(device) if device.upper() in _device_names(left) else _kind(device)
-        of_model, left = left, [entry for entry in left if _our(entry) == kind]
+        of_model, left = left, _on_device(left, device)
         if not left:
             devices = ", ".join(sorted(_device_names(of_model)))
             raise ConfigError(f"{WHAT} has no entry for {model} on {device}.", f"It has {devices}.")
@@ -114,6 +110,11 @@ def chosen_entry(text: str, model: str, device: str | None) -> ServerEntry:
         names = "; ".join(entry.name for entry in exact[:6])
         raise ConfigError(f"{WHAT} has {len(exact)} entries for {model}: {names}.", "Add --device, or name the hub id.")
     return _with(exact[0], unread)
+
+
+def served_models(text: str) -> set[str]:
+    """The hub ids that a file's entries serve, in lower case. Raises ConfigError as `server_entries`."""
+    return {entry.model.casefold() for entry in server_entries(text)[0]}
 
 
 def model_option(name: str) -> str | None:
@@ -144,6 +145,28 @@ def _only(entries: list[ServerEntry], unread: list[Finding]) -> ServerEntry:
 
 def _with(entry: ServerEntry, unread: list[Finding]) -> ServerEntry:
     return replace(entry, findings=(*unread, *entry.findings))
+
+
+def _of_model(entries: list[ServerEntry], model: str) -> list[ServerEntry]:
+    """Those that serve a model. Raises ConfigError where none does."""
+    left = [entry for entry in entries if entry.model.casefold() == model.casefold()]
+    if model_option(model) is not None or not left:
+        wanted = option("model", model)
+        left = [entry for entry in entries if model_option(entry.model) == wanted]
+    if not left:
+        raise ConfigError(f"{WHAT} has {len(entries)} entries, none for {model}.", "Print them all with --all.")
+    return left
+
+
+def _on_device(entries: list[ServerEntry], device: str) -> list[ServerEntry]:
+    """Those on a device: with the name as it is written, else with the server's own name of ours, else with another
+    name of the same (GALAXY_T3K is a T3K)."""
+    named = [entry for entry in entries if str(entry.spec.get("device")).casefold() == device.casefold()]
+    if named or device.upper() in UNDESCRIBED:
+        return named
+    kind = our_device(device) if device.upper() in _device_names(entries) else _kind(device)
+    same = [entry for entry in entries if _our(entry) == kind]
+    return [entry for entry in same if str(entry.spec.get("device")).upper() == server_device(kind)] or same
 
 
 def _device_names(entries: list[ServerEntry]) -> set[str]:

@@ -23,7 +23,7 @@ from ..kernel_words import shown
 from ..model_rules import ModelShape
 from .imported import Imported, Written
 from .plugin_settings import is_kind, kind_name, understood, unknown_key, unknown_value
-from .serving_tools import device_values, trace_region, tt_settings
+from .serving_tools import device_values, kept_settings, trace_region, tt_settings
 from .untrusted import mapping
 
 SPEC_KEYS: dict[str, type] = {
@@ -126,8 +126,9 @@ def write_server_spec(
     """One entry of tt-inference-server's `device_model_specs` as YAML: how `spec` runs on `config`'s device.
 
     max_concurrency is the users of all data-parallel groups together, max_context the model's own. The trace region is
-    written as by `write_vllm`, for which `model` is to be named. What was read is written back in its place. Raises
-    ConfigError for a mode that has no word there.
+    written as by `write_vllm`, for which `model` is to be named. What was read is written back in its place, a prefill
+    chunk that was changed since in the variable that had it. Raises ConfigError for a mode that has no word there, and
+    for such a chunk that is not whole thousands (1024).
     """
     import yaml
 
@@ -151,9 +152,11 @@ def write_server_spec(
     unsaid = _preset_groups(config.device_type.value) if kept else 1
     if not undescribed and groups != int(vllm_args.get("data_parallel_size") or unsaid):
         vllm_args["data_parallel_size"] = groups
-    told = kept.get("override_tt_config") or {}
-    settings = tt_settings(told, trace_region(config, model, told, "server_spec" in customs, typed), mode)
-    for key, value in (("vllm_args", vllm_args), ("override_tt_config", settings)):
+    told = kept_settings(customs)
+    read = bool({"vllm", "server_spec"} & set(customs))
+    settings = tt_settings(told, trace_region(config, model, told, read, typed), mode)
+    variables = _variables(kept.get("env_vars") or {}, config.max_prefill_chunk_size)
+    for key, value in (("vllm_args", vllm_args), ("override_tt_config", settings), ("env_vars", variables)):
         if value:
             entry[key] = value
     ordered = {key: entry[key] for key in (*kept, *(key for key in entry if key not in kept))}
@@ -217,6 +220,19 @@ def _chunk(variables: Mapping[str, Any], where: str, findings: list[Finding]) ->
         findings.append(unknown_value(what, f"Write 1 to {_MOST_THOUSANDS}."))
         return {}
     return {"device.max_prefill_chunk_size": int(text) * _THOUSAND}
+
+
+def _variables(kept: Mapping[str, Any], chunk: int) -> dict[str, Any]:
+    """Environment variables as they were read, but for a chunk that is no longer `chunk` tokens."""
+    before = _chunk(kept, "", []).get("device.max_prefill_chunk_size")
+    if before in (None, chunk):
+        return dict(kept)
+    if chunk % _THOUSAND:
+        raise ConfigError(
+            f"device.max_prefill_chunk_size is {chunk}; {CHUNK_VARIABLE} counts thousands ({_THOUSAND}) of tokens.",
+            f"Set device.max_prefill_chunk_size={max(chunk // _THOUSAND, 1) * _THOUSAND}.",
+        )
+    return {**kept, CHUNK_VARIABLE: str(chunk // _THOUSAND)}
 
 
 def _mesh_shape(

@@ -21,7 +21,7 @@ from .server_entries import ServerEntry, model_option, server_entries
 
 HEADS = ("entry", "fits", "context", "chunk", "trace region", "findings")
 # Kinds of models that have no decoder to predict.
-_OTHER_KINDS = ("IMAGE", "AUDIO", "CNN", "VIDEO", "TEXT_TO_SPEECH", "TRAINING")
+OTHER_KINDS = ("IMAGE", "AUDIO", "CNN", "VIDEO", "TEXT_TO_SPEECH", "TRAINING")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def table_rows(text: str) -> tuple[list[Row], list[Finding], str]:
     """A row for every entry of a file that serves a language model, warnings for what is no entry, and what was left
     out, "" where nothing was. Raises ConfigError as `server_entries` does."""
     entries, unread = server_entries(text)
-    others = Counter(entry.kind for entry in entries if entry.kind.upper() in _OTHER_KINDS)
+    others = Counter(entry.kind for entry in entries if entry.kind.upper() in OTHER_KINDS)
     rows = [_row(entry) for entry in entries if entry.kind not in others]
     kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(others.items()))
     return rows, unread, f"left out, of other kinds: {kinds}" if others else ""

@@ -41,11 +41,12 @@ def write_vllm(
 
     `mode` becomes `optimizations`, which knows performance and accuracy only. The trace region is the one that servers
     of `model` ship with, and left out where they ship none, unless it is among the paths that were `typed` or other
-    than what presets and tables give. What `read_vllm` kept is written back in its place. Raises ConfigError for a mode
-    that the plugin has no word for.
+    than what presets and tables give. What was read, from a command or a server's entry, is written back in its place.
+    Raises ConfigError for a mode that the plugin has no word for.
     """
-    kept = mapping((config.custom_configs or {}).get("vllm", {}), "custom_configs.vllm")
-    trace = trace_region(config, model, kept, "vllm" in (config.custom_configs or {}), typed)
+    customs = config.custom_configs or {}
+    kept = kept_settings(customs)
+    trace = trace_region(config, model, kept, bool({"vllm", "server_spec"} & set(customs)), typed)
     text = json.dumps({"tt": tt_settings(kept, trace, mode)})
     return Written(f"--additional-config {shlex.quote(text)}")
 
@@ -70,6 +71,13 @@ def read_vllm(text: str) -> Imported:
         findings=findings,
         custom_configs={"vllm": dict(tree)},
     )
+
+
+def kept_settings(customs: Mapping[str, Any]) -> dict[str, Any]:
+    """The plugin's settings among custom_configs, from whichever of the serving tools they were read."""
+    entry = mapping(customs.get("server_spec", {}), "custom_configs.server_spec")
+    told = entry.get("override_tt_config") or {}
+    return {**mapping(told, "override_tt_config"), **mapping(customs.get("vllm", {}), "custom_configs.vllm")}
 
 
 def trace_region(

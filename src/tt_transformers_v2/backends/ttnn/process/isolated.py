@@ -113,6 +113,9 @@ def _folder() -> Iterator[Path]:
 def _environment(compiler: dict[str, str], folder: Path, description: str | None) -> dict[str, str]:
     """The process's environment; this one's is not touched."""
     kept = {name: value for name, value in os.environ.items() if name != MOCK}
+    if not kept.get("HOME"):  # as in services and containers; ttnn crashes without
+        home = os.path.expanduser("~")
+        kept["HOME"] = home if os.path.isabs(home) else str(folder)
     if description is not None:
         (folder / "cluster.yaml").write_text(description)
         kept = {name: value for name, value in kept.items() if name in PASSED or name.startswith(PASSED_PREFIXES)}

@@ -21,7 +21,6 @@ from tt_transformers_v2.quantize import quantize_job, quantized_folder
 from tt_transformers_v2.quantize.quantize_text import quantize_texts
 from tt_transformers_v2.run.runner import run
 
-
 # Columns of wqkv as a card has them: two heads of q and one of k, of 64 elements that turn with their neighbours.
 ON_CARD = [64 * head + i for head in range(3) for i in card_order(64)] + list(range(192, 256))
 
@@ -189,8 +188,8 @@ def test_fewer_tokens_than_inputs_are_said_and_damped_more(tokens, window, tiny_
 def test_fewer_tokens_than_a_tenth_of_the_inputs_are_refused():
     from tt_transformers_v2.models.spec import ModelSpec
     from tt_transformers_v2.models.weights import SyntheticWeights
-    from tt_transformers_v2.quantize.grid import Grid
     from tt_transformers_v2.quantize.chosen_matrices import check_tokens
+    from tt_transformers_v2.quantize.grid import Grid
 
     spec = ModelSpec.uniform(
         vocab_size=64, hidden_dim=64, num_layers=1, num_heads=2, num_kv_heads=1, intermediate_dim=1001

@@ -50,7 +50,7 @@ def test_a_whole_model_on_its_own_inputs_is_rounded_to_the_same_bits(tiny_model,
     tables = rounding_choices.rope_tables(source.spec, torch.arange(32))
     grids = {"wqkv": BFP4, "wo": BFP8, "w1": BFP4, "w3": BFP4, "w2": BFP4}
     choices = RoundingChoices(source, windows, tmp_path)
-    x = {settings: torch.nn.functional.embedding(windows, source.tensor("embedding")) for settings in (ORIGINAL, Settings())}
+    x = dict.fromkeys((ORIGINAL, Settings()), torch.nn.functional.embedding(windows, source.tensor("embedding")))
     for layer in range(3):
         choices.make(layer, {name: [grid] for name, grid in grids.items()})
         for settings in x:
@@ -77,25 +77,28 @@ def test_a_walk_keeps_the_states_of_one_layer_and_goes_on_from_there_to_the_same
         return real(ops, spec, weights, *rest)
 
     monkeypatch.setattr(rounding_choices, "decoder_layer", counted)
-    for kill in range(1, 9):  # two matrices of each layer, and what the next begins with
-        folder, saved = tmp_path / f"{kill}", []
 
-        def killed(tensors, path, hint, saved=saved, kill=kill):
-            if len(saved) == kill - 1:
-                saved.append(path)
-                raise KeyboardInterrupt
-            saved.append(path)
-            save(tensors, path, hint)
-
-        save = rounding_choices.save_tensors
-        with monkeypatch.context() as patch:
-            patch.setattr(rounding_choices, "save_tensors", killed)
-            with pytest.raises(KeyboardInterrupt):
-                for layer in range(3):
-                    RoundingChoices(source, windows, folder).make(layer, wanted)
-        layers.clear()
+    def walk(folder):
         for layer in range(3):
             RoundingChoices(source, windows, folder).make(layer, wanted)
+
+    save, saved = rounding_choices.save_tensors, []
+
+    def killed(tensors, path, hint):
+        saved.append(path)
+        if len(saved) == kill:
+            raise KeyboardInterrupt
+        save(tensors, path, hint)
+
+    for kill in range(1, 9):  # two matrices of each layer, and what the next begins with
+        folder = tmp_path / f"{kill}"
+        saved.clear()
+        monkeypatch.setattr(rounding_choices, "save_tensors", killed)
+        with pytest.raises(KeyboardInterrupt):
+            walk(folder)
+        monkeypatch.setattr(rounding_choices, "save_tensors", save)
+        layers.clear()
+        walk(folder)
         assert files(folder) == files(tmp_path / "whole")
         assert layers == list(range((kill - 1) // 3, 3))
 

@@ -60,8 +60,10 @@ def layer_entry(mapping: Any, where: str = "layers", origin: str = "") -> LayerE
 
 
 def selected_layers(select: str, num_layers: int, where: str = "layers.select") -> list[int]:
-    """The layer numbers `select` means, ascending. Raises ConfigError, naming `where`, for bad syntax and numbers out of
-    range."""
+    """The layer numbers `select` means, ascending.
+
+    Raises ConfigError, naming `where`, for bad syntax and numbers out of range.
+    """
     chosen: set[int] = set()
     for part in (piece.strip() for piece in select.split(",")):
         if part == "all":
@@ -69,9 +71,7 @@ def selected_layers(select: str, num_layers: int, where: str = "layers.select") 
             continue
         match = _PART.match(part)
         if match is None:
-            raise ConfigError(
-                f"{where}: cannot read {part!r}.", 'Write numbers, a..b, a..b:step or all: "0..3, -1".'
-            )
+            raise ConfigError(f"{where}: cannot read {part!r}.", 'Write numbers, a..b, a..b:step or all: "0..3, -1".')
         first = _layer_number(int(match[1]), num_layers, where)
         last = _layer_number(int(match[2]), num_layers, where) if match[2] else first
         step = int(match[3]) if match[3] else 1

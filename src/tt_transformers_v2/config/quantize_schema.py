@@ -28,8 +28,8 @@ class QuantizeConfig(Checked):
     """conf/quantize.
 
     `tokens` and `verify_tokens` are of each text, after its first `skip` (None: 0, but in a search as many as that
-    uses); `damping` is a share of a Hessian's mean diagonal. `calibrated` maps a group of weights to the layers in which
-    it is calibrated, as layers.select writes them (None: all in a block format).
+    uses); `damping` is a share of a Hessian's mean diagonal. `calibrated` maps a group of weights to the layers in
+    which it is calibrated, as layers.select writes them (None: all in a block format).
     """
 
     AT_LEAST = {"tokens": 32, "window": 16, "skip": 0, "damping": 1e-6, "verify_tokens": 32}  # noqa: RUF012

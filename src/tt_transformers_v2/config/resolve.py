@@ -36,6 +36,7 @@ from .memory_adjustments import computed_chunk, dram_findings, shorter_chunk
 from .model_rules import RuleEffect, apply_rules
 from .planned import program_findings
 from .precedence import release_finer
+from .search_schema import Rounding
 from .server_places import server_findings
 from .task_settings import check_task
 from .ttnn_checks import ttnn_findings, use_of
@@ -121,7 +122,9 @@ class Experiment:
         """The sections that only some tasks have; where results are put changes nothing in them."""
         task, quantize = self.config.task, self.config.quantize
         if task in SEARCHING:
-            return {"search": plain(self.config.search)}
+            own = {"search": plain(self.config.search)}
+            calibrated = Rounding.calibrated in self.config.search.rounding
+            return own | ({"quantize": plain(quantize)} if calibrated else {})
         if task is Task.evaluate:
             return {"evaluate": plain(self.config.evaluate)}
         if task is Task.quantize:

@@ -178,11 +178,11 @@ class _RoundingOps(ReferenceOps):
         rounded = nearest if factor is None else rounded_matrix(self._spec, name, weight, factor, grid)
         seen = _some_of(x)
         scale = torch.linalg.norm(seen @ weight).clamp_min(1e-30)
-        errors = [float(torch.linalg.norm(seen @ (weight - each)) / scale) for each in (nearest, rounded)]
+        own, plain = (float(torch.linalg.norm(seen @ (weight - each)) / scale) for each in (rounded, nearest))
         damping = None if factor is None else factor.damping
         tokens = x.numel() // x.shape[-1]
         self.matrices[name] = rounded
-        self.rows.append(RoundedMatrix(self._layer, name, str(grid), tokens, damping, *errors, asked))
+        self.rows.append(RoundedMatrix(self._layer, name, str(grid), tokens, damping, plain, own, asked))
 
 
 def rounded_matrix(spec: ModelSpec, name: str, weight: Tensor, factor: Factor | None, grid: Grid) -> Tensor:

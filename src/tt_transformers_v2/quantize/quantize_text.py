@@ -16,8 +16,8 @@ from ..models.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class QuantizeTexts:
-    """`calibration`, and what is verified by a name that says how it is related to it. `span`: up to where tokens of each
-    text are used."""
+    """`calibration`, and what is verified by a name that says how it is related to it. `span`: up to where
+    each text is used, in tokens."""
 
     calibration: EvaluationTokens
     verified: dict[str, EvaluationTokens]
@@ -52,7 +52,7 @@ def quantize_texts(settings: QuantizeConfig, tokenizer: Tokenizer, bos: bool | N
     return QuantizeTexts(seen, verified, skip + sum(counts) * window)
 
 
-def calibration_text(
+def calibration_tokens(
     settings: QuantizeConfig, tokenizer: Tokenizer, bos: bool | None, used: Mapping[str, int]
 ) -> tuple[EvaluationTokens, int]:
     """The text to calibrate on where `used` tokens at the beginning of each text are for something else, and how many
@@ -70,7 +70,7 @@ def calibration_text(
 
 
 def used_tokens(names: Sequence[str], tokens: int) -> dict[str, int]:
-    """What `calibration_text` is told of texts of which the first `tokens` are used."""
+    """What `calibration_tokens` is told of texts of which the first `tokens` are used."""
     return dict.fromkeys(map(_identity, names), tokens)
 
 
@@ -95,7 +95,7 @@ def _halves(
 def _too_short(settings: QuantizeConfig, error: TextTooShort, skip: int) -> ConfigError:
     calibrate, verify = (count * settings.window for count in _counts(settings))
     return ConfigError(
-        f"{error.message.split(';')[0]}; quantize.tokens and quantize.verify_tokens ask for {calibrate} and {verify} of "
-        f"each text{f' after the first {skip}' if skip else ''}.",
+        f"{error.message.split(';')[0]}; quantize.tokens and quantize.verify_tokens ask for {calibrate} and {verify} "
+        f"of each text{f' after the first {skip}' if skip else ''}.",
         "Lower them, or use longer texts.",
     )

@@ -24,6 +24,8 @@ from .grid import Grid
 from .quantized_folder import save_tensors
 
 Wanted = Mapping[str, Sequence[Grid]]
+# Modules of this room that the kept values depend on.
+_CODE = ("calibrated_layer", "grid", "grid_rounding", "rounding_choices", "second_order")
 _HINT = "Free some space, then run the same command again."
 
 
@@ -40,7 +42,7 @@ class RoundingChoices:
         that is named `key`, after all they depend on."""
         self.source, self._windows = source, windows
         self.settings = settings or Settings(original_inputs=True)
-        code = code_version("quantize/*.py")
+        code = code_version(*(f"quantize/{name}.py" for name in _CODE))
         named = repr((code, source.fingerprint, tuple(windows.shape), self.settings)).encode()
         self.key = hashlib.sha256(named + windows.numpy().tobytes()).hexdigest()[:16]
         self._folder = folder / self.key

@@ -10,6 +10,8 @@ from ..common.errors import ConfigError, did_you_mean
 from ..hardware.enums import Named
 from ..hardware.op_table import EXPERT_OPS, MATRICES
 
+# What task=quantize leaves of itself in the folder that it writes.
+RECORD = "quantize.json"
 # Groups of layers' weights, by which matrices to calibrate are named.
 SITES = tuple(dict.fromkeys(op.tensor_group for op in (*MATRICES.values(), *EXPERT_OPS) if op.in_layer))
 

@@ -24,6 +24,7 @@ from ..perf.confidence import ConfidenceRules
 from .adjustments import fit_to_model
 from .batched_prefill import prefill_users_findings, tokens_of_a_pass
 from .building import build
+from .calibrated_weights_use import calibrated_weights_findings
 from .checks import check
 from .cluster_file_use import cluster_file_findings
 from .conf_folders import own_folders
@@ -193,6 +194,7 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
         experiment.effects += shorter
         experiment.findings = check(hardware, spec, prompt_length=prompt, typed=asked, **asked_for)
     experiment.findings += cluster_file_findings(hardware.spec, config.task)
+    experiment.findings += calibrated_weights_findings(config)
     experiment.findings += expert_findings(spec, asked, own)
     experiment.findings += server_findings(config.workload, hardware, experiment.calibration, asked)
     experiment.findings += prefill_users_findings(config.workload, hardware, experiment.calibration, asked)

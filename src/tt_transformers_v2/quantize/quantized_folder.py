@@ -22,9 +22,9 @@ from torch import Tensor
 from ..common.errors import ConfigError
 from ..common.files import write_atomically
 from ..common.units import GIB
+from ..config.quantize_schema import RECORD
 from ..models.config_values import read_json
 from ..models.stored_model import Matrices, Stored, StoredModel, each_size, room_beside
-from ..run.calibrated_weights import RECORD
 from .calibrated_layer import RoundedLayer, RoundedMatrix
 
 WORK = ".quantize"

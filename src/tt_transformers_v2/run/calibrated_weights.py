@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError
+from ..config.quantize_schema import RECORD
 from ..models.config_values import read_json
 from ..models.open_model import open_weights
 from ..models.weights import WeightSource
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from ..accuracy.evaluation_text import EvaluationTokens
 
-# What task=quantize leaves of itself in the folder that it writes.
-RECORD = "quantize.json"
 # Runs of so many tokens tell a text: unseen text of the same kind shares few of them.
 _RUN = 16
 # The share of measured tokens inside such runs from which a text counts as seen.

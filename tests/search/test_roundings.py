@@ -125,8 +125,8 @@ def test_settings_that_cannot_be_are_refused(model, overrides, said):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["quantize.skip=0"], "64 of 64 tokens that the search searches on are in the text to calibrate on"),
-        (["quantize.skip=64"], "32 of 64 tokens that the search searches on are in the text to calibrate on"),
+        (["quantize.skip=0"], "64 of 64 tokens that the search measures on are in the text to calibrate on"),
+        (["quantize.skip=64"], "32 of 64 tokens that the search measures on are in the text to calibrate on"),
         (["quantize.texts=[nowhere]"], "quantize.texts: no text or file is named"),
     ],
 )

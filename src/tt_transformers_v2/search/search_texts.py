@@ -47,7 +47,7 @@ def calibration_text(experiment: Experiment, tokenizer: Tokenizer, seen: Tensor,
     used = used_tokens(names, workload.skip + (seen.numel() + unseen.numel()) // len(names))
     tokens, skip = calibration_tokens(settings, tokenizer, workload.bos, used)
     ids = [window.tolist() for window in tokens.windows]
-    for what, windows in (("searches", seen), ("verifies", unseen)):
+    for what, windows in (("measures", seen), ("verifies", unseen)):
         if is_seen(shared := shared_tokens(ids, list(windows)), windows.numel()):
             raise ConfigError(
                 f"{shared} of {windows.numel()} tokens that the search {what} on are in the text to calibrate on, "

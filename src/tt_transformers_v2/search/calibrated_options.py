@@ -53,7 +53,6 @@ class CalibratedOptions:
         self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
         self._bytes = 0
         self.warnings: list[str] = []
-        self.seconds = 0.0
 
     @property
     def key(self) -> str:
@@ -80,13 +79,12 @@ class CalibratedOptions:
 
         Raises ConfigError for weights that are not finite, singular Hessians and a full disk.
         """
-        started, layers = time.monotonic(), len(self._wanted)
+        layers = len(self._wanted)
         for layer in range(layers):
             if time.monotonic() > deadline:
                 break
             progress("calibrated rounding", layer, layers)
             self._choices.make(layer, self._wanted[layer])
-        self.seconds += time.monotonic() - started
 
     def matrices(self, assignment: Assignment, hardware: DeviceConfig) -> dict[tuple[str, int], Grid]:
         """Name and layer of every matrix that an assignment has calibrated, on `hardware`, which it made; its grid."""

@@ -75,7 +75,6 @@ def example(nearest: dict, both: dict) -> str:
             f"    python scripts/run.py {' '.join(COMMAND)} '{MORE[0]}' {MORE[1]}",
             "",
             f"The same texts; weights calibrated on {rounding['tokens']} tokens of {rounding['text']}.",
-            "",
             chosen(both),
             "Each point of the front above, and the most accurate one here that is at least as fast:",
             "",

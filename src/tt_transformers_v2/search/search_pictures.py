@@ -127,7 +127,9 @@ def fronts(sections: Mapping[str, Mapping[str, Any]], differing: str) -> Drawing
     _draw_axes(drawing, scale, name)
     for place, (label, section) in enumerate(sections.items()):
         color = _FRONT_COLORS[place % len(_FRONT_COLORS)]
-        about = f"{label}: sensitivities in {section['seconds_to_sensitivities']:.0f} s"
+        about = label  # seconds say nothing of a search that went on from an earlier one
+        if section["sensitivity_cost"]["measured_now"]:
+            about += f": sensitivities in {section['seconds_to_sensitivities']:.0f} s"
         drawing.add(Disc(26, 52 + 18 * place, 5, color), Words(38, 56 + 18 * place, about, "faint", 12))
         _draw_line(drawing, scale, section, color)
         for row in section["points"]:

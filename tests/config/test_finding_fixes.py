@@ -299,6 +299,12 @@ CHOICES = [
         ["precision.kv_cache=BFP8"],
     ),
     (
+        "calibrated-weights-unused",
+        ["quantize.calibrated={ff2: 0..3}", "task=accuracy"],
+        "then add quantize.weights=DIR",
+        ["quantize.weights=DIR"],
+    ),
+    (
         "unsupported-in-tt-transformers",
         ["model=qwen2_5_32b", "device=n300"],
         "Choose a device that the table has a chunk for (P150x4, P150x8, P300x2, T3K, TG, WH_GALAXY)",

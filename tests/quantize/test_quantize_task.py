@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from tiny_llama import write_model
 
 from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.models.head_order import card_order
 from tt_transformers_v2.models.huggingface import SafetensorsWeights
 from tt_transformers_v2.models.open_model import open_weights
 from tt_transformers_v2.models.tokenizer import Tokenizer
@@ -19,6 +20,9 @@ from tt_transformers_v2.numerics import quantize
 from tt_transformers_v2.quantize import quantize_job, quantized_folder
 from tt_transformers_v2.quantize.quantize_text import quantize_texts
 from tt_transformers_v2.run.runner import run
+
+# Columns of wqkv as a card has them: two heads of q and one of k, of 64 elements that turn with their neighbours.
+ON_CARD = [64 * head + i for head in range(3) for i in card_order(64)] + list(range(192, 256))
 
 
 def contents(folder):
@@ -41,7 +45,8 @@ def test_the_folder_is_a_model_that_packs_without_a_change(done, tiny_model):
     for layer in range(3):
         for name in ("wqkv", "wo", "w1", "w3", "w2"):
             weight = found.tensor(name, layer)
-            assert torch.equal(quantize(weight, "bfp4"), weight)
+            packed = weight[:, ON_CARD] if name == "wqkv" else weight
+            assert torch.equal(quantize(packed, "bfp4"), packed)
             assert not torch.equal(weight, source.tensor(name, layer))
         assert torch.equal(found.tensor("ffn_norm", layer), source.tensor("ffn_norm", layer))
     assert torch.equal(found.tensor("embedding"), source.tensor("embedding"))
@@ -183,20 +188,20 @@ def test_fewer_tokens_than_inputs_are_said_and_damped_more(tokens, window, tiny_
 def test_fewer_tokens_than_a_tenth_of_the_inputs_are_refused():
     from tt_transformers_v2.models.spec import ModelSpec
     from tt_transformers_v2.models.weights import SyntheticWeights
+    from tt_transformers_v2.quantize.chosen_matrices import check_tokens
     from tt_transformers_v2.quantize.grid import Grid
-    from tt_transformers_v2.quantize.quantize_job import _check_tokens
 
     spec = ModelSpec.uniform(
         vocab_size=64, hidden_dim=64, num_layers=1, num_heads=2, num_kv_heads=1, intermediate_dim=1001
     )
     source, grids = SyntheticWeights(spec), [{"w2": Grid("bfp4")}]
-    assert _check_tokens(source, grids, 1001) == []
-    assert "10.0 times" not in str(_check_tokens(source, grids, 1000))
-    assert len(_check_tokens(source, grids, 101)) == 1
+    assert check_tokens(source, grids, 1001) == []
+    assert "10.0 times" not in str(check_tokens(source, grids, 1000))
+    assert len(check_tokens(source, grids, 101)) == 1
     with pytest.raises(
         ConfigError, match="100 tokens are too few to calibrate w2, which has 1001 inputs: it takes 101"
     ):
-        _check_tokens(source, grids, 100)
+        check_tokens(source, grids, 100)
 
 
 def test_weights_that_are_not_finite_are_refused_with_their_place(tmp_path):

@@ -20,7 +20,7 @@ from tt_transformers_v2.report.searches import search_sections
 from tt_transformers_v2.run.performance import predict
 from tt_transformers_v2.search.front_export import same_numerics
 from tt_transformers_v2.search.replay import Replay
-from tt_transformers_v2.search.search_pictures import two_fronts
+from tt_transformers_v2.search.search_pictures import fronts
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +254,6 @@ def test_a_report_shows_both_methods_in_one_picture(found, tiny_model, tmp_path)
     assert "Search by method" in page
     assert "KL estimated" in page
     assert "Search by method" not in search_sections([SimpleNamespace(name="sweep", jobs=[job])])
-    drawn = two_fronts(result["search"], section).svg()
+    drawn = fronts({"measured": result["search"], "gradient": section}, "method of sensitivities").svg()
     assert "measured: sensitivities in" in drawn
     assert "gradient: sensitivities in" in drawn

@@ -25,10 +25,11 @@ _ROOMS = (
 
 
 @functools.cache
-def code_version() -> str:
-    """Sixteen hex digits over the sources of models, numerics, plans, backends and the versions of torch and numba."""
+def code_version(*more: str) -> str:
+    """Sixteen hex digits over the sources of models, numerics, plans, backends and the versions of torch and numba; and
+    over those that `more` patterns of the package name."""
     digest = hashlib.sha256()
-    for room in _ROOMS:
+    for room in (*_ROOMS, *more):
         for path in sorted(_ROOT.glob(room)):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     digest.update(f"torch {metadata.version('torch')} numba {metadata.version('numba')}".encode())

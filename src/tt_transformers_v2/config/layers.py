@@ -59,8 +59,11 @@ def layer_entry(mapping: Any, where: str = "layers", origin: str = "") -> LayerE
     return LayerEntry(str(select), precision, compute, origin)
 
 
-def selected_layers(select: str, num_layers: int) -> list[int]:
-    """The layer numbers `select` means, ascending. Raises ConfigError for bad syntax and numbers out of range."""
+def selected_layers(select: str, num_layers: int, where: str = "layers.select") -> list[int]:
+    """The layer numbers `select` means, ascending.
+
+    Raises ConfigError, naming `where`, for bad syntax and numbers out of range.
+    """
     chosen: set[int] = set()
     for part in (piece.strip() for piece in select.split(",")):
         if part == "all":
@@ -68,15 +71,13 @@ def selected_layers(select: str, num_layers: int) -> list[int]:
             continue
         match = _PART.match(part)
         if match is None:
-            raise ConfigError(
-                f"layers.select: cannot read {part!r}.", 'Write numbers, a..b, a..b:step or all: "0..3, -1".'
-            )
-        first = _layer_number(int(match[1]), num_layers)
-        last = _layer_number(int(match[2]), num_layers) if match[2] else first
+            raise ConfigError(f"{where}: cannot read {part!r}.", 'Write numbers, a..b, a..b:step or all: "0..3, -1".')
+        first = _layer_number(int(match[1]), num_layers, where)
+        last = _layer_number(int(match[2]), num_layers, where) if match[2] else first
         step = int(match[3]) if match[3] else 1
         if step < 1 or last < first:
             raise ConfigError(
-                f"layers.select: {part!r} selects nothing.", "Ranges must ascend, and steps must be at least 1."
+                f"{where}: {part!r} selects nothing.", "Ranges must ascend, and steps must be at least 1."
             )
         chosen.update(range(first, last + 1, step))
     return sorted(chosen)
@@ -130,10 +131,10 @@ def _changed(config: DeviceConfig, values: dict[str, Any], shared: dict[str, Dev
     return shared[key]
 
 
-def _layer_number(number: int, num_layers: int) -> int:
+def _layer_number(number: int, num_layers: int, where: str) -> int:
     if not -num_layers <= number < num_layers:
         raise ConfigError(
-            f"layers.select: there is no layer {number}.",
+            f"{where}: there is no layer {number}.",
             f"The model has {num_layers} layers: 0 to {num_layers - 1}, or -{num_layers} to -1 from the end.",
         )
     return number % num_layers

@@ -24,6 +24,7 @@ from ..perf.confidence import ConfidenceRules
 from .adjustments import fit_to_model
 from .batched_prefill import prefill_users_findings, tokens_of_a_pass
 from .building import build
+from .calibrated_weights_use import calibrated_weights_findings
 from .checks import check
 from .cluster_file_use import cluster_file_findings
 from .conf_folders import own_folders
@@ -36,6 +37,7 @@ from .memory_adjustments import computed_chunk, dram_findings, shorter_chunk
 from .model_rules import RuleEffect, apply_rules
 from .planned import program_findings
 from .precedence import release_finer
+from .search_schema import Rounding
 from .server_places import server_findings
 from .task_settings import check_task
 from .ttnn_checks import ttnn_findings, use_of
@@ -121,7 +123,9 @@ class Experiment:
         """The sections that only some tasks have; where results are put changes nothing in them."""
         task, quantize = self.config.task, self.config.quantize
         if task in SEARCHING:
-            return {"search": plain(self.config.search)}
+            own = {"search": plain(self.config.search)}
+            calibrated = Rounding.calibrated in self.config.search.rounding
+            return own | ({"quantize": plain(quantize)} if calibrated else {})
         if task is Task.evaluate:
             return {"evaluate": plain(self.config.evaluate)}
         if task is Task.quantize:
@@ -190,6 +194,7 @@ def resolve(composed: ExperimentConfig | Mapping[Any, Any], typed: Iterable[str]
         experiment.effects += shorter
         experiment.findings = check(hardware, spec, prompt_length=prompt, typed=asked, **asked_for)
     experiment.findings += cluster_file_findings(hardware.spec, config.task)
+    experiment.findings += calibrated_weights_findings(config)
     experiment.findings += expert_findings(spec, asked, own)
     experiment.findings += server_findings(config.workload, hardware, experiment.calibration, asked)
     experiment.findings += prefill_users_findings(config.workload, hardware, experiment.calibration, asked)

@@ -33,13 +33,23 @@ class SearchMethod(Named):
     measured = "measured"
 
 
+class Rounding(Named):
+    """How weights in a block format are rounded: each value to the nearest, as packing does, or with regard to what the
+    layer sees of a text (docs/quantize.md)."""
+
+    nearest = "nearest"
+    calibrated = "calibrated"
+
+
 @dataclass
 class SearchConfig(Checked):
     """conf/search.
 
     `space` maps a site to the options it may take in each layer, the most accurate first: FORMAT, FORMAT/KERNEL or
     /KERNEL, where KERNEL is one of TTTv1's settings (LOFI, HIFI2 …) or a math fidelity (HiFi2), which leaves the other
-    kernel settings as they are. `max_kl` is in nats per position, `min_top1` a share, both of the verified text.
+    kernel settings as they are. Layers' weights in a block format are rounded in one of the ways of `rounding`, each
+    layer and site in its own; calibrated ones on the text of the `quantize` section. `max_kl` is in nats per position,
+    `min_top1` a share, both of the verified text.
     """
 
     AT_LEAST = {  # noqa: RUF012
@@ -57,6 +67,7 @@ class SearchConfig(Checked):
     }
 
     space: dict[str, list[str]] = field(default_factory=dict)
+    rounding: list[Rounding] = field(default_factory=lambda: [Rounding.nearest])
     method: SearchMethod = SearchMethod.auto
     gradient_samples: int = 2
     gradient_checks: int = 6
@@ -74,6 +85,9 @@ class SearchConfig(Checked):
     verify_numerics: SearchNumerics = SearchNumerics.exact
 
     def __post_init__(self) -> None:
+        if not self.rounding or len(set(self.rounding)) < len(self.rounding):
+            said = "is empty" if not self.rounding else "lists one twice"
+            raise ConfigError(f"search.rounding {said}.", "Write [nearest], [calibrated] or [nearest,calibrated].")
         if self.min_top1 is not None and self.min_top1 > 1:
             raise ConfigError(
                 f"search.min_top1 must be between 0 and 1, not {self.min_top1:g}.", "Write 0.95 for 95 %."

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..common.errors import ConfigError
-from .experiment_schema import OF_WEIGHTS, BackendName, ExperimentConfig, Task
+from .experiment_schema import OF_WEIGHTS, SEARCHING, BackendName, ExperimentConfig, Task
 
 
 def check_task(config: ExperimentConfig) -> None:
@@ -21,6 +21,11 @@ def check_task(config: ExperimentConfig) -> None:
             )
     elif quantize.out:
         raise ConfigError(f"quantize.out is set, but task={task} writes no weights.", "Add task=quantize.")
+    elif quantize.calibrated and task in SEARCHING:
+        raise ConfigError(
+            f"quantize.calibrated is set, but task={task} chooses the layers itself.",
+            "Set quantize.calibrated=null; search.rounding=[nearest,calibrated] is the choice.",
+        )
     elif quantize.weights and task not in OF_WEIGHTS:
         raise ConfigError(
             f"quantize.weights is set, but task={task} measures nothing with them.",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..backends.emulated.card_heads import CardHeads
 from ..hardware.enums import DataFormat, MathFidelity
 from ..hardware.op_table import PHASES
 from ..hardware.schema import DeviceConfig
@@ -54,26 +55,33 @@ def grid_of(hardware: DeviceConfig, name: str, layer: int) -> Grid | None:
 
 @dataclass(frozen=True)
 class Groups:
-    """Columns that share an exponent: those at `order[bounds[i]:bounds[i + 1]]`, at most 32."""
+    """Columns that share an exponent: those at `order[bounds[i]:bounds[i + 1]]`, at most 16."""
 
     order: Tensor
     bounds: Tensor
 
 
 def column_groups(spec: ModelSpec, name: str, columns: int) -> Groups:
-    """The groups of a matrix of `columns` outputs by its canonical name.
-
-    They are the blocks of 16 consecutive columns, but for heads of q and k: Hugging Face's order turns i with i + d/2,
-    and ttnn's rotary op wants these side by side, so that tt_transformers packs a head in another order. 16 columns and
-    the 16 that turn with them share an exponent then, and either order keeps every bit. Heads that 32 does not divide
-    have Hugging Face's blocks.
-    """
-    order, sizes = torch.arange(columns), [BLOCK] * (columns // BLOCK)
+    """The groups of a matrix of `columns` outputs by its canonical name: blocks of 16 consecutive ones in the order in
+    which a card has them."""
+    order = _card_columns(spec, name, columns)
+    sizes = [BLOCK] * (columns // BLOCK)
     if columns % BLOCK:
         sizes.append(columns % BLOCK)
-    if name == "wqkv" and spec.head_dim % (2 * BLOCK) == 0:
-        half, turning = spec.head_dim // 2, (spec.num_heads + spec.num_kv_heads) * spec.head_dim
-        heads = order[:turning].reshape(-1, 2, half // BLOCK, BLOCK)
-        order = torch.cat((heads.transpose(1, 2).reshape(-1), order[turning:]))
-        sizes = [2 * BLOCK] * (turning // (2 * BLOCK)) + [BLOCK] * ((columns - turning) // BLOCK)
-    return Groups(order, torch.tensor([0, *sizes]).cumsum(0))
+    return Groups(torch.arange(columns) if order is None else order, torch.tensor([0, *sizes]).cumsum(0))
+
+
+def packed_nearest(spec: ModelSpec, name: str, weight: Tensor, grid: Grid) -> Tensor:
+    """What a card makes of a matrix float32 [in, out] by its canonical name that is packed as it is; a new tensor."""
+    order = _card_columns(spec, name, weight.shape[1])
+    if order is None:
+        return grid.nearest(weight)
+    packed = torch.empty_like(weight)
+    packed[:, order] = grid.nearest(weight[:, order])
+    return packed
+
+
+def _card_columns(spec: ModelSpec, name: str, columns: int) -> Tensor | None:
+    """The columns of a matrix in the order in which a card has them, None where it is theirs: heads of q and k turn
+    neighbours there (models.head_order)."""
+    return CardHeads.of(spec).columns(torch.arange(columns)) if name == "wqkv" else None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..numerics.compiled import helper, kernel, run_split
+from ..numerics.formats import BLOCK
 from ..numerics.instructions import bits_of, float_of
 
 # The exponent of a group's largest magnitude, one less (the largest values are cut), one more (they are rounded up).
@@ -30,7 +31,7 @@ def round_rows(
         lower: float32 [rows, rows], the panel's part of the lower Cholesky factor of the Hessian.
         ahead: float32 [rows, columns]: the sum over rows already rounded of factor times error, not yet divided by the
             diagonal.
-        bounds: int64 [groups + 1], the columns where groups begin, and where the last ends; 32 columns at most each.
+        bounds: int64 [groups + 1], the columns where groups begin, and where the last ends; 16 columns at most each.
         magnitude_bits: 7 for bfp8, 3 for bfp4.
         high_only: keep five significant bits.
 
@@ -69,7 +70,7 @@ def _on_grid(value, scale, top, high_only):  # type: ignore[no-untyped-def]
 @kernel
 def _round_groups(wanted, lower, ahead, bounds, out, steps, width, high_only, lo, hi):  # type: ignore[no-untyped-def]
     rows = wanted.shape[0]
-    errors, target = np.empty((rows, 32), np.float32), np.empty(32, np.float32)
+    errors, target = np.empty((rows, BLOCK), np.float32), np.empty(BLOCK, np.float32)
     top = np.float32((1 << width) - 1)
     for g in range(lo, hi):
         first, count = bounds[g], bounds[g + 1] - bounds[g]

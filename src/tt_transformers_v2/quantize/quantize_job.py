@@ -14,22 +14,22 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ..common.errors import ConfigError
+from ..config.quantize_schema import LayerInputs
 from ..config.resolve import Experiment
 from ..models.gguf_weights import GgufWeights
 from ..models.huggingface import SafetensorsWeights
 from ..models.open_model import model_files, open_weights
 from ..models.rope import rope_tables
 from ..models.stored_model import StoredModel
-from ..models.weights import WeightSource, tensor_shape
-from .calibrated_layer import LEAST_TOKENS, Settings, matrices_of, round_layer
-from .grid import Grid, grid_of
+from ..models.weights import WeightSource
+from .calibrated_layer import Settings, round_layer
+from .chosen_matrices import Grids, check_tokens, chosen_matrices
 from .quantize_result import quantize_section
 from .quantize_text import QuantizeTexts, quantize_texts
 from .quantized_folder import WORK, QuantizedFolder, check_room, open_record
 from .unseen_quality import unseen_quality
 
 Progress = Callable[[str, int, int | None], None]
-Grids = list[dict[str, Grid]]
 
 
 def run_quantize(experiment: Experiment, progress: Progress) -> dict[str, Any]:
@@ -40,14 +40,14 @@ def run_quantize(experiment: Experiment, progress: Progress) -> dict[str, Any]:
     """
     settings, out = experiment.config.quantize, Path(str(experiment.config.quantize.out)).expanduser()
     source, texts = _opened(experiment)
-    grids = _grids(experiment, source)
-    warnings = _check_tokens(source, grids, texts.calibration.count)
-    record = open_record(out, _asked(experiment, source, texts, grids), texts.record())
+    grids, left = chosen_matrices(experiment, source)
+    warnings = check_tokens(source, grids, texts.calibration.count)
+    record = open_record(out, _asked(experiment, source, texts, grids, left), texts.record())
     if not record.finished:
         (out / WORK).mkdir(parents=True, exist_ok=True)
         try:
             model = _model(experiment, source, out)
-            for name in sorted({name for own in grids for name in own}):
+            for name in sorted({name for own in (*grids, *left) for name in own}):
                 model.check_exact(name)
             check_room(out, model, 4 * texts.calibration.count * source.spec.hidden_dim)
         except ConfigError:
@@ -55,7 +55,8 @@ def run_quantize(experiment: Experiment, progress: Progress) -> dict[str, Any]:
             raise
         folder = QuantizedFolder(out, model, record)
         folder.begin()
-        seconds = _round(folder, source, grids, texts, Settings(settings.damping, settings.act_order), progress)
+        how = Settings(settings.damping, settings.act_order, settings.inputs is LayerInputs.original)
+        seconds = _round(folder, source, grids, left, texts, how, progress)
     else:
         seconds = 0.0
     written, _ = open_weights(source.spec, path=str(out))
@@ -74,52 +75,15 @@ def _opened(experiment: Experiment) -> tuple[SafetensorsWeights | GgufWeights, Q
     return source, quantize_texts(experiment.config.quantize, tokenizer, experiment.config.workload.bos)
 
 
-def _grids(experiment: Experiment, source: WeightSource) -> Grids:
-    """The grid of each layer's matrices in a block format, by canonical name."""
-    found = [
-        {
-            name: grid
-            for name in matrices_of(source, layer)
-            if (grid := grid_of(experiment.hardware, name, layer)) is not None
-        }
-        for layer in range(source.spec.num_layers)
-    ]
-    if not any(found):
-        raise ConfigError(
-            "no layer has a matrix in BFP8 or BFP4: there is nothing to calibrate.",
-            "Set precision.mlp_weights=BFP4, or another precision or tuning.",
-        )
-    return found
-
-
-def _check_tokens(source: WeightSource, grids: Grids, tokens: int) -> list[str]:
-    """What is to be said of matrices with more inputs than there are tokens. Raises ConfigError below a tenth."""
-    warnings = {}
-    for layer, own in enumerate(grids):
-        for name in own:
-            inputs = tensor_shape(source.spec, name, layer)[0]
-            if name.startswith("expert") or tokens >= inputs:
-                continue
-            least = -(-inputs // round(1 / LEAST_TOKENS))
-            if tokens < least:
-                raise ConfigError(
-                    f"{tokens} tokens are too few to calibrate {name}, which has {inputs} inputs: it takes {least}.",
-                    f"Set quantize.tokens={inputs} or more.",
-                )
-            warnings[name] = (
-                f"{name} has {inputs} inputs, more than {tokens} tokens can tell apart: its Hessian is damped "
-                f"{inputs / tokens:.1f} times as much. Set quantize.tokens={inputs} or more."
-            )
-    return list(warnings.values())
-
-
-def _asked(experiment: Experiment, source: WeightSource, texts: QuantizeTexts, grids: Grids) -> dict[str, Any]:
+def _asked(
+    experiment: Experiment, source: WeightSource, texts: QuantizeTexts, grids: Grids, left: Grids
+) -> dict[str, Any]:
     """All that the folder's bytes depend on."""
     settings, ids = experiment.config.quantize, hashlib.sha256()
     for window in texts.calibration.windows:
         ids.update(window.numpy().tobytes())
     return {
-        "version": 1,
+        "version": 2,
         "weights": source.fingerprint,
         "text": texts.calibration.name,
         "ids": ids.hexdigest()[:16],
@@ -127,7 +91,9 @@ def _asked(experiment: Experiment, source: WeightSource, texts: QuantizeTexts, g
         "tokens": texts.calibration.count,
         "damping": settings.damping,
         "act_order": settings.act_order,
+        "inputs": str(settings.inputs),
         "formats": [{name: str(grid) for name, grid in own.items()} for own in grids],
+        "nearest": [{name: str(grid) for name, grid in own.items()} for own in left],
     }
 
 
@@ -151,6 +117,7 @@ def _round(
     folder: QuantizedFolder,
     source: WeightSource,
     grids: Grids,
+    left: Grids,
     texts: QuantizeTexts,
     settings: Settings,
     progress: Progress,
@@ -164,8 +131,8 @@ def _round(
         x = functional.embedding(windows, source.tensor("embedding"))
     elif folder.record.done < spec.num_layers:
         x = folder.hidden()
-    total = sum(len(own) for own in grids)
-    done = sum(len(own) for own in grids[: folder.record.done])
+    each = [len(own) + len(others) for own, others in zip(grids, left, strict=True)]
+    total, done = sum(each), sum(each[: folder.record.done])
     for layer in range(folder.record.done, spec.num_layers):
 
         def matrix_done(name: str, layer: int = layer) -> None:
@@ -173,7 +140,7 @@ def _round(
             done += 1
             progress("matrices", done, total)
 
-        rounded = round_layer(source, layer, grids[layer], x, tables, settings, matrix_done)
+        rounded = round_layer(source, layer, grids[layer], x, tables, settings, matrix_done, left[layer])
         folder.add_layer(layer, rounded)
         x = rounded.output
     folder.finish()

@@ -34,6 +34,8 @@ def quantize_section(
         "calibration_seconds": seconds,
         "calibrated_matrices": len(counted),
         "nearest_matrices": len(record.rows) - len(counted),
+        "left_at_nearest": sum(not row.asked for row in record.rows),
+        "inputs": record.asked["inputs"],
         "warnings": list(warnings),
         "verified": [dataclasses.asdict(each) for each in quality],
         "layers": layer_errors(record),
@@ -45,7 +47,7 @@ def layer_errors(record: Record) -> list[dict[str, Any]]:
     """Each layer's matrices: root mean square of their outputs' relative errors, nearest and calibrated."""
     rows = []
     for layer in sorted({row.layer for row in record.rows}):
-        own = [row for row in record.rows if row.layer == layer and row.calibrated is not None]
+        own = [row for row in record.rows if row.layer == layer and row.asked and row.calibrated is not None]
         if own:
             rows.append(
                 {"layer": layer, "matrices": len(own)}

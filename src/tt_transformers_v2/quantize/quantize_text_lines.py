@@ -18,8 +18,11 @@ def section_lines(section: Mapping[str, Any]) -> Iterator[Any]:
         f"[bold]{section['calibrated_matrices']}[/] matrices calibrated on {section['tokens']} tokens of "
         f"{section['text']} in {section['calibration_seconds']:.0f} s"
     )
-    if section["nearest_matrices"]:
-        yield f"[yellow]{section['nearest_matrices']} matrices of experts that too few tokens reached are as packed[/]"
+    left = section.get("left_at_nearest", 0)
+    if left:
+        yield f"{left} matrices rounded to nearest, which quantize.calibrated does not name"
+    if unreached := section["nearest_matrices"] - left:
+        yield f"[yellow]{unreached} matrices of experts that too few tokens reached are rounded to nearest[/]"
     for line in section["warnings"]:
         yield f"[yellow]{line}[/]"
     table = Table("verified on", "tokens", "numerics", "KL nearest", "KL calibrated", "top-1 nearest", "calibrated")

@@ -22,9 +22,9 @@ from torch import Tensor
 from ..common.errors import ConfigError
 from ..common.files import write_atomically
 from ..common.units import GIB
+from ..config.quantize_schema import RECORD
 from ..models.config_values import read_json
 from ..models.stored_model import Matrices, Stored, StoredModel, each_size, room_beside
-from ..run.calibrated_weights import RECORD
 from .calibrated_layer import RoundedLayer, RoundedMatrix
 
 WORK = ".quantize"
@@ -170,8 +170,8 @@ def _shared(stored: Sequence[Stored]) -> list[list[Stored]]:
     return shards
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """A safetensors file, whole or not at all. Raises ConfigError."""
+def save_tensors(tensors: dict[str, Tensor], path: Path, hint: str = _HINT) -> None:
+    """A safetensors file, whole or not at all. Raises ConfigError with `hint` where it cannot be written."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        raise ConfigError(f"cannot write {path}: {error}.", _HINT) from None
+        raise ConfigError(f"cannot write {path}: {error}.", hint) from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -4,19 +4,21 @@ the text that it was calibrated on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError
+from ..config.quantize_schema import RECORD
 from ..models.config_values import read_json
 from ..models.open_model import open_weights
 from ..models.weights import WeightSource
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..accuracy.evaluation_text import EvaluationTokens
 
-# What task=quantize leaves of itself in the folder that it writes.
-RECORD = "quantize.json"
 # Runs of so many tokens tell a text: unseen text of the same kind shares few of them.
 _RUN = 16
 # The share of measured tokens inside such runs from which a text counts as seen.
@@ -57,13 +59,23 @@ def calibrated_weights(folder: str, source: WeightSource, tokens: EvaluationToke
 
 def refuse_seen(folder: str, record: dict[str, Any], tokens: EvaluationTokens) -> None:
     """Raises ConfigError where more than a tenth of `tokens` are text that the weights were calibrated on."""
-    runs = {tuple(ids[i : i + _RUN]) for ids in record["calibration"]["ids"] for i in range(len(ids) - _RUN + 1)}
-    seen = sum(_covered(window.tolist(), runs) for window in tokens.windows)
-    if seen > _SEEN * tokens.count:
+    seen = shared_tokens(record["calibration"]["ids"], tokens.windows)
+    if is_seen(seen, tokens.count):
         raise ConfigError(
             f"{seen} of {tokens.count} tokens of {tokens.name} are text that {folder} was calibrated on.",
             f"Set workload.skip={record['calibration']['span']} or other workload.texts.",
         )
+
+
+def shared_tokens(calibration: Iterable[Sequence[int]], windows: Iterable[Tensor]) -> int:
+    """How many tokens of `windows` lie in passages of the windows of ids that weights are calibrated on."""
+    runs = {tuple(ids[i : i + _RUN]) for ids in calibration for i in range(len(ids) - _RUN + 1)}
+    return sum(_covered(window.tolist(), runs) for window in windows)
+
+
+def is_seen(shared: int, tokens: int) -> bool:
+    """Whether a text of which so many tokens are shared counts as one that was calibrated on."""
+    return shared > _SEEN * tokens
 
 
 def _covered(ids: list[int], runs: set[tuple[int, ...]]) -> int:

@@ -10,6 +10,7 @@ from ..common.errors import ConfigError
 from ..config.resolve import Experiment
 from ..config.search_schema import Objective
 from ..run.performance import predict
+from .roundings import unrounded
 from .space import Assignment, Option, Place, Space, configured, with_assignment
 
 # Savings below this share of a step are none: they come from rounding.
@@ -41,11 +42,11 @@ def measure_costs(experiment: Experiment, space: Space, objective: Objective) ->
     plain = with_assignment(experiment, base)
     base_us = step_us(plain, objective)
     saves: dict[tuple[Place, Option], float] = {}
-    known: dict[tuple[int, str, Option], float] = {}
+    known: dict[tuple[int, str, tuple[object, ...]], float] = {}
     for place in space.places():
         kind = id(plain.hardware.for_layer(place.layer)) if place.layer >= 0 else -1
         for option in space.options[place.site][1:]:
-            key = (kind, place.site, option)
+            key = (kind, place.site, unrounded(option))
             if key not in known:
                 known[key] = base_us - _with(plain, place, option, objective)
             saves[place, option] = known[key] if abs(known[key]) > _NOTHING * base_us else 0.0
@@ -59,19 +60,20 @@ def _with(plain: Experiment, place: Place, option: Option, objective: Objective)
 
 
 def worth_measuring(space: Space, costs: Costs) -> list[tuple[Place, Option]]:
-    """The changes that could pay: faster than the base and than every more accurate option of the site.
+    """The changes that could pay: faster than the base and than every more accurate option of the site, or one of those
+    (or of the base) but for its rounding.
 
     Raises ConfigError when there is none.
     """
     found = []
     for place in space.places():
-        best = 0.0
+        best, last = 0.0, unrounded(space.options[place.site][0])
         for option in space.options[place.site][1:]:
             saved = costs.saves[place, option]
-            if saved > best:
+            if saved > best or unrounded(option) == last:
                 found.append((place, option))
-                best = saved
-    if not found:
+                best, last = saved, unrounded(option)
+    if not any(costs.saves[change] > 0 for change in found):
         raise ConfigError(
             "nothing in search.space is predicted to be faster than its most accurate options.",
             f"Run `{command('predict')} --what-if` to see what bounds this workload, or change search.objective.",

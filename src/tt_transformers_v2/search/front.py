@@ -9,6 +9,7 @@ beats. Between two neighbours only one place differs, so with hundreds of places
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from .space import Option, Place
 
 @dataclass(frozen=True)
 class Effect:
-    """What an option does at its place: microseconds saved, nats of KL added (never less than 0)."""
+    """What an option does at its place: microseconds saved, nats of KL added (below 0 only where none are saved)."""
 
     option: Option
     saves_us: float
@@ -51,6 +52,10 @@ def walk(effects: Mapping[Place, Sequence[Effect]]) -> list[Step]:
 def _hull(place: Place, found: Sequence[Effect]) -> Iterator[tuple[float, Place, Option, float, float]]:
     """The moves that a place makes as KL gets cheaper: price (rising), place, option, further us, further KL."""
     saved, kl = 0.0, 0.0
+    free = min((effect for effect in found if effect.saves_us == 0), key=lambda effect: effect.kl, default=None)
+    if free is not None and free.kl < 0:  # better for nothing: before all others
+        yield (-math.inf, place, free.option, 0.0, free.kl)
+        kl = free.kl
     left = [effect for effect in found if effect.saves_us > 0]
     while left:
         best = min(left, key=lambda effect: ((effect.kl - kl) / (effect.saves_us - saved), -effect.saves_us))
@@ -75,7 +80,8 @@ def spread(steps: Sequence[Step], points: int) -> list[int]:
     by_time = [steps[-1].saves_us * i / (points - 1) for i in range(points)]
     chosen = {0, len(steps)}
     # A front that costs nothing is spread by time alone: all its logarithms are those of one small number.
-    small = max(min(step.kl for step in steps), steps[-1].kl * 1e-3) or 1.0
+    small = max(min(step.kl for step in steps), steps[-1].kl * 1e-3)
+    small = small if small > 0 else 1.0
     for i in range(points - 2):
         wanted = by_time[i + 1] if i % 2 == 0 else small * (steps[-1].kl / small) ** ((i + 1) / (points - 1))
         of = [step.saves_us if i % 2 == 0 else step.kl for step in steps]

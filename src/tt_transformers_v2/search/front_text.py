@@ -19,6 +19,7 @@ def section_lines(section: Mapping[str, Any]) -> Iterator[Any]:
         f"most accurate options: KL [bold]{base['kl']:.4f}[/], top-1 {base['top1']:.1%}, "
         f"{base['decode_tokens_per_s_per_user']:.2f} tokens/s/user predicted"
     )
+    yield from _rounding(section.get("rounding"))
     yield from _estimated(section["estimates"])
     yield from _sensitive(section)
     if section.get("points") is None:
@@ -33,6 +34,16 @@ def section_lines(section: Mapping[str, Any]) -> Iterator[Any]:
         chosen = next(row for row in section["points"] if row["name"] == section["chosen"])
         yield f"[bold]chosen {chosen['name']}[/]: {chosen['sentence']}"
         yield f"use it with --config-dir RUN_FOLDER tuning={chosen['name']}"
+        if chosen.get("weights_command"):
+            yield f"and quantize.weights=DIR, which {chosen['weights_command']} writes for the same device and model"
+
+
+def _rounding(rounding: Mapping[str, Any] | None) -> Iterator[str]:
+    if rounding is None:
+        return
+    yield f"[dim]weights calibrated on {rounding['tokens']} tokens of {rounding['text']}[/]"
+    for line in rounding["warnings"]:
+        yield f"[yellow]{line}[/]"
 
 
 def _estimated(estimates: Mapping[str, Any] | None) -> Iterator[str]:

@@ -69,11 +69,13 @@ class Effects:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An option of a site, as the ops that compute a layer with it."""
+    """An option of a site, as the ops that compute a layer with it; `weights` has the matrices that it rounds in a way
+    of its own (None: the reference's, packed)."""
 
     site: str
     name: str
     ops: EmulatedOps
+    weights: WeightSource | None = None
 
 
 def layer_effects(seen: LayerPass, candidates: Sequence[Candidate]) -> dict[tuple[str, str], Effects]:
@@ -89,7 +91,10 @@ def layer_effects(seen: LayerPass, candidates: Sequence[Candidate]) -> dict[tupl
         exact = x @ product.weight if own else x
         for candidate in own:
             key = (candidate.site, candidate.name)
-            error, wide = _product_error(candidate.ops, product, x, exact)
+            weight = product.weight
+            if candidate.weights is not None:
+                weight = candidate.weights.tensor(product.name, seen.layer)
+            error, wide = _product_error(candidate.ops, product, weight, x, exact)
             operands[key] = operands.get(key, 0) + _along(product.gradients, error)
             if wide is not None:
                 dst[key] = dst.get(key, 0) + _along(product.gradients, wide, _every(product.x))
@@ -103,10 +108,12 @@ def layer_effects(seen: LayerPass, candidates: Sequence[Candidate]) -> dict[tupl
     return {key: _squared(effect, dst.get(key)) for key, effect in operands.items()}
 
 
-def _product_error(ops: EmulatedOps, product: Product, x: Tensor, exact: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The error of a product in float32 sums, and what a bf16 Dst adds to it at every few positions (None: it has a
-    float32 Dst)."""
-    matrix = ops.matrix(product.weight, product.op)
+def _product_error(
+    ops: EmulatedOps, product: Product, weight: Tensor, x: Tensor, exact: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """The error of a product with `weight` in float32 sums, and what a bf16 Dst adds to it at every few positions
+    (None: it has a float32 Dst)."""
+    matrix = ops.matrix(weight, product.op)
     error = ops.sums(x, matrix, product.op, wide=True).sub_(exact)
     if ops.hardware.kernel(product.op, ops.phase).fp32_dest_acc_en:
         return error, None

@@ -22,13 +22,14 @@ from ..backends.emulated.emulated_ops import EmulatedOps
 from ..backends.emulated.prepared_weights import PreparedWeights
 from ..common.errors import ConfigError
 from ..common.files import write_atomically
+from ..config.search_schema import Rounding
 from ..hardware.schema import DeviceConfig
 from ..models.weights import WeightSource
 from ..planning.op_plans import OpPlans
 from .gradient_effects import Candidate, Effects, head_kl, layer_effects
 from .gradients import BackwardPass, PassCost
 from .measured_variants import name_of
-from .space import HEAD, Option, Place, Space, configured
+from .space import HEAD, Assignment, Option, Place, Space, configured
 
 Change = tuple[Place, Option]
 Progress = Callable[[str, int, int | None], None]
@@ -87,7 +88,8 @@ class Estimates:
 
 
 class Estimator:
-    """What an estimate needs: the model, tokens int64 [W, T], the base configuration and the changes of `wanted`."""
+    """What an estimate needs: the model, tokens int64 [W, T], the base configuration, the changes of `wanted`, and
+    where options have weights of their own, what these are for an assignment on the hardware it made."""
 
     def __init__(
         self,
@@ -98,7 +100,9 @@ class Estimator:
         wanted: Sequence[Change],
         samples: int,
         plans: OpPlans | None = None,
+        weights: Callable[[Assignment, DeviceConfig], WeightSource] | None = None,
     ) -> None:
+        self._weights = weights
         self.source, self.windows, self.hardware, self.space = source, windows, hardware, space
         self.wanted, self.samples = list(wanted), samples
         self._plans = OpPlans(hardware) if plans is None else plans
@@ -151,19 +155,34 @@ class Estimator:
 
     def _candidates(self, changes: Iterable[Change], layer: int, prepared: PreparedWeights | None) -> list[Candidate]:
         """The options of the layer's changes, and the base's once for each site."""
-        by_name: dict[tuple[str, str], Option | None] = {}
+        by_name: dict[tuple[str, str], Option] = {}
         for place, option in changes:
-            by_name.setdefault((place.site, _base_of(self.space, place)), None)
+            by_name.setdefault((place.site, _base_of(self.space, place)), self.space.options[place.site][0])
             by_name[place.site, option.text] = option
         return [
-            Candidate(site, name, self._ops(Place(layer, site), option, prepared).at_layer(layer))
+            Candidate(
+                site,
+                name,
+                self._ops(Place(layer, site), option, prepared).at_layer(layer),
+                self._weights_of(Place(layer, site), option),
+            )
             for (site, name), option in by_name.items()
         ]
 
+    def _weights_of(self, place: Place, option: Option) -> WeightSource | None:
+        """The weights of an option that are not the model's own."""
+        if self._weights is None or option.rounding is Rounding.nearest:
+            return None
+        return self._weights({place: option}, self._hardware_of(place, option))
+
+    def _hardware_of(self, place: Place, option: Option | None) -> DeviceConfig:
+        """The base with an option in a place."""
+        if option is None or option is self.space.options[place.site][0]:
+            return self.hardware
+        return configured(self.hardware, {place: option}, self.space.num_layers)
+
     def _ops(self, place: Place, option: Option | None, prepared: PreparedWeights | None) -> EmulatedOps:
-        hardware = self.hardware
-        if option is not None:
-            hardware = configured(hardware, {place: option}, self.space.num_layers)
+        hardware = self._hardware_of(place, option)
         return EmulatedOps(hardware, "fast", prepared, plans=self._plans.on(hardware)).for_heads(self.source.spec)
 
     def _head(self, run: BackwardPass) -> dict[str, Estimate]:

@@ -78,6 +78,7 @@ def subject_estimates(subject: Subject, file: EstimateFile, *, deadline: float, 
         subject.wanted,
         subject.settings.gradient_samples,
         subject.plans,
+        None if subject.calibrated is None else subject.weights,
     )
     return estimator.run(file, deadline=deadline, progress=progress)
 

@@ -10,7 +10,7 @@ What the gradients are good for is said in `gradient_effects.py`.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..backends.reference import ReferenceOps
 from ..hardware.op_table import SDPA, ModelOp
 from ..models.decoder import LayerWeights, attention_half, final_hidden, head_matrix, logits_of, mlp_half
 from ..models.layer_spec import AttentionSpec
+from ..models.named_weights import NamedWeights
 from ..models.rope import RotaryTables, rope_tables
 from ..models.weights import WeightSource
 
@@ -30,9 +31,11 @@ TOKENS_AT_ONCE = 1024
 
 @dataclass
 class Product:
-    """x [windows, T, K] @ weight [K, N] of the reference, and the gradient at its output for each sample of labels."""
+    """x [windows, T, K] @ weight [K, N] of the reference, and the gradient at its output for each sample of labels;
+    `name` is the canonical one of the weight."""
 
     op: ModelOp
+    name: str
     x: Tensor
     weight: Tensor
     output: Tensor
@@ -64,10 +67,10 @@ class LayerPass:
 
 class RecordingOps(ReferenceOps):
     """The reference, remembering the products with matrices of some tensor groups, and attention if it is among
-    `groups` as SDPA's."""
+    `groups` as SDPA's. `names` has those of matrices by the id of the tensor (models.named_weights)."""
 
-    def __init__(self, groups: Collection[str]) -> None:
-        self.groups = groups
+    def __init__(self, groups: Collection[str], names: Mapping[int, str]) -> None:
+        self.groups, self.names = groups, names
         self.products: list[Product] = []
         self.attended: list[Attended] = []
 
@@ -75,7 +78,7 @@ class RecordingOps(ReferenceOps):
         """As models.decoder.Ops.linear."""
         y = super().linear(x, weight, bias, op)
         if op.tensor_group in self.groups:
-            self.products.append(Product(op, x.detach(), weight, y))
+            self.products.append(Product(op, self.names[id(weight)], x.detach(), weight, y))
         return y
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, kind: AttentionSpec, sinks: Tensor | None) -> Tensor:
@@ -175,12 +178,13 @@ class BackwardPass:
     def layer(self) -> Iterator[LayerPass]:
         """Takes the gradient through layer `next_layer`, some windows at a time, and goes on to the one before it."""
         layer, spec = self.next_layer, self.source.spec
-        weights = LayerWeights(self.source, layer, keep=self.parts > 1)
+        names: dict[int, str] = {}
+        weights = NamedWeights(self.source, layer, names, keep=self.parts > 1)
         before = torch.empty_like(self.gradient)
         for start in range(0, len(self.windows), self._at_once):
             part = slice(start, min(start + self._at_once, len(self.windows)))
             started = time.monotonic()
-            ops = RecordingOps(self.groups)
+            ops = RecordingOps(self.groups, names)
             with torch.enable_grad():
                 x = self.before[layer][part].detach().requires_grad_()
                 y = _layer(ops, spec, weights, x, self._tables)

@@ -67,23 +67,27 @@ class Replay:
         self._last = x
         self.base = self._compare(self._ops, x)
 
-    def variant(self, place: Place, hardware: DeviceConfig) -> Divergence:
-        """The divergence with the settings that `hardware` has at `place`; everywhere else they are the base's."""
+    def variant(self, place: Place, hardware: DeviceConfig, source: WeightSource | None = None) -> Divergence:
+        """The divergence with the settings that `hardware` has at `place` and the weights that `source` has in its
+        layer (None: the base's); everywhere else they are the base's."""
         changed = self._open(hardware)
         if place.site == HEAD:
             return self._compare(changed, self._last)
         own, *later = self._weights[place.layer :]
+        if source is not None:
+            own = LayerWeights(source, place.layer)
         x = self._between[place.layer]
         if SITES[place.site].half == "attention":
             x = self._attention(changed, own, self._before[place.layer])
         x = self._through(self._ops, later, self._mlp(changed, own, x))
         return self._compare(self._ops, x)
 
-    def whole(self, hardware: DeviceConfig) -> Divergence:
-        """The divergence of another configuration, run from the first layer to the last."""
-        ops = self._open(hardware)
-        x = ops.embed(self.target.windows, self.source.tensor("embedding"))
-        return self._compare(ops, self._through(ops, self._weights, x))
+    def whole(self, hardware: DeviceConfig, source: WeightSource | None = None) -> Divergence:
+        """The divergence of another configuration, run from the first layer to the last, with the weights of `source`
+        (None: the base's)."""
+        ops, source = self._open(hardware), self.source if source is None else source
+        x = ops.embed(self.target.windows, source.tensor("embedding"))
+        return self._compare(ops, self._through(ops, each_layer(source), x), source)
 
     def _open(self, hardware: DeviceConfig) -> EmulatedOps:
         return EmulatedOps(hardware, self.numerics, self._prepared, plans=self._plans.on(hardware))
@@ -101,7 +105,8 @@ class Replay:
         self.layers_run += 0.5
         return mlp_half(ops.at_layer(weights.layer), self.source.spec, weights, x)
 
-    def _compare(self, ops: EmulatedOps, x: Tensor) -> Divergence:
-        hidden = final_hidden(ops, self.source.spec, self.source, x).flatten(0, 1)
-        head = head_matrix(ops, self.source)
+    def _compare(self, ops: EmulatedOps, x: Tensor, source: WeightSource | None = None) -> Divergence:
+        source = self.source if source is None else source
+        hidden = final_hidden(ops, source.spec, source, x).flatten(0, 1)
+        head = head_matrix(ops, source)
         return self.target.divergence(lambda rows: logits_of(ops, self.source.spec, head, hidden[rows]))

@@ -45,6 +45,8 @@ def run_search(experiment: Experiment, folder: Path, progress: Progress) -> dict
     replay = subject.replay(subject.seen, settings.numerics.value)
     _refuse_unreachable(subject, known, replay)
     deadline = end if everything else started + 60 * settings.max_minutes * _SENSITIVITY_SHARE
+    if subject.calibrated is not None:
+        subject.calibrated.make(deadline, progress)
     if method_of(subject) is SearchMethod.gradient:
         file = subject.estimates()
         sensitivities = gradient_sensitivities(subject, replay, known, file, deadline=deadline, progress=progress)
@@ -55,10 +57,11 @@ def run_search(experiment: Experiment, folder: Path, progress: Progress) -> dict
         return _finished(folder, section, started)
     steps = walk(sensitivities.effects(subject))
     unseen = Runs(
+        subject,
         subject.replay(subject.unseen, settings.verify_numerics.value),
         subject.measured(subject.unseen, settings.verify_numerics.value),
     )
-    front = Front(subject, sensitivities.base.kl, steps, Runs(replay, known), unseen)
+    front = Front(subject, sensitivities.base.kl, steps, Runs(subject, replay, known), unseen)
     presets = [front.preset(name, preset) for name, preset in presets_of(experiment).items()]
     faster = [count for preset in presets if (count := _just_faster(front, preset, settings)) is not None]
     counts = _ends_first(spread(front.steps, settings.points))

@@ -16,8 +16,10 @@ from ..common.files import write_atomically
 
 HEAT_MAP, FRONT = "sensitivity", "front"
 _LEFT, _TOP, _CELL, _ROW = 170.0, 96.0, 24.0, 22.0
+_LETTER = 6.6  # the width of most, in labels
 _FAINTEST = 0.06  # opacity of the smallest change, which must be told from the page
 _FRONT_WIDTH, _FRONT_HEIGHT = 760.0, 520.0
+_FRONT_COLORS = ("decode", "prefill", "kv", "collectives")
 
 
 def write_pictures(folder: Path, section: Mapping[str, Any]) -> list[str]:
@@ -54,7 +56,8 @@ def heat_map(section: Mapping[str, Any]) -> Drawing:
     layers = sorted({layer for found in rows.values() for layer in found if layer is not None})
     changes = [row["kl_change"] for found in rows.values() for row in found.values() if row["kl_change"] > 0]
     low, high = (min(changes), max(changes)) if changes else (1e-6, 1.0)
-    width = max(_LEFT + _CELL * max(len(layers), 1) + 40, 640.0)
+    left = max(_LEFT, 16 + _LETTER * max((len(f"{site} {option}") for site, option in rows), default=0))
+    width = max(left + _CELL * max(len(layers), 1) + 40, 640.0)
     drawing = Drawing(width, _TOP + _ROW * len(rows) + 96, "KL added by single changes, layer by layer")
     drawing.add(Words(20, 32, "Sensitivity of each layer: KL added by a single change", size=18, bold=True))
     about = f"{section['basis']}; {section['tokens']} tokens"
@@ -62,14 +65,14 @@ def heat_map(section: Mapping[str, Any]) -> Drawing:
         drawing.add(Words(20, 54 + 16 * number, line, "faint", 12))
     for column, shown in enumerate(layers):
         if shown % 5 == 0 or shown == layers[-1]:
-            drawing.add(Words(_LEFT + _CELL * (column + 0.5), _TOP - 6, str(shown), "faint", 11, "middle"))
+            drawing.add(Words(left + _CELL * (column + 0.5), _TOP - 6, str(shown), "faint", 11, "middle"))
     for number, ((site, option), found) in enumerate(sorted(rows.items())):
         y = _TOP + _ROW * number
-        drawing.add(Words(_LEFT - 8, y + 15, f"{site} {option}", size=12, anchor="end"))
+        drawing.add(Words(left - 8, y + 15, f"{site} {option}", size=12, anchor="end"))
         for column, layer in enumerate(layers if None not in found else [None]):
             if layer in found:
-                drawing.add(_cell(found[layer], _LEFT + _CELL * column, y, low, high))
-    _draw_scale(drawing, low, high, _TOP + _ROW * len(rows) + 22)
+                drawing.add(_cell(found[layer], left + _CELL * column, y, low, high))
+    _draw_scale(drawing, low, high, left, _TOP + _ROW * len(rows) + 22)
     return drawing
 
 
@@ -86,13 +89,13 @@ def _opacity(change: float, low: float, high: float) -> float:
     return _FAINTEST + (1 - _FAINTEST) * math.log(change / low) / math.log(high / low)
 
 
-def _draw_scale(drawing: Drawing, low: float, high: float, y: float) -> None:
+def _draw_scale(drawing: Drawing, low: float, high: float, left: float, y: float) -> None:
     steps = 20
     for step in range(steps):
         value = low * (high / low) ** (step / (steps - 1)) if high > low else high
-        drawing.add(Box(_LEFT + 12 * step, y, 12, 12, "decode", _opacity(value, low, high)))
-    drawing.add(Words(_LEFT, y + 28, f"{low:.1g}", "faint", 11))
-    drawing.add(Words(_LEFT + 12 * steps, y + 28, f"{high:.2g} nats per position", "faint", 11, "end"))
+        drawing.add(Box(left + 12 * step, y, 12, 12, "decode", _opacity(value, low, high)))
+    drawing.add(Words(left, y + 28, f"{low:.1g}", "faint", 11))
+    drawing.add(Words(left + 12 * steps, y + 28, f"{high:.2g} nats per position", "faint", 11, "end"))
 
 
 def front(section: Mapping[str, Any]) -> Drawing:
@@ -110,23 +113,28 @@ def front(section: Mapping[str, Any]) -> Drawing:
     return drawing
 
 
-def two_fronts(measured: Mapping[str, Any], gradient: Mapping[str, Any]) -> Drawing:
-    """The verified points of two searches that differ in search.method, and of the first one the presets.
+def fronts(sections: Mapping[str, Mapping[str, Any]], differing: str) -> Drawing:
+    """The verified points of searches that differ in a setting, by what each has there; of the first one the presets.
 
-    Both sections have points, and the same objective.
+    The sections have points, and the same objective. `differing` names the setting in words.
     """
-    key, name = _axis(measured)
-    scale = _Scale([*measured["points"], *gradient["points"], *measured["presets"]], key)
-    drawing = Drawing(_FRONT_WIDTH, _FRONT_HEIGHT, "Verified fronts by method of sensitivities")
-    drawing.add(Words(20, 32, "Verified fronts by method of sensitivities", size=18, bold=True))
+    first = next(iter(sections.values()))
+    key, name = _axis(first)
+    scale = _Scale([row for each in sections.values() for row in each["points"]] + list(first["presets"]), key)
+    title = f"Verified fronts by {differing}"
+    drawing = Drawing(_FRONT_WIDTH, _FRONT_HEIGHT, title)
+    drawing.add(Words(20, 32, title, size=18, bold=True))
     _draw_axes(drawing, scale, name)
-    for place, (section, color) in enumerate(((measured, "decode"), (gradient, "prefill"))):
-        about = f"{section['method']}: sensitivities in {section['seconds_to_sensitivities']:.0f} s"
+    for place, (label, section) in enumerate(sections.items()):
+        color = _FRONT_COLORS[place % len(_FRONT_COLORS)]
+        about = label  # seconds say nothing of a search that went on from an earlier one
+        if section["sensitivity_cost"]["measured_now"]:
+            about += f": sensitivities in {section['seconds_to_sensitivities']:.0f} s"
         drawing.add(Disc(26, 52 + 18 * place, 5, color), Words(38, 56 + 18 * place, about, "faint", 12))
         _draw_line(drawing, scale, section, color)
         for row in section["points"]:
             drawing.add(Disc(*scale.of(row), 8 if row["name"] == section["chosen"] else 5, color))
-    for row in measured["presets"]:
+    for row in first["presets"]:
         x, y = scale.of(row)
         drawing.add(Box(x - 5, y - 5, 10, 10, "faint"), Words(x, y + 20, row["name"], "ink", 12, "middle"))
     return drawing

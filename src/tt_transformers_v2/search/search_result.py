@@ -13,7 +13,9 @@ from ..config.layers import write_select
 from ..config.resolve import Experiment
 from ..config.search_schema import Objective, SearchMethod
 from .costs import step_us
-from .front_export import write_point
+from .front_export import PointFile, write_point
+from .rounding_result import rounding_record
+from .roundings import calibrated_layers
 from .sensitivity import Change, Sensitivities
 from .sentence import in_words
 from .subject import Subject, figures
@@ -36,6 +38,8 @@ _COLUMNS = (
     "tuning",
     "tttv1_json",
     "tt_xla_json",
+    "calibrated_on",
+    "weights_command",
     "sentence",
 )
 
@@ -51,6 +55,7 @@ def sensitivity_rows(subject: Subject, measured: Sensitivities) -> dict[str, Any
         "tokens": subject.seen.numel(),
         "window": settings.window,
         "space": {site: [option.text for option in options] for site, options in subject.space.options.items()},
+        "rounding": None if subject.calibrated is None else rounding_record(subject, measured),
         "base": _divergence(base) | figures(subject.base),
         "method": str(measured.method),
         "estimates": _estimates(subject, measured),
@@ -95,12 +100,14 @@ def search_section(
         name = f"point_{number:02d}"
         row = {"name": name, "steps": point.steps, **figures(point.experiment), **_measured(point)}
         row |= {
+            "calibrated_on": _calibrated_on(subject, point),
             "estimated_kl": point.estimated_kl,
             "dominated": dominated(point, points, time),
             "options": _options(point),
             "sentence": _sentence(front, point, row, reference, objective),
         }
-        row |= write_point(folder, name, point.experiment, point.assignment, row["sentence"])
+        skip = None if subject.calibrated is None else subject.calibrated.text.skip
+        row |= write_point(folder, PointFile(name, row["sentence"], skip), point.experiment, point.assignment)
         rows.append(row)
     whole = front.seen.seconds
     found = {
@@ -125,6 +132,7 @@ def _row(subject: Subject, measured: Sensitivities, change: Change) -> dict[str,
         "layer": place.layer if place.layer >= 0 else None,
         "site": place.site,
         "option": option.text,
+        "rounding": str(option.rounding),
         "method": str(SearchMethod.gradient if run is None else SearchMethod.measured),
         "kl_change": measured.kl_change(change),
         "kl_estimated": measured.scaled(change),
@@ -132,6 +140,14 @@ def _row(subject: Subject, measured: Sensitivities, change: Change) -> dict[str,
         "pcc_change": None if run is None else run.pcc - base.pcc,
         "saves_us": subject.costs.saves[change],
     }
+
+
+def _calibrated_on(subject: Subject, point: Point) -> str | None:
+    """What the weights of a point were calibrated on; None where they are the model's own."""
+    if subject.calibrated is None or not calibrated_layers(point.assignment):
+        return None
+    text = subject.calibrated.text.tokens
+    return f"{text.count} tokens of {text.name}"
 
 
 def _estimates(subject: Subject, measured: Sensitivities) -> dict[str, Any] | None:

@@ -11,6 +11,9 @@ from ..common.errors import ConfigError
 from ..config.experiment_schema import Part
 from ..config.resolve import Experiment
 from ..models.tokenizer import Tokenizer
+from ..quantize.quantize_text import calibration_tokens, used_tokens
+from ..run.calibrated_weights import is_seen, shared_tokens
+from .calibrated_options import CalibrationText
 
 
 def search_and_verify(experiment: Experiment, tokenizer: Tokenizer) -> tuple[Tensor, Tensor, str]:
@@ -22,8 +25,8 @@ def search_and_verify(experiment: Experiment, tokenizer: Tokenizer) -> tuple[Ten
     if workload.part is not Part.all:
         raise ConfigError("a search splits its text into two parts itself.", "Leave workload.part unset.")
     counts = -(-wanted.tokens // wanted.window), -(-wanted.verify_tokens // wanted.window)
-    names = workload.texts if workload.text_file is None else [workload.text_file]
     try:
+        names = _names(experiment)
         seen, unseen = disjoint_windows(tokenizer, names, counts, wanted.window, workload.skip, workload.bos)
     except TextTooShort as error:
         needed = sum(counts) * wanted.window
@@ -32,3 +35,28 @@ def search_and_verify(experiment: Experiment, tokenizer: Tokenizer) -> tuple[Ten
             "Lower search.tokens and search.verify_tokens, or use a longer text.",
         ) from None
     return torch.stack(seen.windows), torch.stack(unseen.windows), seen.name
+
+
+def calibration_text(experiment: Experiment, tokenizer: Tokenizer, seen: Tensor, unseen: Tensor) -> CalibrationText:
+    """The text of the `quantize` section, behind what the search uses of the same texts: `seen` and `unseen`.
+
+    Raises ConfigError for a text that is too short, and where it has passages of what the search measures on.
+    """
+    workload, settings = experiment.config.workload, experiment.config.quantize
+    names = _names(experiment)
+    used = used_tokens(names, workload.skip + (seen.numel() + unseen.numel()) // len(names))
+    tokens, skip = calibration_tokens(settings, tokenizer, workload.bos, used)
+    ids = [window.tolist() for window in tokens.windows]
+    for what, windows in (("measures", seen), ("verifies", unseen)):
+        if is_seen(shared := shared_tokens(ids, list(windows)), windows.numel()):
+            raise ConfigError(
+                f"{shared} of {windows.numel()} tokens that the search {what} on are in the text to calibrate on, "
+                f"{tokens.name}.",
+                "Leave quantize.skip unset, or set quantize.texts to other texts.",
+            )
+    return CalibrationText(tokens, skip)
+
+
+def _names(experiment: Experiment) -> list[str]:
+    workload = experiment.config.workload
+    return workload.texts if workload.text_file is None else [workload.text_file]

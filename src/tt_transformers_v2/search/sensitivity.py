@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ..config.search_schema import SearchMethod
 from .front import Effect
-from .measured_variants import BASE, Measured, name_of
+from .measured_variants import BASE, Measured
 from .replay import Replay
 from .space import Option, Place, configured
 from .subject import Subject
@@ -63,12 +63,13 @@ class Sensitivities:
     def effects(self, subject: Subject) -> dict[Place, list[Effect]]:
         """Per place, what its options save and cost, as far as it is known.
 
-        A change that comes out better than none costs nothing: the difference is noise.
+        A change that comes out better than none costs nothing: the difference is noise. One that saves no time, which
+        is the base with another rounding, is there to be better.
         """
         effects: dict[Place, list[Effect]] = {}
         for place, option in self.changes():
-            cost = max(self.kl_change((place, option)), 0.0)
-            effects.setdefault(place, []).append(Effect(option, subject.costs.saves[place, option], cost))
+            saves, cost = subject.costs.saves[place, option], self.kl_change((place, option))
+            effects.setdefault(place, []).append(Effect(option, saves, max(cost, 0.0) if saves else cost))
         return effects
 
 
@@ -98,18 +99,19 @@ def measure_changes(
     progress: Progress,
 ) -> None:
     """Adds to `result` the changes of `order`, one after the other; those that `deadline` leaves out as such."""
-    hardware = subject.base.hardware
+    hardware, base = subject.base.hardware, subject.space.base()
     for number, (place, option) in enumerate(order):
         progress("sensitivities", number, len(order))
-        divergence = known.get(name_of(place, option))
+        divergence = known.get(subject.name_of(place, option))
         if divergence is None:
             if time.monotonic() > deadline:
                 result.left_out.append((place, option))
                 continue
             run, started = replay(), time.monotonic()
             before = run.layers_run
-            divergence = run.variant(place, configured(hardware, {place: option}, subject.space.num_layers))
-            known.add(name_of(place, option), divergence)
+            changed = configured(hardware, {place: option}, subject.space.num_layers)
+            divergence = run.variant(place, changed, subject.weights(base | {place: option}, changed))
+            known.add(subject.name_of(place, option), divergence)
             result.new += 1
             result.seconds += time.monotonic() - started
             result.layers += run.layers_run - before

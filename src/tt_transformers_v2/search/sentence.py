@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..config.layers import write_select
+from ..config.search_schema import Rounding
 from ..hardware.op_table import READERS
 from .space import Assignment, Option, Space
 
@@ -36,9 +37,13 @@ def _site(chosen: dict[int, Option]) -> str:
 
 
 def _named(option: Option, among: Sequence[Option]) -> str:
-    """The format alone where that tells the options apart."""
-    formats = [str(each.format) for each in among]
-    return str(option.format) if option.format is not None and len(set(formats)) == len(formats) else option.text
+    """The format alone, or with its rounding, where that tells the options apart."""
+    formats = [_format(each) for each in among]
+    return _format(option) if option.format is not None and len(set(formats)) == len(formats) else option.text
+
+
+def _format(option: Option) -> str:
+    return f"{option.format}{' calibrated' if option.rounding is Rounding.calibrated else ''}"
 
 
 def _layers(layers: Sequence[int]) -> str:

@@ -18,6 +18,7 @@ from ..common.errors import ConfigError, did_you_mean
 from ..config.kernel_words import kernel_settings, words
 from ..config.layers import LayerEntry, apply_layers, write_select
 from ..config.resolve import Experiment
+from ..config.search_schema import Rounding
 from ..config.value_paths import set_value
 from ..hardware.enums import DataFormat, MathFidelity
 from ..hardware.op_table import LM_HEAD, READERS, ModelOp
@@ -32,11 +33,12 @@ HEAD = LM_HEAD.tensor_group
 
 @dataclass(frozen=True)
 class Option:
-    """A format, kernel settings, or both; `text` is how conf/search writes it."""
+    """A format, kernel settings, or both, and how weights are rounded; `text` is how conf/search writes it."""
 
     text: str
     format: DataFormat | None = None
     kernel: tuple[tuple[str, Any], ...] = ()
+    rounding: Rounding = Rounding.nearest
 
     def __str__(self) -> str:
         return self.text
@@ -119,11 +121,12 @@ def _kernel(text: str, where: str) -> tuple[tuple[str, Any], ...]:
 
 
 def entries(assignment: Assignment, origin: str = "") -> list[LayerEntry]:
-    """The assignment's layers as per-layer entries: one for each set of layers that are alike."""
+    """The assignment's layers as per-layer entries, which say nothing of rounding: one for each set of layers that are
+    alike."""
     by_layer: dict[int, dict[str, Option]] = {}
     for place, option in assignment.items():
         if place.layer >= 0:
-            by_layer.setdefault(place.layer, {})[place.site] = option
+            by_layer.setdefault(place.layer, {})[place.site] = Option("", option.format, option.kernel)
     alike: dict[tuple[tuple[str, Option], ...], list[int]] = {}
     for layer, chosen in sorted(by_layer.items()):
         alike.setdefault(tuple(sorted(chosen.items())), []).append(layer)

@@ -20,17 +20,21 @@ from ..common.units import GIB
 from ..config.experiment_schema import BackendName
 from ..config.planned import op_plans
 from ..config.resolve import Experiment
-from ..config.search_schema import Objective, SearchConfig
+from ..config.search_schema import Objective, Rounding, SearchConfig
+from ..hardware.schema import DeviceConfig
 from ..models.kept_weights import KeptWeights
 from ..models.open_model import open_weights
+from ..models.weights import WeightSource
 from ..planning.op_plans import OpPlans
 from ..run.performance import predict
+from .calibrated_options import CalibratedOptions
 from .costs import Costs, measure_costs, step_us, worth_measuring
 from .gradient_estimates import EstimateFile
 from .measured_variants import Measured, key_of, name_of
 from .replay import Replay
-from .search_texts import search_and_verify
-from .space import Option, Place, Space, read_space, with_assignment
+from .roundings import calibrated_layers, with_roundings
+from .search_texts import calibration_text, search_and_verify
+from .space import Assignment, Option, Place, Space, read_space, with_assignment
 from .target import Target
 
 
@@ -53,6 +57,7 @@ class Subject:
     seen: Tensor
     unseen: Tensor
     text: str
+    calibrated: CalibratedOptions | None = None
 
     @functools.cached_property
     def plans(self) -> OpPlans:
@@ -67,10 +72,29 @@ class Subject:
             if not made:
                 target = Target(self.source, windows)
                 hardware = self.base.hardware
-                made.append(Replay(self.source, target, hardware, numerics, self.prepared, self.plans))
+                source = self.weights(self.space.base(), hardware)
+                made.append(Replay(source, target, hardware, numerics, self.prepared, self.plans))
             return made[0]
 
         return replay
+
+    def weights(self, assignment: Assignment, hardware: DeviceConfig) -> WeightSource:
+        """The weights of an assignment that made `hardware`: the model's own but for calibrated ones."""
+        return self.source if self.calibrated is None else self.calibrated.weights(assignment, hardware)
+
+    def name_of(self, place: Place, option: Option) -> str:
+        """What a measured change is kept under: other calibrated weights make it another one."""
+        name = name_of(place, option)
+        if self.calibrated is not None and option.rounding is Rounding.calibrated:
+            return f"{name} {self.calibrated.key}"
+        return name
+
+    def rounding_of(self, assignment: Assignment) -> dict[str, Any]:
+        """What tells an assignment from one that differs in rounding; nothing where all weights are the model's own."""
+        layers = calibrated_layers(assignment)
+        if not layers or self.calibrated is None:
+            return {}
+        return {"calibrated": layers, "rounding": self.calibrated.key}
 
     def measured(self, windows: Tensor, numerics: str) -> Measured:
         """What is known of this model, base, text and arithmetic, from this search or an earlier one."""
@@ -83,6 +107,8 @@ class Subject:
         # What an option does compared with its site's first one is in the base; kernels are what their words say.
         options = {site: [repr(option) for option in found] for site, found in self.space.options.items()}
         parts = self._parts(self.seen, "gradient") | {"samples": samples, "changes": changes, "options": options}
+        if self.calibrated is not None:
+            parts["rounding"] = self.calibrated.key
         return EstimateFile(_kept_under(parts, "safetensors"))
 
     def _parts(self, windows: Tensor, numerics: str) -> dict[str, Any]:
@@ -99,11 +125,15 @@ class Subject:
             "tokens": hashlib.sha256(windows.numpy().tobytes()).hexdigest(),
             "window": windows.shape[1],
             "numerics": numerics,
-        }
+        } | self.rounding_of(self.space.base())
 
 
 def _kept_under(parts: Mapping[str, Any], ending: str) -> Path:
-    return outputs_dir() / "cache" / "search" / f"{key_of(parts)}.{ending}"
+    return _cache() / f"{key_of(parts)}.{ending}"
+
+
+def _cache() -> Path:
+    return outputs_dir() / "cache" / "search"
 
 
 def open_subject(experiment: Experiment, *, everything: bool = False) -> Subject:
@@ -113,7 +143,7 @@ def open_subject(experiment: Experiment, *, everything: bool = False) -> Subject
     nothing, and a target that no assignment of the space is predicted to reach.
     """
     settings, spec = experiment.config.search, experiment.spec
-    space = read_space(settings.space, spec.num_layers)
+    space = with_roundings(read_space(settings.space, spec.num_layers), settings.rounding, experiment.hardware)
     _check_backend(experiment)
     base = with_assignment(experiment, space.base())
     _check_memory(base)
@@ -132,7 +162,12 @@ def open_subject(experiment: Experiment, *, everything: bool = False) -> Subject
     seen, unseen, text = search_and_verify(experiment, tokenizer)
     kept = KeptWeights(source)
     prepared = PreparedWeights() if kept.kept else None
-    return Subject(experiment, settings, space, costs, wanted, base, kept, prepared, seen, unseen, text)
+    calibrated = None
+    if Rounding.calibrated in settings.rounding:
+        own = calibration_text(experiment, tokenizer, seen, unseen)
+        calibrated = CalibratedOptions(kept, own, experiment.config.quantize, _cache() / "rounding")
+        calibrated.want([*space.base().items(), *wanted], base.hardware)
+    return Subject(experiment, settings, space, costs, wanted, base, kept, prepared, seen, unseen, text, calibrated)
 
 
 def _check_backend(experiment: Experiment) -> None:

@@ -7,12 +7,13 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..config.resolve import Experiment
 from .front import Step, assignment_after
 from .measured_variants import Measured, key_of
 from .replay import Replay
-from .space import Option, Place, with_assignment
+from .space import Assignment, Option, Place, with_assignment
 from .subject import Subject
 from .target import Divergence
 
@@ -43,25 +44,30 @@ class Preset:
 class Runs:
     """Whole runs on one text, remembered."""
 
-    def __init__(self, replay: Callable[[], Replay], known: Measured) -> None:
-        self._replay, self._known = replay, known
+    def __init__(self, subject: Subject, replay: Callable[[], Replay], known: Measured) -> None:
+        self._subject, self._replay, self._known = subject, replay, known
         self.seconds: list[float] = []
 
-    def of(self, experiment: Experiment) -> Divergence:
-        """The divergence of a whole run, made where it is not known. Raises ConfigError when it cannot be kept."""
-        found = self._known.get(_name(experiment))
+    def of(self, experiment: Experiment, assignment: Assignment | None = None) -> Divergence:
+        """The divergence of a whole run, made where it is not known, with the weights of the assignment that made it.
+
+        Raises ConfigError when it cannot be kept.
+        """
+        chosen = {} if assignment is None else assignment
+        name = _name(experiment, self._subject.rounding_of(chosen))
+        found = self._known.get(name)
         if found is None:
             run, started = self._replay(), time.monotonic()
-            found = run.whole(experiment.hardware)
+            found = run.whole(experiment.hardware, self._subject.weights(chosen, experiment.hardware))
             self.seconds.append(time.monotonic() - started)
-            self._known.add(_name(experiment), found)
+            self._known.add(name, found)
         return found
 
 
-def _name(experiment: Experiment) -> str:
+def _name(experiment: Experiment, rounding: dict[str, Any]) -> str:
     """A name for a whole configuration, as far as it changes what is computed."""
     tree = experiment.to_dict()
-    return "whole/" + key_of({key: tree[key] for key in ("precision", "compute", "layers")})
+    return "whole/" + key_of({key: tree[key] for key in ("precision", "compute", "layers")} | rounding)
 
 
 class Front:
@@ -74,7 +80,11 @@ class Front:
 
     def experiment(self, count: int) -> Experiment:
         """The configuration after `count` steps."""
-        return with_assignment(self.subject.base, assignment_after(self.subject.space.base(), self.steps, count))
+        return with_assignment(self.subject.base, self.assignment(count))
+
+    def assignment(self, count: int) -> dict[Place, Option]:
+        """What each place has after `count` steps."""
+        return assignment_after(self.subject.space.base(), self.steps, count)
 
     def estimated_kl(self, count: int) -> float:
         """The sum of sensitivities after `count` steps."""
@@ -82,17 +92,15 @@ class Front:
 
     def search(self, count: int) -> Divergence:
         """The whole run on the search's text."""
-        found = self.seen.of(self.experiment(count))
+        found = self.seen.of(self.experiment(count), self.assignment(count))
         self._searched[count] = found.kl
         return found
 
     def verify(self, count: int) -> Point:
         """The point after `count` steps, run on the search's text and on unseen text."""
-        experiment = self.experiment(count)
-        chosen = assignment_after(self.subject.space.base(), self.steps, count)
-        return Point(
-            count, chosen, experiment, self.estimated_kl(count), self.search(count), self._unseen.of(experiment)
-        )
+        experiment, chosen = self.experiment(count), self.assignment(count)
+        searched, verified = self.search(count), self._unseen.of(experiment, chosen)
+        return Point(count, chosen, experiment, self.estimated_kl(count), searched, verified)
 
     def preset(self, name: str, experiment: Experiment) -> Preset:
         """A configuration from outside the walk, run on the same two texts."""

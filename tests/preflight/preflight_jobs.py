@@ -13,7 +13,7 @@ from tt_transformers_v2.backends.ttnn.process.child import Job
 from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.preflight import preflight_job
 
-ask = preflight_job.ask
+asked = preflight_job.asked
 
 
 def dies_at_llama1b(payload: dict[str, Any], job: Job) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def dies_at_llama1b(payload: dict[str, Any], job: Job) -> dict[str, Any]:
 
     def ends(question: Any, *others: Any) -> Any:
         if question.spec.hidden_dim != 2048:
-            return ask(question, *others)
+            return asked(question, *others)
         print("TT_FATAL @ /project/x.cpp:12: a == b\ninfo:\nthe sky fell\nbacktrace:\n --- main", file=sys.stderr)
         sys.stderr.flush()
         os.abort()
@@ -32,7 +32,7 @@ def dies_at_llama1b(payload: dict[str, Any], job: Job) -> dict[str, Any]:
 def refuses_llama1b(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     def refuses(question: Any, *others: Any) -> Any:
         if question.spec.hidden_dim != 2048:
-            return ask(question, *others)
+            return asked(question, *others)
         raise ConfigError("32 heads are too many.")
 
     return _with(refuses, payload, job)
@@ -40,5 +40,5 @@ def refuses_llama1b(payload: dict[str, Any], job: Job) -> dict[str, Any]:
 
 def _with(asks: Any, payload: dict[str, Any], job: Job) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preflight_job, "ask", asks)
+        patch.setattr(preflight_job, "asked", asks)
         return preflight_job.preflight_each(payload, job)

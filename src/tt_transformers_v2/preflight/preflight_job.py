@@ -28,7 +28,7 @@ MOST_FIXES = 2  # that are said to help
 def preflight(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     """Rows for every op, with what was asked and L1 bytes per core.
 
-    `payload` has the resolved `experiment` (config.experiment_json), and under `visualizer` the folder that
+    `payload` has the resolved `experiment` (config.experiment_json), and under `visualizer`, if any, the folder that
     ttnn-visualizer shall open, or None. Raises ConfigError for what no op can be made of, such as heads that cannot be
     split, and for a folder that cannot be written.
     """
@@ -36,7 +36,7 @@ def preflight(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     return _answer(
         experiment,
         lambda phase, done, steps: job.progress(phase=phase, done=done, steps=steps),
-        visualizer=payload["visualizer"],
+        visualizer=payload.get("visualizer"),
     )
 
 

@@ -8,6 +8,8 @@ Prints a table and writes it to JSON (default benchmarks/numerics.json).
 
 - The exact and the fast matmul against torch's float32 matmul of the same shape. The exact one is divided by the
   phases of the fidelity: each phase multiplies all numbers once.
+- The exact one on matrices of Llama-8B's layer, all of K in one block and in blocks of 8 tiles that are packed onto L1;
+  and on one thread against as many as there are.
 - Packing 4096x4096 float32 on the host against `ttnn.from_torch`. ttnn converts to block formats only if it finds a
   device; a description of an N150, written to a temporary folder, stands in for one. Without ttnn it says so.
 
@@ -43,6 +45,13 @@ except ModuleNotFoundError as error:
 
 SHAPES = [(512, 2048, 2048), (32, 4096, 4096)]
 PHASES = {"LoFi": 1, "HiFi4": 4}
+# Of a layer of Llama-8B on two chips, in the performance preset: M, K, N, fidelity, fp32 Dst.
+LAYER = [
+    (512, 4096, 3584, "LoFi", False),
+    (512, 3584, 4096, "HiFi2", False),
+    (512, 4096, 1536, "HiFi2", True),
+]
+BLOCK = 8  # tiles of K
 
 # The fields ttnn wants to see; board_id is one that means an N150.
 N150 = """\
@@ -110,6 +119,56 @@ def matmuls(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def blocks(rounds: int) -> list[dict[str, Any]]:
+    """One block, several, and one thread."""
+    rows = []
+    for m, k, n, fidelity, wide in LAYER:
+        random = torch.Generator().manual_seed(0)
+        in0 = torch.randn(m, k, generator=random).bfloat16()
+        in1 = (torch.randn(k, n, generator=random) * 0.02).bfloat16()
+        float0, float1, weights = in0.float(), in1.float(), matrix_unit.prepare_in1(in1, fidelity)
+        how: dict[str, Any] = {"math_fidelity": fidelity, "fp32_dest_acc_en": wide}
+        works: dict[str, Callable[[], object]] = {
+            "torch": lambda x=float0, y=float1: torch.matmul(x, y),
+            "one": lambda x=in0, w=weights, o=how: matrix_unit.matmul(x, w, **o),
+            "several": lambda x=in0, w=weights, o=how: matrix_unit.matmul(x, w, in0_block_w=BLOCK, **o),
+        }
+        if torch.get_num_threads() > 1:
+            works["alone"] = lambda work=works["several"]: on_one_thread(work)
+        times = measure(works, rounds)
+        phases = {"LoFi": 1, "HiFi2": 2}[fidelity]
+        what = f"{m}x{k}x{n} {fidelity} {'fp32' if wide else 'bf16'} Dst"
+        for name, against, count in (("one", "torch", phases), ("several", "torch", phases), ("several", "one", 1)):
+            label = f"{'one block' if name == 'one' else f'blocks of {BLOCK}'}, {what}"
+            rows.append(
+                {
+                    "what": label + (", per phase" if against == "torch" else ""),
+                    "against": "torch float32 matmul" if against == "torch" else "one block",
+                    "ratio": ratio(times, name, against) / count,
+                    "milliseconds": 1e3 * statistics.median(times[name]),
+                }
+            )
+        if "alone" in times:
+            rows.append(
+                {
+                    "what": f"one thread, {what}",
+                    "against": f"{torch.get_num_threads()} threads",
+                    "ratio": ratio(times, "alone", "several"),
+                    "milliseconds": 1e3 * statistics.median(times["alone"]),
+                }
+            )
+    return rows
+
+
+def on_one_thread(work: Callable[[], object]) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        work()
+    finally:
+        torch.set_num_threads(threads)
+
+
 def find_ttnn(description: str | None) -> Any:
     """The ttnn module, ready to convert, or a string that says why not."""
     try:
@@ -158,7 +217,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cluster-description", help="for ttnn; default: an N150")
     given = parser.parse_args()
-    rows = matmuls(given.rounds) + packing(given.rounds, given.cluster_description)
+    rows = matmuls(given.rounds) + blocks(given.rounds) + packing(given.rounds, given.cluster_description)
     machine = {"processor": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     print(f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}")
     print(f"{'':55}{'ratio':>8}  {'ms':>9}  against")

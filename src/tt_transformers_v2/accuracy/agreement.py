@@ -65,6 +65,8 @@ class Series:
 # Positions that stand together are drawn together where a spread is estimated: neighbours are alike.
 BLOCK = 32
 _DRAWS = 2000
+# Logits that are compared at a time: what is made of them stays in a processor's cache.
+_AT_ONCE = 1 << 18
 
 
 def confidence_interval(values: Tensor) -> tuple[float, float]:
@@ -110,6 +112,12 @@ class Agreement:
 
         `first` is the place of the first position in its window.
         """
+        rows = max(1, _AT_ONCE // candidate.shape[-1])
+        for start in range(0, len(targets), rows):
+            piece = slice(start, start + rows)
+            self._add(candidate[piece], reference[piece], targets[piece], first + start)
+
+    def _add(self, candidate: Tensor, reference: Tensor, targets: Tensor, first: int) -> None:
         best = candidate.argmax(-1, keepdim=True)
         top = reference.topk(min(5, reference.shape[-1]), dim=-1).indices
         self.positions += len(best)

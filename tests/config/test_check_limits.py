@@ -153,6 +153,18 @@ PAIRS = {
             ["device.cluster_file=system_yaml", "task=performance"],
         ),
     ],
+    "calibrated-weights-unused": [
+        (
+            "with and without the folder",
+            ["quantize.calibrated={ff2: 0}", "quantize.weights=DIR", "task=accuracy"],
+            ["quantize.calibrated={ff2: 0}", "task=accuracy"],
+        ),
+        (
+            "where no weights are measured",
+            ["quantize.calibrated={ff2: 0}", "task=performance"],
+            ["quantize.calibrated={ff2: 0}", "task=both"],
+        ),
+    ],
     "prefill-chunk-thousands": [
         (f"{typed[0]} and {typed[1]}", *([f"device.max_prefill_chunk_size={chunk}"] for chunk in typed))
         for typed in ((160, 128), (31, 32))

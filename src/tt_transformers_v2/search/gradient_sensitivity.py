@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -47,7 +48,8 @@ def gradient_sensitivities(
 ) -> Sensitivities:
     """Estimates what `subject` wants, until `deadline` (time.monotonic), and measures checks among it.
 
-    The scale is the sum of what the checks measured over that of their estimates.
+    The scale is the median over checks of what was measured over what was estimated: the largest changes are estimated
+    several times too large (what saturates has no second order), and no front has them.
     """
     base = known.get(BASE)
     if base is None:
@@ -61,10 +63,10 @@ def gradient_sensitivities(
     checks = chosen_checks(result.estimated, subject.settings.gradient_checks)
     # However late it is: without them the estimates have no scale.
     measure_changes(result, subject, checks, replay, known, deadline=float("inf"), progress=progress)
-    measured = sum(divergence.kl - base.kl for divergence in result.found.values())
-    estimated = sum(result.estimated[change] for change in result.found)
-    # Checks whose sum is lost in noise say nothing of the scale.
-    result.scale = measured / estimated if measured > 0 and estimated > 0 else None
+    quotients = [(divergence.kl - base.kl) / result.estimated[change] for change, divergence in result.found.items()]
+    middle = statistics.median(quotients) if quotients else 0.0
+    # Checks that are lost in noise say nothing of the scale.
+    result.scale = middle if middle > 0 else None
     return result
 
 

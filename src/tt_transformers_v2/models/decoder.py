@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..common.errors import ConfigError
 from ..hardware.op_table import EXPERT_MATRICES, LM_HEAD, MATRICES, ROUTER, ModelOp
 from .layer_spec import AttentionSpec, ExpertsSpec, MlpSpec
 from .spec import ModelSpec
-from .weights import WeightSource, expert_name
+from .weights import WeightSource, expert_name, layer_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,11 +141,31 @@ class LayerWeights:
             self._kept[name] = self.source.tensor(name, self.layer)
         return self._kept[name]
 
+    def read(self) -> None:
+        """Has every tensor in memory, which is then quick to ask for; what cannot be read says so when it is asked for.
+
+        For a thread that reads the next layer while this one is computed.
+        """
+        with contextlib.suppress(ConfigError):
+            for name in layer_tensors(self.source.spec, self.layer):
+                self[name]
+
 
 def each_layer(source: WeightSource, *, keep: bool = False) -> Iterator[LayerWeights]:
-    """The weights of a model's layers in order; `keep` as in LayerWeights."""
-    for layer in range(source.spec.num_layers):
-        yield LayerWeights(source, layer, keep=keep)
+    """The weights of a model's layers in order; `keep` as in LayerWeights, and the next layer is then read ahead."""
+    if not keep or source.synthetic:
+        yield from (LayerWeights(source, layer, keep=keep) for layer in range(source.spec.num_layers))
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="weights") as reader:
+        ahead: tuple[LayerWeights, Future[None]] | None = None
+        for layer in range(source.spec.num_layers):
+            own, done = (LayerWeights(source, layer, keep=True), None) if ahead is None else ahead
+            if done is not None:
+                done.result()
+            if layer + 1 < source.spec.num_layers:
+                following = LayerWeights(source, layer + 1, keep=True)
+                ahead = following, reader.submit(following.read)
+            yield own
 
 
 def no_tap(name: str, value: Tensor) -> None:

@@ -14,7 +14,7 @@ from ..perf.layer_matmuls import layer_matrices_per_chip
 from ..planning.layer_groups import layer_groups
 
 # Multiply-accumulates per second, phase and core that the exact unit does at the least (benchmarks/numerics.py measures
-# it: 10 to 17 with AVX-512). Low on purpose: a promise of time must hold on other processors too.
+# it: 14 to 20 with AVX-512, 11 to 13 with AVX2). Low on purpose: a promise of time must hold on other processors too.
 EXACT_RATE = 4e9
 
 

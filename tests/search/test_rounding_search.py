@@ -230,13 +230,13 @@ def test_gradients_estimate_calibrated_options_by_their_own_weights(model, tmp_p
 
 def test_a_report_shows_layers_before_and_after_and_both_fronts_in_one_picture(found, model, tmp_path):
     both = found[1]
-    nearest = search(model, tmp_path / "nearest")
+    nearest = search(model, tmp_path / "nearest", f"search.method={both['method']}")
     jobs = [SimpleNamespace(result={"search": each}, finished=True, name="job") for each in (both, nearest)]
     page = search_sections([SimpleNamespace(name="sweep", jobs=jobs)])
     assert "Search by rounding" in page
     assert page.count("KL added by the sites of a layer, one at a time, before and after calibration") == 1
     assert f"Weights calibrated on 256 tokens of {both['rounding']['text']}" in page
-    assert page.count("<td>python scripts/run.py --config-dir RUN_FOLDER tuning=point_0") == sum(
+    assert page.count("<td>python scripts/run.py --config-dir RUN_FOLDER tuning=point_") == sum(
         bool(point["weights_command"]) for point in both["points"]
     )
     alone = search_sections([SimpleNamespace(name="sweep", jobs=jobs[1:])])

@@ -69,7 +69,7 @@ class SearchConfig(Checked):
     space: dict[str, list[str]] = field(default_factory=dict)
     rounding: list[Rounding] = field(default_factory=lambda: [Rounding.nearest])
     method: SearchMethod = SearchMethod.auto
-    gradient_samples: int = 2
+    gradient_samples: int = 4
     gradient_checks: int = 6
     objective: Objective = Objective.decode
     max_kl: float | None = None

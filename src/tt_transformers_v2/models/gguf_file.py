@@ -68,7 +68,7 @@ class _Header:
         return str(self.take(self.number("Q")), "utf-8")
 
     def strings(self, count: int) -> list[str]:
-        """A vocabulary's worth of them, ten times as fast as one by one."""
+        """A vocabulary's worth of them, without calls for each."""
         found, at, data, end = [], self.at, self.data, len(self.data)
         length = struct.Struct("<Q").unpack_from
         for _ in range(count):
@@ -173,7 +173,7 @@ def dequantised(file: GgufFile, tensor: GgufTensor, start: int, stop: int) -> np
     shape = tensor.shape if len(tensor.shape) > 1 else (1, *tensor.shape)
     stored = (math.prod(shape[:-1]), shape[-1] // block * block_bytes)
     raw = np.asarray(np.memmap(file.path, np.uint8, "r", tensor.offset, stored)[start:stop])
-    # Blocks do not know rows, and gguf takes 16 rows at a time: as one row they are a fifth of the work.
+    # Blocks do not know rows, and gguf takes 16 rows at a time: as one row they take fewer calls.
     with np.errstate(all="ignore"):  # NaN in a corrupt block is the numbers' business, not a warning's
         numbers = dequantize(raw.reshape(1, -1), tensor.kind).astype(np.float32, copy=False)
     return numbers.reshape(stop - start, shape[-1])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 
 from tt_transformers_v2.common.units import TILE
 from tt_transformers_v2.numerics import exact_float, exact_integer
+from tt_transformers_v2.numerics.blocks import l1_add
 from tt_transformers_v2.numerics.compiled import run_split
 from tt_transformers_v2.numerics.formats import bits_array
-from tt_transformers_v2.numerics.l1_accumulation import pack_onto
+from tt_transformers_v2.numerics.packer import pack_output
 
 Bits = np.ndarray[Any, np.dtype[np.uint32]]
 Octets = np.ndarray[Any, np.dtype[np.uint8]]
@@ -57,12 +59,18 @@ class Accumulation:
             self._in_integers(cells, left_over, first, last, block, folds)
 
     def _in_floats(self, cells: Bits, left_over: Octets, first: int, last: int, block: int, folds: int) -> None:
-        tiles = -(-(last - first) // TILE)
-        most = _PREPARED // (tiles * TILE * len(self.operands[0][0])) // exact_float.ROWS * exact_float.ROWS
-        for row in range(0, cells.shape[1], max(exact_float.ROWS, most)):
-            height = min(max(exact_float.ROWS, most), cells.shape[1] - row)
-            where = (octets_of(self.operands[1][0]), *self.indices, cells, left_over, row, height)
-            self._rows_in_floats(self._parts(row, height, first, last), where, (first, last, block, folds))
+        depth = -(-(last - first) // TILE) * TILE
+        fitting = _PREPARED // (depth * len(self.operands[0][0])) // exact_float.ROWS
+        at_once = exact_float.ROWS * max(1, fitting)
+        for row in range(0, cells.shape[1], at_once):
+            height = min(at_once, cells.shape[1] - row)
+            parts = self._parts(row, height, first, last)
+            before = (*parts, octets_of(self.operands[1][0]), *self.indices, cells, left_over, row, height)
+            run_split(
+                functools.partial(exact_float.accumulate, *before, first, last, block, folds, *self.how),
+                exact_float.tasks(len(cells), height, cells.shape[2]),
+                len(cells) * height * cells.shape[2] * (last - first) // 16,
+            )
 
     def _parts(self, row: int, height: int, first: int, last: int) -> tuple[np.ndarray[Any, Any], ...]:
         """What `exact_float.prepare` makes of rows of in0."""
@@ -72,32 +80,22 @@ class Accumulation:
         high, low = np.empty(shape, np.float32), np.empty(shape if both else (1,) * len(shape), np.float32)
         below, ranges = np.empty(shape, np.uint8), np.empty((*shape[:-1], 2), np.int16)
         before = (in0, first, last, row, high, low, both, below, ranges)
-        run_split(lambda lo, hi: exact_float.prepare(*before, lo, hi), shape[0] * shape[1], high.size)
+        run_split(functools.partial(exact_float.prepare, *before), shape[0] * shape[1], high.size)
         return high, low, below, ranges
-
-    def _rows_in_floats(
-        self, parts: tuple[np.ndarray[Any, Any], ...], where: tuple[Any, ...], depth: tuple[int, int, int, int]
-    ) -> None:
-        batches, columns, height = len(where[3]), where[3].shape[2], where[6]
-        run_split(
-            lambda lo, hi: exact_float.accumulate(*parts, *where, *depth, *self.how, lo, hi),
-            exact_float.tasks(batches, height, columns),
-            batches * height * columns * (depth[1] - depth[0]) // 16,
-        )
 
     def _in_integers(self, cells: Bits, left_over: Octets, first: int, last: int, block: int, folds: int) -> None:
         """The same where `left_over` says so."""
         listed, columns = np.flatnonzero(left_over.any(axis=2)), cells.shape[2]
         work = cells.copy() if folds else cells
         rows = work.reshape(-1, columns)  # a view
-        partials = torch.zeros(listed.size, columns)
+        partials, fmt = torch.zeros(listed.size, columns), "fp32" if self.how[1] else "bf16"
         step = block if folds else last - first
         for done, start in enumerate(range(first, last, step), 1):
             end = min(last, start + step)
             self._add_in_integers(work, left_over, listed, start, end)
             if done <= folds:
                 packed = torch.from_numpy(rows[listed].view(np.float32))
-                pack_onto(partials, packed, wide=self.how[1])
+                partials = l1_add(partials, pack_output(packed, fmt, self.how[1]), fmt)
                 rows[listed] = 0 if done < folds else bits_array(partials)
         if folds:
             own = np.repeat(left_over.reshape(-1, left_over.shape[2])[listed], exact_float.PANEL, axis=1)[:, :columns]

@@ -8,7 +8,7 @@ the process when two threads call it. Nothing is compiled at import. Compiled co
 folder can be written, and is built anew in each process where none can.
 
 numba decides by a kernel's own source file whether its cached code is stale. A kernel should therefore call only
-helpers of its own file and `instructions`.
+helpers of its own file, `instructions` and `vectors`, which have no reason to change.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@
   multiply-add rounds it to a multiple of U, and leaves M plus a whole number of U: eight in a row give the sum of
   eight aligned products, each rounded on its own. The unit rounds ties away from zero; so the parts of in1 are made
   larger by 2^-18 of themselves, which lifts ties, and nothing else, over the edge.
-- Exponents. The largest of a group, max(eA + eB), is an int16 sum and maximum. It serves all phases, whose exponents
-  differ from it by a constant.
+- Exponents. The largest of a group, max(eA + eB), is found in bytes: how far eA and eB are below the largest of a tile,
+  added without passing 255, and the least of the sums. One that stops at 255 is so small that it counts as zero. It
+  serves all phases, whose exponents differ from it by a constant.
 - Dst. floor(x + 1/2) rounds a group, trunc(x +- 1/2) Dst, to the grid of the largest of the three. For a bf16 Dst the
   two roundings of the unit, first to 1 and then to 2^13, are one: floor((floor(x + 1/2) + 2^12) / 2^13) =
   floor(x / 2^13 + 1/2 + 2^-14). All of it stays in float32 there. For an fp32 Dst the sum of the three has up to 30
@@ -25,8 +26,8 @@ times a group. A tile where exponents of the unit might reach 0 is done by a sec
 it; `_LOW` is where this begins.
 
 Speed: bound by vector instructions, not by memory. Per 16 products of 16 numbers a phase takes the 16 fused
-multiply-adds that a float32 matmul takes as well, 6 to set up the groups and some 25 (fp32 Dst) or 20 (bf16) to add to
-Dst; the largest exponents take another 10, once for all phases. `ROWS_AT_ONCE` rows share what is read of in1.
+multiply-adds that a float32 matmul takes as well, 8 to set up the groups and 28 (fp32 Dst) or 21 (bf16) to add to Dst;
+the largest exponents take another 9, once for all phases. `ROWS_AT_ONCE` rows share what is read of in1.
 """
 
 from __future__ import annotations
@@ -40,8 +41,7 @@ from numba import types
 from tt_transformers_v2.numerics import vectors
 from tt_transformers_v2.numerics.compiled import helper, kernel
 from tt_transformers_v2.numerics.fidelity import SRC_A, SRC_A_HIGH, SRC_B, SRC_B_HIGH
-from tt_transformers_v2.numerics.instructions import add32, bits_of, float_of
-from tt_transformers_v2.numerics.l1_accumulation import onto_bf16, onto_fp32
+from tt_transformers_v2.numerics.instructions import add32, bits_of, float_of, shr32
 from tt_transformers_v2.numerics.vectors import FLOATS, LANES, OCTETS, SHORT, TILE_OCTETS, WORDS, Code, index, pointer
 
 # One task is ROWS x PANEL numbers of Dst. The parts of in1 of one K tile (32 x 256, high, low, exponents: 72 KiB) stay
@@ -73,6 +73,8 @@ _HALF_AND = np.float32(0.5 + 2.0**-14)
 _TO_BF16, _UPPER = np.uint32(0x8000), np.uint32(0xFFFF0000)
 _LOW_SIX, _HIGH_REST = np.uint32(63), np.uint32(0xFFFFFFC0)
 _TINY = np.float32(2.0**-30)
+_MAGNITUDE, _SIGN_AND_EXPONENT, _NAN = np.uint32(0x7FFFFFFF), np.uint32(0xFF800000), np.uint32(0x7FC00000)
+_ALMOST_HALF = np.uint32(0x7FFF)
 _MINUS_ONE = np.uint32(0xFFFFFFFF)
 
 
@@ -314,6 +316,28 @@ def _drop(values, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         v = bits_of(values[i])
         out[i] = add32(v, _UNLIFT_BITS) if np.uint32(v & _EXPONENT) != _ZERO else _ZERO
+
+
+@helper
+def onto_fp32(x, y):  # type: ignore[no-untyped-def]
+    """Bits of the sum of a partial result x in L1 and a number y that is packed, both fp32 (blocks.l1_add)."""
+    x = x if np.uint32(x & _EXPONENT) != _ZERO else np.uint32(x & _SIGN)
+    y = y if np.uint32(y & _EXPONENT) != _ZERO else np.uint32(y & _SIGN)
+    v = bits_of(float_of(x) + float_of(y))
+    v = v if np.uint32(v & _EXPONENT) != _ZERO else np.uint32(v & _SIGN)
+    return _NAN if np.uint32(v & _MAGNITUDE) > _EXPONENT else v
+
+
+@helper
+def onto_bf16(x, y):  # type: ignore[no-untyped-def]
+    """The same for bf16."""
+    x = np.uint32(x & _SIGN_AND_EXPONENT) if np.uint32(x & _MAGNITUDE) > _EXPONENT else x
+    y = np.uint32(y & _SIGN_AND_EXPONENT) if np.uint32(y & _MAGNITUDE) > _EXPONENT else y
+    y = np.uint32(y & _UPPER) if np.uint32(y & _EXPONENT) != _ZERO else _ZERO
+    v = bits_of(float_of(x) + float_of(y))
+    nan = np.uint32(v & _MAGNITUDE) > _EXPONENT
+    odd = np.uint32(shr32(v, np.uint32(16)) & np.uint32(1))
+    return _NAN if nan else np.uint32(add32(v, add32(_ALMOST_HALF, odd)) & _UPPER)
 
 
 @helper

@@ -40,7 +40,7 @@ import torch
 from tt_transformers_v2.common.units import TILE
 from tt_transformers_v2.numerics.compiled import helper, kernel, run_split
 from tt_transformers_v2.numerics.fidelity import SRC_A, SRC_A_HIGH, SRC_B, SRC_B_HIGH, cut, phases_of
-from tt_transformers_v2.numerics.formats import as_float32
+from tt_transformers_v2.numerics.formats import as_float32, common_batch
 from tt_transformers_v2.numerics.instructions import add32, bits_of, float_of, shr32
 from tt_transformers_v2.numerics.packer import check_output, pack_output
 
@@ -140,7 +140,7 @@ def matmul(
     if in0.shape[-1] != prepared.shape[-2]:
         raise ValueError(f"in0 {list(in0.shape)} and in1 {list(prepared.shape)} do not agree in K")
     try:
-        np.broadcast_shapes(in0.shape[:-2], prepared.shape[:-2])
+        common_batch(in0.shape, prepared.shape)
     except ValueError:
         raise ValueError(
             f"the batch dimensions of in0 {list(in0.shape)} and in1 {list(prepared.shape)} do not broadcast"
@@ -178,7 +178,7 @@ def _bf16_dst(b: torch.Tensor, prepared: PreparedIn1, phases: int, block: int) -
         batch, shape = torch.Size(), (*b.shape[:-1], n)
         b = b.reshape(1, b.shape[:-1].numel(), k)
     else:
-        batch = torch.Size(np.broadcast_shapes(b.shape[:-2], a.shape[:-2]))
+        batch = common_batch(b.shape, a.shape)
         shape = (*batch, b.shape[-2], n)
         b = b.expand(*batch, *b.shape[-2:]).reshape(batch.numel(), *b.shape[-2:])
     a = a.expand(*batch, k, n).reshape(batch.numel(), k, n)

@@ -180,6 +180,14 @@ def unpack_tiles(tiles: torch.Tensor, shape: tuple[int, int], fmt: str) -> torch
     return out if tuple(out.shape) == tuple(shape) else out[: shape[0], : shape[1]].contiguous()
 
 
+def common_batch(first: torch.Size, second: torch.Size) -> torch.Size:
+    """The batch dimensions of a product of matrices of these shapes; torch's own function loads sympy.
+
+    Raises ValueError where they do not broadcast.
+    """
+    return torch.Size(np.broadcast_shapes(first[:-2], second[:-2]))
+
+
 def as_float32(x: torch.Tensor, name: str) -> torch.Tensor:
     """`x` as a contiguous float32 tensor without gradient (itself where it is one); `name` is for the error.
 

@@ -78,19 +78,3 @@ def from_int(typing_context: Any, value: Any) -> Any:
 def sub32(typing_context: Any, left: Any, right: Any) -> Any:
     """Difference of two uint32 modulo 2**32."""
     return types.uint32(types.uint32, types.uint32), lambda _c, b, _s, args: b.sub(args[0], args[1])
-
-
-@_tool
-def add16(typing_context: Any, left: Any, right: Any) -> Any:
-    """Sum of two int16 modulo 2**16."""
-    return types.int16(types.int16, types.int16), lambda _c, b, _s, args: b.add(args[0], args[1])
-
-
-@_tool
-def exponent_field(typing_context: Any, value: Any) -> Any:
-    """int16 -> uint32 shifted left to where float32 has its exponent."""
-
-    def code(_c: Any, b: Any, _s: Any, args: Any) -> Any:
-        return b.shl(b.sext(args[0], ir.IntType(32)), ir.Constant(ir.IntType(32), 23))
-
-    return types.uint32(types.int16), code

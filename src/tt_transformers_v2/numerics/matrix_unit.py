@@ -28,7 +28,7 @@ from tt_transformers_v2.numerics.accumulation import Accumulation, float_bits
 from tt_transformers_v2.numerics.blocks import run_blocks
 from tt_transformers_v2.numerics.compiled import kernel, run_split
 from tt_transformers_v2.numerics.fidelity import phases_of
-from tt_transformers_v2.numerics.formats import as_float32, bits_array, quantize
+from tt_transformers_v2.numerics.formats import as_float32, bits_array, common_batch, quantize
 from tt_transformers_v2.numerics.packer import OUTPUTS, check_output, pack_output
 
 ARCHITECTURES = ("wormhole", "blackhole")
@@ -138,7 +138,7 @@ def matmul(
     if b.shape[-1] != a.shape[-2]:
         raise ValueError(f"in0 {list(b.shape)} and in1 {list(a.shape)} do not agree in K")
     try:
-        batch = torch.Size(np.broadcast_shapes(b.shape[:-2], a.shape[:-2]))
+        batch = common_batch(b.shape, a.shape)
     except ValueError:
         raise ValueError(
             f"the batch dimensions of in0 {list(b.shape)} and in1 {list(a.shape)} do not broadcast"

@@ -48,8 +48,8 @@ def gradient_sensitivities(
 ) -> Sensitivities:
     """Estimates what `subject` wants, until `deadline` (time.monotonic), and measures checks among it.
 
-    The scale is the median over checks of what was measured over what was estimated: the largest changes are estimated
-    several times too large (what saturates has no second order), and no front has them.
+    The scale is the median over checks of what was measured over what was estimated: a few changes are estimated
+    several times too large, and a quotient of sums would be theirs.
     """
     base = known.get(BASE)
     if base is None:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import pytest
 import torch
 
 from tt_transformers_v2.common.errors import ConfigError
+from tt_transformers_v2.models.decoder import each_layer
 from tt_transformers_v2.models.spec import ModelSpec
 from tt_transformers_v2.models.weights import (
     GLOBAL_TENSORS,
@@ -98,3 +100,46 @@ def test_sampled_fingerprint_covers_header_size_and_end(tmp_path) -> None:
     content.append(0)
     seen.add(taken())
     assert len(seen) == 5
+
+
+class Stored:
+    """Weights that are noted as they are read: by which thread, and of which layer."""
+
+    synthetic, basis, fingerprint = False, "stored", "stored"
+
+    def __init__(self, damaged: str = "") -> None:
+        self.spec = ModelSpec.uniform(300, 64, 4, 4, 128)
+        self.read: list[tuple[str, int | None, bool]] = []
+        self._own, self._damaged = SyntheticWeights(self.spec, 0), damaged
+
+    def tensor(self, name: str, layer: int | None = None) -> torch.Tensor:
+        self.read.append((name, layer, threading.current_thread() is threading.main_thread()))
+        if name == self._damaged and layer == 2:
+            raise ConfigError("it is damaged.")
+        return self._own.tensor(name, layer)
+
+
+def test_what_a_layer_was_asked_for_is_read_of_the_next_but_one_and_once() -> None:
+    source = Stored()
+    for weights in each_layer(source, keep=True):
+        for name in ("wqkv", "wo"):
+            assert weights[name] is weights[name]
+    assert sorted(source.read) == sorted(
+        (name, layer, layer < 2) for name in ("wqkv", "wo") for layer in range(source.spec.num_layers)
+    )
+
+
+def test_layers_that_nothing_is_asked_of_are_not_read() -> None:
+    source = Stored()
+    assert len(list(each_layer(source, keep=True))) == source.spec.num_layers
+    assert not source.read
+
+
+def test_what_cannot_be_read_ahead_is_said_where_it_is_asked_for() -> None:
+    layers = each_layer(Stored(damaged="wo"), keep=True)
+    for layer in range(3):
+        weights = next(layers)
+        if layer < 2:
+            assert weights["wo"].shape == (64, 64)
+    with pytest.raises(ConfigError, match="damaged"):
+        weights["wo"]

@@ -141,31 +141,38 @@ class LayerWeights:
             self._kept[name] = self.source.tensor(name, self.layer)
         return self._kept[name]
 
-    def read(self) -> None:
-        """Has every tensor in memory, which is then quick to ask for; what cannot be read says so when it is asked for.
+    @property
+    def asked(self) -> frozenset[str]:
+        """What has been asked for so far, with `keep`."""
+        return frozenset(self._kept or ())
 
-        For a thread that reads the next layer while this one is computed.
-        """
+    def read(self, names: frozenset[str]) -> None:
+        """Reads those of `names` that the layer has, in a thread while another layer is computed; what cannot be read
+        says so when it is asked for."""
         with contextlib.suppress(ConfigError):
             for name in layer_tensors(self.source.spec, self.layer):
-                self[name]
+                if name in names:
+                    self[name]
 
 
 def each_layer(source: WeightSource, *, keep: bool = False) -> Iterator[LayerWeights]:
-    """The weights of a model's layers in order; `keep` as in LayerWeights, and the next layer is then read ahead."""
+    """The weights of a model's layers in order; `keep` as in LayerWeights. What was asked for of the layer before is
+    then read of the next one while this one is computed."""
     if not keep or source.synthetic:
         yield from (LayerWeights(source, layer, keep=keep) for layer in range(source.spec.num_layers))
         return
+    layers = [LayerWeights(source, layer, keep=True) for layer in range(source.spec.num_layers)]
     with ThreadPoolExecutor(1, thread_name_prefix="weights") as reader:
-        ahead: tuple[LayerWeights, Future[None]] | None = None
-        for layer in range(source.spec.num_layers):
-            own, done = (LayerWeights(source, layer, keep=True), None) if ahead is None else ahead
-            if done is not None:
-                done.result()
-            if layer + 1 < source.spec.num_layers:
-                following = LayerWeights(source, layer + 1, keep=True)
-                ahead = following, reader.submit(following.read)
+        reading: Future[None] | None = None
+        asked: frozenset[str] = frozenset()
+        while layers:
+            own = layers.pop(0)
+            if reading is not None:
+                reading.result()
+            if layers:
+                reading = reader.submit(layers[0].read, asked)
             yield own
+            asked = own.asked
 
 
 def no_tap(name: str, value: Tensor) -> None:

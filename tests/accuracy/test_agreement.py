@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from tt_transformers_v2.accuracy import agreement as agreement_module
 from tt_transformers_v2.accuracy.agreement import Agreement, pcc
 
 
@@ -41,6 +42,21 @@ def test_chunks_add_up_to_the_whole():
     for piece in (slice(0, 5), slice(5, 12)):
         parts.add(candidate[piece], reference[piece], targets[piece])
     assert parts.metrics() == pytest.approx(whole.metrics())
+
+
+@pytest.mark.parametrize("at_once", [1, 90, 91, 330])
+def test_pieces_that_are_compared_at_a_time_change_nothing(monkeypatch, at_once):
+    generator = torch.Generator().manual_seed(2)
+    candidate, reference = torch.randn(2, 12, 30, generator=generator)
+    targets = torch.randint(-1, 30, (12,), generator=generator)
+    whole, pieces = Agreement(), Agreement()
+    whole.add(candidate, reference, targets, 5)
+    monkeypatch.setattr(agreement_module, "_AT_ONCE", at_once)
+    pieces.add(candidate, reference, targets, 5)
+    assert len(whole.series) == 1 < len(pieces.series)
+    assert pieces.metrics() == pytest.approx(whole.metrics())
+    assert pieces.by_place().place.tolist() == list(range(5, 17))
+    assert torch.equal(pieces.by_place().kl, whole.by_place().kl)
 
 
 def test_top5_counts_the_candidates_best_among_the_references_five():

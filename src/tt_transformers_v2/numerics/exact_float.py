@@ -67,8 +67,10 @@ _MAGIC, _SWALLOW = np.uint32((13 << 23) | 0x400000), np.uint32((230 << 23) | 0x4
 _ZERO_GROUP = np.uint32(LIFT << 23)
 _SMALLEST = np.uint32((LIFT + 1) << 23)
 _WIDE_SCALE, _WIDE_BACK = np.uint32(277 << 23), np.uint32((1 << 32) - (23 << 23))
-_BF16_SCALE, _BF16_BACK = np.uint32(264 << 23), np.uint32((1 << 32) - (10 << 23))
-_HALF, _HALF_LESS = np.uint32(0x3F000000), np.uint32(0x3EFFFFFF)
+_ENLARGED = np.uint32(1 << 8)
+_BF16_SCALE, _BF16_BACK = np.uint32(264 << 23), np.uint32((1 << 32) - (10 << 23) + (1 << 8))
+_WHOLE = np.float32(1.5 * 2.0**23)
+_HALF_LESS = np.uint32(0x3EFFFFFF)
 _HALF_AND = np.float32(0.5 + 2.0**-14)
 _TO_BF16, _UPPER = np.uint32(0x8000), np.uint32(0xFFFF0000)
 _LOW_SIX, _HIGH_REST = np.uint32(63), np.uint32(0xFFFFFFC0)
@@ -215,7 +217,7 @@ def _step(wide: bool, low: bool) -> Any:
         signature = types.void(dst, a, b_parts, largest, types.int64, types.int64, types.uint32, types.uint32)
 
         def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            c = Code(builder)
+            c = Code(builder, context)
             arrays = [
                 pointer(context, builder, kind, array) for kind, array in zip(signature.args[:4], args[:4], strict=True)
             ]
@@ -274,7 +276,7 @@ def _add_wide(c: Code, groups: Any, d: Any, e: Any, minus: Any) -> Any:
     half = c.float_of(b.or_(b.and_(c.bits(d), vectors.words(_SIGN)), vectors.words(_HALF_LESS)))
     total = b.fptosi(c.fma(d, scale, half), WORDS)
     for group in groups:
-        total = b.add(total, b.fptosi(c.floor(c.fma(group, scale, vectors.floats(0.5))), WORDS))
+        total = b.add(total, c.floor_to_int(c.fma(group, scale, vectors.floats(0.5))))
     total = b.select(b.icmp_signed("==", total, vectors.words(_MINUS_ONE)), minus, total)
     upper = b.sitofp(b.and_(total, vectors.words(_HIGH_REST)), FLOATS)
     lower = b.sitofp(b.and_(total, vectors.words(_LOW_SIX)), FLOATS)
@@ -283,13 +285,13 @@ def _add_wide(c: Code, groups: Any, d: Any, e: Any, minus: Any) -> Any:
 
 
 def _add_bf16(c: Code, groups: Any, d: Any, e: Any) -> Any:
-    """Sum of two groups and a bf16 Dst on the grid of exponent field e."""
+    """Sum of two groups and a bf16 Dst, enlarged as `_ENLARGED` says, on the grid of exponent field e."""
     b = c.b
     scale = c.float_of(b.sub(vectors.words(_BF16_SCALE), e))
-    half = c.float_of(b.or_(b.and_(c.bits(d), vectors.words(_SIGN)), vectors.words(_HALF)))
-    total = c.trunc(c.fma(d, scale, half))
-    first, second = (c.floor(c.fma(group, scale, vectors.floats(_HALF_AND))) for group in groups)
-    total = b.fadd(b.fadd(first, second), total)
+    total = c.fma(d, scale, vectors.floats(_WHOLE))
+    for group in groups:
+        total = c.add_floor(c.fma(group, scale, vectors.floats(_HALF_AND)), total)
+    total = b.fsub(total, vectors.floats(_WHOLE))
     rounded = c.float_of(b.and_(b.add(c.bits(total), vectors.words(_TO_BF16)), vectors.words(_UPPER)))
     return b.fmul(rounded, c.float_of(b.add(e, vectors.words(_BF16_BACK))))
 
@@ -301,20 +303,22 @@ _step_bf16, _step_wide, _step_bf16_low, _step_wide_low = _step(False, False), _s
 
 
 @helper
-def _lift(bits, out):  # type: ignore[no-untyped-def]
+def _lift(bits, out, wide):  # type: ignore[no-untyped-def]
     """Dst as float32 bits -> lifted floats, zero where the exponent is 0. Returns whether all of them fit."""
-    most = _ZERO
+    most, lift = _ZERO, _LIFT_BITS if wide else add32(_LIFT_BITS, _ENLARGED)
     for i in range(bits.size):
         e = np.uint32(bits[i] & _EXPONENT)
-        out[i] = float_of(add32(bits[i], _LIFT_BITS) if e != _ZERO else _ZERO)
+        out[i] = float_of(add32(bits[i], lift) if e != _ZERO else _ZERO)
         most = max(most, e)
     return most <= np.uint32(TOP_DST << 23)
 
 
 @helper
-def _drop(values, out):  # type: ignore[no-untyped-def]
+def _drop(values, out, wide):  # type: ignore[no-untyped-def]
+    """The reverse of `_lift`."""
+    kept = _MINUS_ONE if wide else _UPPER
     for i in range(out.size):
-        v = bits_of(values[i])
+        v = np.uint32(bits_of(values[i]) & kept)
         out[i] = add32(v, _UNLIFT_BITS) if np.uint32(v & _EXPONENT) != _ZERO else _ZERO
 
 
@@ -343,8 +347,9 @@ def onto_bf16(x, y):  # type: ignore[no-untyped-def]
 @helper
 def _fold(values, partials, wide):  # type: ignore[no-untyped-def]
     """Packs Dst onto partial results in L1; Dst is zero afterwards."""
+    kept = _MINUS_ONE if wide else _UPPER
     for i in range(partials.size):
-        v = bits_of(values[i])
+        v = np.uint32(bits_of(values[i]) & kept)
         dropped = add32(v, _UNLIFT_BITS) if np.uint32(v & _EXPONENT) != _ZERO else _ZERO
         partials[i] = onto_fp32(partials[i], dropped) if wide else onto_bf16(partials[i], dropped)
         values[i] = np.float32(0)
@@ -428,7 +433,7 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
         for r in range(high):
             start[:width] = dst[batch, row + own + r, column : column + width]
             start[width:] = _ZERO
-            fits[r] = np.uint8(_lift(start, held[r * PANEL : (r + 1) * PANEL]))
+            fits[r] = np.uint8(_lift(start, held[r * PANEL : (r + 1) * PANEL], wide))
         for k in range(first, last, 32):
             tile, deep = (k - first) // 32, min(32, last - k)
             for i in range(32):
@@ -476,7 +481,7 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
                     cells = slice(r * PANEL, (r + 1) * PANEL)
                     _fold(held[cells], partials[cells], wide)
                     if (done + block - 1) // block == folds and k + 32 < last and fits[r]:
-                        fits[r] = np.uint8(_lift(partials[cells], held[cells]))
+                        fits[r] = np.uint8(_lift(partials[cells], held[cells], wide))
         whole = folds > 0 and folds * block >= last - first
         for r in range(high):
             if fits[r] == 0:
@@ -484,7 +489,7 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
             elif whole:
                 dst[batch, row + own + r, column : column + width] = partials[r * PANEL : r * PANEL + width]
             else:
-                _drop(held[r * PANEL : r * PANEL + width], dst[batch, row + own + r, column : column + width])
+                _drop(held[r * PANEL : r * PANEL + width], dst[batch, row + own + r, column : column + width], wide)
 
 
 def tasks(batches: int, rows: int, columns: int) -> int:

@@ -27,6 +27,8 @@ WORDS = ir.VectorType(ir.IntType(32), LANES)
 SHORT, HALVES = ir.VectorType(ir.IntType(8), LANES), ir.VectorType(ir.IntType(16), LANES)
 OCTETS = ir.VectorType(ir.IntType(8), BYTES)
 TILE_OCTETS = ir.VectorType(ir.IntType(8), 32)
+# An instruction of AVX-512 that rounds down, whatever the thread's mode is: _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC.
+_DOWN = 1 | 8
 _NAMES = {FLOATS: "v16f32", WORDS: "v16i32", OCTETS: "v64i8", TILE_OCTETS: "v32i8"}
 
 
@@ -63,8 +65,9 @@ def pointers(context: Any, builder: Any, kinds: Sequence[Any], arrays: Sequence[
 class Code:
     """An llvmlite builder `b`, and what kernels say in vectors with it. Offsets count elements; nothing is aligned."""
 
-    def __init__(self, builder: Any) -> None:
+    def __init__(self, builder: Any, context: Any = None) -> None:
         self.b = builder
+        self._rounds = context is not None and "+avx512f" in context.codegen().magic_tuple()[2]
 
     def at(self, row: int, stride: Any, column: Any) -> Any:
         """The offset of `column` in a row of a table with rows of `stride` elements."""
@@ -107,6 +110,23 @@ class Code:
     def trunc(self, x: Any) -> Any:
         """The next whole number towards zero."""
         return self._call("trunc", FLOATS, x)
+
+    def add_floor(self, x: Any, whole: Any) -> Any:
+        """floor(x) + whole, where `whole` is a number from 2^23 to 2^24 and so is the sum."""
+        if not self._rounds:
+            return self.b.fadd(self.floor(x), whole)
+        return self._avx512("add.ps.512", FLOATS, x, whole, ir.Constant(ir.IntType(32), _DOWN))
+
+    def floor_to_int(self, x: Any) -> Any:
+        """floor(x) as an integer."""
+        if not self._rounds:
+            return self.b.fptosi(self.floor(x), WORDS)
+        every = ir.Constant(ir.IntType(16), 0xFFFF)
+        return self._avx512("mask.cvtps2dq.512", WORDS, x, words(0), every, ir.Constant(ir.IntType(32), _DOWN))
+
+    def _avx512(self, name: str, kind: Any, *values: Any) -> Any:
+        of = ir.FunctionType(kind, [value.type for value in values])
+        return self.b.call(cgutils.get_or_insert_function(self.b.module, of, f"llvm.x86.avx512.{name}"), values)
 
     def most(self, x: Any, y: Any) -> Any:
         """The larger of unsigned integers."""

@@ -48,6 +48,8 @@ from tt_transformers_v2.numerics.vectors import FLOATS, LANES, OCTETS, SHORT, TI
 # in the second-level cache and serve ROWS rows.
 PANEL, ROWS, ROWS_AT_ONCE = 256, 128, 4
 
+LINE = 64  # bytes
+
 LIFT, _LIFT_A, _LIFT_B = 64, 48, 16
 TOP_A, TOP_B = 254 - _LIFT_A, 254 - _LIFT_B
 TOP_PRODUCT = 220 - LIFT + 127  # of eA + eB
@@ -303,6 +305,20 @@ _step_bf16, _step_wide, _step_bf16_low, _step_wide_low = _step(False, False), _s
 
 
 @helper
+def _octets(count):  # type: ignore[no-untyped-def]
+    """uint8 [count] that begins with a cache line: a vector across two of them costs two accesses."""
+    room = np.empty(count + LINE, np.uint8)
+    skipped = (LINE - room.ctypes.data % LINE) % LINE
+    return room[skipped : skipped + count]
+
+
+@helper
+def _floats(count):  # type: ignore[no-untyped-def]
+    """float32 [count], likewise."""
+    return _octets(4 * count).view(np.float32)
+
+
+@helper
 def _lift(bits, out, wide):  # type: ignore[no-untyped-def]
     """Dst as float32 bits -> lifted floats, zero where the exponent is 0. Returns whether all of them fit."""
     most, lift = _ZERO, _LIFT_BITS if wide else add32(_LIFT_BITS, _ENLARGED)
@@ -413,11 +429,11 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
     """
     columns, at_once, bottom = dst.shape[2], ROWS_AT_ONCE, row + height
     row_tasks, panels = (height + ROWS - 1) // ROWS, (columns + PANEL - 1) // PANEL
-    high_a, low_a, below_a = np.empty(32 * PANEL, np.float32), np.empty(32 * PANEL, np.float32), np.empty(32 * PANEL, np.uint8)  # fmt: skip # noqa: E501
+    high_a, low_a, held = _floats(32 * PANEL), _floats(32 * PANEL), _floats(ROWS * PANEL)
+    below_a, largest = _octets(32 * PANEL), _octets(4 * at_once * PANEL)
     size, both = in1.shape[3], phases > 1
     line = np.zeros((PANEL, size), np.uint8)
-    largest, top = np.empty(4 * at_once * PANEL, np.uint8), np.zeros(at_once, np.uint8)
-    held, partials = np.empty(ROWS * PANEL, np.float32), np.empty(ROWS * PANEL, np.uint32)
+    top, partials = np.zeros(at_once, np.uint8), np.empty(ROWS * PANEL, np.uint32)
     start, fits = np.zeros(PANEL, np.uint32), np.zeros(ROWS, np.uint8)
     minus_one = np.uint32((1 << 32) - (1 << 27)) if wormhole else _MINUS_ONE
     for task in range(lo, hi):

@@ -236,11 +236,11 @@ def _rows_step(c: Code, wide: bool, low: bool, dst: Any, a: Any, b_parts: Any, l
     of the 32; less: what the phase's exponents are smaller by, as an exponent field."""
     b, rows = c.b, range(ROWS_AT_ONCE)
     from_k = b.mul(half, index(16))
-    own = [[c.splat_at(b_parts, b.add(from_k, index(32 * row + k)), FLOATS) for k in range(16)] for row in rows]
     lesser, minus = c.splat(less, WORDS), c.splat(minus_one, WORDS)
     magic = b.sub(vectors.words(_MAGIC), lesser)
     first_a, first_group = b.mul(from_k, width), b.mul(b.mul(half, index(2)), width)
     with c.every(width, LANES) as j:
+        own = [[c.splat_at(b_parts, b.add(from_k, index(32 * row + k)), FLOATS) for k in range(16)] for row in rows]
         exponents, groups = [], []
         for group in range(2):
             start, sums = [], []

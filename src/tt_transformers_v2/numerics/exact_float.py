@@ -32,6 +32,7 @@ the largest exponents take another 9, once for all phases. `ROWS_AT_ONCE` rows s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,10 @@ from tt_transformers_v2.numerics.vectors import FLOATS, LANES, OCTETS, SHORT, TI
 PANEL, ROWS, ROWS_AT_ONCE = 256, 128, 4
 
 LINE = 64  # bytes
+
+# Exponents that are not more than so much below the largest are narrow, and what stands for a zero among them: no sum
+# of one of them and another passes 255, and any that is not below ZERO_B has a zero in it.
+NARROW, ZERO_A, ZERO_B = 63, 128, 127
 
 LIFT, _LIFT_A, _LIFT_B = 64, 48, 16
 TOP_A, TOP_B = 254 - _LIFT_A, 254 - _LIFT_B
@@ -80,6 +85,7 @@ _TINY = np.float32(2.0**-30)
 _MAGNITUDE, _SIGN_AND_EXPONENT, _NAN = np.uint32(0x7FFFFFFF), np.uint32(0xFF800000), np.uint32(0x7FC00000)
 _ALMOST_HALF = np.uint32(0x7FFF)
 _MINUS_ONE = np.uint32(0xFFFFFFFF)
+_EVERY_ROW = np.uint32((1 << ROWS_AT_ONCE) - 1)
 
 
 # ---- operands ----
@@ -138,16 +144,17 @@ def _parts_of_b(source, size, at, high, low, below, to, both):  # type: ignore[n
     _split(source, size, at, high, low, below, to, 32, _B, _B_HIGH, _LIFT_B_BITS, _AS_IT_IS, both)
 
 
-def _below_largest(kind: Any) -> Any:
-    """A tool that turns exponents into how far they are below the largest: 255 for the 0 of a zero. Returns the largest
-    times 256, plus the least that is not 0 (255 if there is none)."""
+def _below_largest(kind: Any, mark: int) -> Any:
+    """A tool that turns exponents into how far they are below the largest; the 0 of a zero into `mark`, or into 255
+    where others are more than `NARROW` below. Returns the largest times 256, plus the least that is not 0 (255 if there
+    is none)."""
 
     @vectors.vector_tool
     def below(typing, exponents, at, count):  # type: ignore[no-untyped-def]
         signature = types.uint32(exponents, at, types.int64)
 
         def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            c, b = Code(builder), builder
+            c, b = Code(builder, context), builder
             cells, count = b.gep(pointer(context, b, exponents, args[0]), [args[1]]), args[2]
             none, all_set = vectors.octets(0, kind), vectors.octets(255, kind)
 
@@ -159,9 +166,12 @@ def _below_largest(kind: Any) -> Any:
             most, least = vectors.accumulated(c, count, kind.count, [none, all_set], wider)
             top, bottom = c.over_lanes("umax", most), c.over_lanes("umin", least)
             tops = c.splat(top, kind)
+            # Where all are zero it wraps to 1.
+            narrow = b.icmp_unsigned("<=", b.sub(top, bottom), top.type(NARROW))
+            zero = c.splat(b.select(narrow, top.type(mark), top.type(255)), kind)
             with c.every(count, kind.count) as i:
                 e = c.load(cells, i, kind)
-                c.store(b.select(b.icmp_unsigned("!=", e, none), b.sub(tops, e), all_set), cells, i)
+                c.store(b.select(b.icmp_unsigned("!=", e, none), b.sub(tops, e), zero), cells, i)
             word = context.get_value_type(types.uint32)
             return b.or_(b.shl(b.zext(top, word), word(8)), b.zext(bottom, word))
 
@@ -170,42 +180,90 @@ def _below_largest(kind: Any) -> Any:
     return below
 
 
-_below_in_panel, _below_in_row = _below_largest(OCTETS), _below_largest(TILE_OCTETS)
+_below_in_panel, _below_in_row = _below_largest(OCTETS, ZERO_A), _below_largest(TILE_OCTETS, ZERO_B)
+
+
+@helper
+def _narrow(most, least):  # type: ignore[no-untyped-def]
+    """Whether zeros were marked by ZERO_A or ZERO_B, of what `_below_largest` found."""
+    return most - least <= NARROW
 
 
 @vectors.vector_tool
-def _largest(typing, below_a, below_b, top, out, width):  # type: ignore[no-untyped-def]
-    """Lifted exponents of the largest of eight products, LIFT where all are zero.
-
-    below_a: uint8 [32, width]; below_b: uint8 [ROWS_AT_ONCE, 32]; top: uint8 [ROWS_AT_ONCE], of the largest product
-    that could be; out: uint8 [ROWS_AT_ONCE, 4, width]. A sum that stops at 255 is that of a product that is zero.
-    """
-    signature = types.void(below_a, below_b, top, out, types.int64)
+def _fetch(typing, source, at, count):  # type: ignore[no-untyped-def]
+    """Has `count` bytes from byte `at` on brought near while something else is computed; they may be anywhere."""
+    signature = types.void(source, types.int64, types.int64)
 
     def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        c, b = Code(builder), builder
-        first, second, tops, found = (
-            pointer(context, b, kind, array) for kind, array in zip(signature.args[:4], args[:4], strict=True)
-        )
-        width = args[4]
-        rows = range(ROWS_AT_ONCE)
-        highest = [c.splat_at(tops, index(row), OCTETS) for row in rows]
-        nothing = vectors.octets(LIFT)
-        with c.every(index(4), 1) as group:
-            from_k = b.mul(group, index(8))
-            own = [[c.splat_at(second, b.add(from_k, index(32 * row + k)), OCTETS) for k in range(8)] for row in rows]
-            first_line, first_out = b.mul(from_k, width), b.mul(group, width)
-            with c.every(width, vectors.BYTES) as j:
-                least = [vectors.octets(255)] * ROWS_AT_ONCE
-                for k in range(8):
-                    line = c.load(first, b.add(first_line, c.at(k, width, j)), OCTETS)
-                    least = [c.least(least[row], c.add_up_to_most(line, own[row][k])) for row in rows]
-                for row in rows:
-                    e = c.most(c.subtract_down_to_zero(highest[row], least[row]), nothing)
-                    c.store(e, found, b.add(first_out, c.at(4 * row, width, j)))
+        c = Code(builder, context)
+        start = pointer(context, builder, source, args[0])
+        with c.every(args[2], LINE) as i:
+            c.fetch(start, builder.add(args[1], i))
         return context.get_dummy_value()
 
     return signature, code
+
+
+def _largest_of_eight(narrow: bool) -> Any:
+    """A tool for exponents all of which are narrow, or for any."""
+
+    @vectors.vector_tool
+    def largest(typing, below_a, below_b, top, out, width, marks_a, marks_b):  # type: ignore[no-untyped-def]
+        signature = types.void(below_a, below_b, top, out, types.int64, types.boolean, types.uint32)
+
+        def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            c, b = Code(builder, context), builder
+            first, second, tops, found = (
+                pointer(context, b, kind, array) for kind, array in zip(signature.args[:4], args[:4], strict=True)
+            )
+            _largest_code(c, narrow, first, second, tops, found, *args[4:])
+            return context.get_dummy_value()
+
+        return signature, code
+
+    return largest
+
+
+def _largest_code(c: Code, narrow: bool, below_a: Any, below_b: Any, top: Any, out: Any, width: Any, narrow_a: Any, narrow_b: Any) -> None:  # fmt: skip # noqa: E501
+    """Lifted exponents of the largest of eight products, LIFT where all are zero.
+
+    below_a: uint8 [32, width]; below_b: uint8 [ROWS_AT_ONCE, 32]; top: uint8 [ROWS_AT_ONCE], of the largest product
+    that could be; out: uint8 [ROWS_AT_ONCE, 4, width]; narrow_a, narrow_b: whether zeros have the marks of narrow
+    exponents there, a bit for each row of b. Sums of narrow ones fit in a byte. Of others a sum that stops at 255 is
+    that of a product that is zero.
+    """
+    b, rows = c.b, range(ROWS_AT_ONCE)
+    highest = [c.splat_at(top, index(row), OCTETS) for row in rows]
+    nothing, all_set = vectors.octets(LIFT), vectors.octets(255)
+
+    def marked(vector: Any, mark: int, is_narrow: Any) -> Any:
+        zero = b.and_(c.splat(is_narrow, vectors.flags(OCTETS)), b.icmp_unsigned("==", vector, vectors.octets(mark)))
+        return b.select(zero, all_set, vector)
+
+    with c.every(index(4), 1) as group:
+        from_k = b.mul(group, index(8))
+        own = [[c.splat_at(below_b, b.add(from_k, index(32 * row + k)), OCTETS) for k in range(8)] for row in rows]
+        if not narrow:
+            bits = [b.trunc(b.lshr(narrow_b, narrow_b.type(row)), vectors.FLAG) for row in rows]
+            own = [[marked(each, ZERO_B, bits[row]) for each in own[row]] for row in rows]
+        first_line, first_out = b.mul(from_k, width), b.mul(group, width)
+        with c.every(width, vectors.BYTES) as j:
+            sums: list[list[Any]] = [[] for _ in rows]
+            for k in range(8):
+                line = c.load(below_a, b.add(first_line, c.at(k, width, j)), OCTETS)
+                if not narrow:
+                    line = marked(line, ZERO_A, narrow_a)
+                for row in rows:
+                    sums[row].append(b.add(line, own[row][k]) if narrow else c.add_up_to_most(line, own[row][k]))
+            for row in rows:
+                least = functools.reduce(c.least, sums[row])
+                e = c.most(c.subtract_down_to_zero(highest[row], least), nothing)
+                if narrow:
+                    e = b.select(b.icmp_unsigned("<", least, vectors.octets(ZERO_B)), e, nothing)
+                c.store(e, out, b.add(first_out, c.at(4 * row, width, j)))
+
+
+_largest_narrow, _largest_any = _largest_of_eight(True), _largest_of_eight(False)
 
 
 # ---- one step on ROWS_AT_ONCE rows: dst[width] += b[16] times a[16, width] ----
@@ -463,21 +521,29 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
                     _parts_of_a(line, size, 0, high_a, low_a, below_a, i * n, n, both)
             range_a = _below_in_panel(below_a, 0, 32 * n)
             most_a, least_a = np.int64(range_a >> np.uint32(8)), np.int64(range_a & np.uint32(255))
+            narrow_a = _narrow(most_a, least_a)
             for r in range(0, high, at_once):
                 group = (own + r) // at_once
                 ranges = ranges_b[left, group, tile]
-                least_b, some = np.int64(255), False
+                least_b, some, narrow_b = np.int64(255), False, np.uint32(0)
                 for q in range(at_once):
                     most_b = np.int64(ranges[q, 0])
                     if most_a > TOP_A or most_b > TOP_B or most_a + most_b > TOP_PRODUCT:
                         fits[r + q] = 0  # what is computed of it is thrown away
                     some = some or fits[r + q] != 0
                     least_b = min(least_b, np.int64(ranges[q, 1]))
+                    narrow_b = np.uint32(narrow_b | np.uint32(_narrow(most_b, np.int64(ranges[q, 1])) << q))
                     top[q] = np.uint8(min(max(int(most_a + most_b) + (LIFT - 127), 0), 255))
                 if not some:
                     continue
-                _largest(below_a, below_b[left, group, tile], top, largest, n)
+                if narrow_a and narrow_b == _EVERY_ROW:
+                    _largest_narrow(below_a, below_b[left, group, tile], top, largest, n, narrow_a, narrow_b)
+                else:
+                    _largest_any(below_a, below_b[left, group, tile], top, largest, n, narrow_a, narrow_b)
                 d = held[r * PANEL : (r + at_once) * PANEL]
+                # The next tile's share of each group of rows.
+                for line_k in range(k + 32 + r * 32 // high, min(k + 32 + (r + at_once) * 32 // high, last)):
+                    _fetch(in1, ((right * in1.shape[1] + line_k) * columns + column) * size, width * size)
                 low = least_a + least_b < _LOW
                 for phase in range(phases):
                     a, b = low_a if phase % 2 else high_a, (low_b if phase >= 2 else high_b)[left, group, tile]

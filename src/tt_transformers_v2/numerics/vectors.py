@@ -26,6 +26,7 @@ FLOATS = ir.VectorType(ir.FloatType(), LANES)
 WORDS = ir.VectorType(ir.IntType(32), LANES)
 SHORT, HALVES = ir.VectorType(ir.IntType(8), LANES), ir.VectorType(ir.IntType(16), LANES)
 OCTETS = ir.VectorType(ir.IntType(8), BYTES)
+FLAG = ir.IntType(1)
 TILE_OCTETS = ir.VectorType(ir.IntType(8), 32)
 # An instruction of AVX-512 that rounds down, whatever the thread's mode is: _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC.
 _DOWN = 1 | 8
@@ -50,6 +51,11 @@ def floats(value: float | np.float32) -> Any:
 def octets(value: int, kind: Any = OCTETS) -> Any:
     """The same byte in all lanes."""
     return ir.Constant(kind, [value] * kind.count)
+
+
+def flags(kind: Any) -> Any:
+    """What a comparison of vectors of `kind` gives."""
+    return ir.VectorType(FLAG, kind.count)
 
 
 def pointer(context: Any, builder: Any, kind: Any, array: Any) -> Any:
@@ -83,6 +89,14 @@ class Code:
         kind = value.type
         place = self.b.bitcast(self.b.gep(start, [offset]), kind.as_pointer())
         self.b.store(value, place, align=kind.element.width // 8 if hasattr(kind.element, "width") else 4)
+
+    def fetch(self, start: Any, offset: Any) -> None:
+        """Has the cache line of an element brought into the second-level cache."""
+        word, octet = ir.IntType(32), ir.IntType(8).as_pointer()
+        of = ir.FunctionType(ir.VoidType(), [octet, word, word, word])
+        place = self.b.bitcast(self.b.gep(start, [offset]), octet)
+        how = [ir.Constant(word, value) for value in (0, 2, 1)]  # to read, of middling locality, data
+        self.b.call(cgutils.get_or_insert_function(self.b.module, of, "llvm.prefetch.p0i8"), [place, *how])
 
     def splat(self, value: Any, kind: Any) -> Any:
         """A scalar in all lanes."""

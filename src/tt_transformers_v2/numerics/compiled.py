@@ -103,7 +103,8 @@ def run_split(work: Callable[[int, int], object], count: int, elements: int) -> 
     try:
         share()
     finally:
-        # The kernels write into arrays of the caller: never leave before every one of them has ended.
-        failures = [error for future in waiting if (error := future.exception()) is not None]
+        # The kernels write into arrays of the caller: never leave before every one of them has ended. A thread that has
+        # not woken up yet, which can take milliseconds, finds nothing left to do and is not waited for.
+        failures = [error for future in waiting if not future.cancel() and (error := future.exception()) is not None]
     if failures:
         raise failures[0]

@@ -43,14 +43,8 @@ def both_ways(
     panels = -(-columns // exact_float.PANEL)
     left_over, chosen = np.zeros((1, rows, panels), np.uint8), np.ones((1, rows, panels), np.uint8)
     how: Any = (phases, wide, wormhole, 0)
-    shape = (1, -(-rows // exact_float.ROWS_AT_ONCE), -(-depth // 32), exact_float.ROWS_AT_ONCE, 32)
-    high, low, below = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint8)
-    ranges = np.empty((*shape[:-1], 2), np.int16)
-    exact_float.prepare(octets_of(in0[None]), 0, depth, 0, high, low, True, below, ranges, 0, shape[1])
-    where: Any = (index, index, fast, left_over, 0, rows, 0, depth, 0, 0)
-    exact_float.accumulate(
-        high, low, below, ranges, octets_of(in1[None]), *where, *how, exact_float.tasks(1, rows, columns)
-    )
+    where: Any = (index, index, fast, left_over, 0, depth, 0, 0)
+    exact_float.accumulate(octets_of(in0[None]), octets_of(in1[None]), *where, *how, exact_float.tasks(1, rows, columns))
     operands: Any = (in0[None], 0, in1[None], 0, index, index)
     exact_integer.accumulate(*operands, sure, chosen, np.arange(rows), exact_float.PANEL, 0, depth, *how, rows)
     return fast[0], sure[0], np.repeat(left_over[0], exact_float.PANEL, axis=1)[:, :columns].astype(bool)
@@ -62,9 +56,9 @@ def test_equals_the_integer_way_on_all_scales(phases: int, wide: bool) -> None:
     random = np.random.default_rng(phases)
     done, cancelled = 0, 0
     for center_a, center_b in [(127, 127), (60, 60), (60, 85), (90, 90), (20, 130), (130, 20), (140, 140), (40, 92)]:
-        for spread in (1, 6, 20):
-            in0 = numbers(random, (12, 96), center_b - spread, center_b + spread, True)
-            in1 = numbers(random, (96, 40), center_a - spread, center_a + spread, False)
+        for spread in (1, 6, 20, 45):
+            in0 = numbers(random, (12, 96), max(center_b - spread, 0), center_b + spread, True)
+            in1 = numbers(random, (96, 40), max(center_a - spread, 0), center_a + spread, False)
             # Halves that cancel bring Dst down to few bits, and to Wormhole's sum of -1.
             in0[6:, 32:64], in1[32:64] = in0[6:, :32] ^ np.uint32(0x80000000), in1[:32]
             top = center_a + center_b - 127
@@ -106,6 +100,27 @@ def test_borders_of_the_range(phases: int, wide: bool) -> None:
             assert left_over.all() != inside
             assert left_over.any() != inside
             np.testing.assert_array_equal(fast, sure if inside else dst)
+
+
+@BOTH
+@pytest.mark.parametrize("wider", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_zeros_count_as_nothing_at_the_border_of_narrow_exponents(wider: tuple[int, int], wide: bool) -> None:
+    """Groups of a zero and numbers as far below the largest as narrow ones may be, or one step further, beside groups
+    of nothing but zeros; the largest product is far above 1, and Dst far below."""
+    random = np.random.default_rng(9)
+    far_a, far_b = (exact_float.NARROW + more for more in wider)
+    for _ in range(20):
+        in0, in1 = numbers(random, (8, 32), 135, 135, True), numbers(random, (32, 24), 140, 140, False)
+        in0[:, 8:16] -= np.where(in0[:, 8:16] << 1, np.uint32(far_b << 23), np.uint32(0))
+        in1[16:24] -= np.where(in1[16:24] << 1, np.uint32(far_a << 23), np.uint32(0))
+        in0[random.random(in0.shape) < 0.6] = 0
+        in1[random.random(in1.shape) < 0.6] = 0
+        in0[:, :8], in1[:, :8] = 0, 0
+        in0[0, 31] = in1[31, 0] = 0x3F800000
+        dst = numbers(random, (8, 24), 10, 60, not wide)
+        fast, sure, left_over = both_ways(in0, in1, dst, 4, wide, True)
+        assert not left_over.any()
+        np.testing.assert_array_equal(fast, sure)
 
 
 @BOTH

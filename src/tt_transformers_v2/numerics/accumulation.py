@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from tt_transformers_v2.common.units import TILE
 from tt_transformers_v2.numerics import exact_float, exact_integer
 from tt_transformers_v2.numerics.blocks import l1_add
 from tt_transformers_v2.numerics.compiled import run_split
@@ -18,9 +17,6 @@ from tt_transformers_v2.numerics.packer import pack_output
 
 Bits = np.ndarray[Any, np.dtype[np.uint32]]
 Octets = np.ndarray[Any, np.dtype[np.uint8]]
-
-# How many numbers of in0 are held in parts, of 9 bytes, at a time.
-_PREPARED = 1 << 23
 
 
 class Accumulation:
@@ -59,29 +55,13 @@ class Accumulation:
             self._in_integers(cells, left_over, first, last, block, folds)
 
     def _in_floats(self, cells: Bits, left_over: Octets, first: int, last: int, block: int, folds: int) -> None:
-        depth = -(-(last - first) // TILE) * TILE
-        fitting = _PREPARED // (depth * len(self.operands[0][0])) // exact_float.ROWS
-        at_once = exact_float.ROWS * max(1, fitting)
-        for row in range(0, cells.shape[1], at_once):
-            height = min(at_once, cells.shape[1] - row)
-            parts = self._parts(row, height, first, last)
-            before = (*parts, octets_of(self.operands[1][0]), *self.indices, cells, left_over, row, height)
-            run_split(
-                functools.partial(exact_float.accumulate, *before, first, last, block, folds, *self.how),
-                exact_float.tasks(len(cells), height, cells.shape[2]),
-                len(cells) * height * cells.shape[2] * (last - first) // 16,
-            )
-
-    def _parts(self, row: int, height: int, first: int, last: int) -> tuple[np.ndarray[Any, Any], ...]:
-        """What `exact_float.prepare` makes of rows of in0."""
-        in0, phases, at_once = octets_of(self.operands[0][0]), self.how[0], exact_float.ROWS_AT_ONCE
-        shape = (len(in0), -(-height // at_once), -(-(last - first) // TILE), at_once, TILE)
-        both = phases > 2
-        high, low = np.empty(shape, np.float32), np.empty(shape if both else (1,) * len(shape), np.float32)
-        below, ranges = np.empty(shape, np.uint8), np.empty((*shape[:-1], 2), np.int16)
-        before = (in0, first, last, row, high, low, both, below, ranges)
-        run_split(functools.partial(exact_float.prepare, *before), shape[0] * shape[1], high.size)
-        return high, low, below, ranges
+        (in0, _), (in1, _) = self.operands
+        before = (octets_of(in0), octets_of(in1), *self.indices, cells, left_over)
+        run_split(
+            functools.partial(exact_float.accumulate, *before, first, last, block, folds, *self.how),
+            exact_float.tasks(*cells.shape),
+            cells.size * (last - first) // 16,
+        )
 
     def _in_integers(self, cells: Bits, left_over: Octets, first: int, last: int, block: int, folds: int) -> None:
         """The same where `left_over` says so."""

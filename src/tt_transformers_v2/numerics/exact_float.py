@@ -436,61 +436,49 @@ def _copy(source, to):  # type: ignore[no-untyped-def]
             to[i, j] = source[i, j]
 
 
-@kernel
-def prepare(in0, first, last, row, high, low, both, below, ranges, lo, hi):  # type: ignore[no-untyped-def]
-    """Parts of in0[..., first:last] for `accumulate`; groups of ROWS_AT_ONCE rows lo..hi of all batches.
+@helper
+def _rows_of_b(in0, batch, row, bottom, k, deep, line, high, low, below, most, least, both):  # type: ignore[no-untyped-def]
+    """Parts of in0[batch, row : row + ROWS_AT_ONCE, k : k + deep], zeros beyond `bottom` and `deep`.
 
-    Args:
-        in0: uint8 [batches, M, K, 2 or 4], bits of bf16 or float32. row: the first of the first group.
-        high, low: float32 [batches, groups, tiles, ROWS_AT_ONCE, 32], written: lifted parts, zero beyond M and K.
-        both: whether `low` is asked for (of phases 3 and 4); it may be of any size otherwise.
-        below: uint8, likewise: how far exponents are below the largest of a row of a tile; 255 for a zero.
-        ranges: int16 [batches, groups, tiles, ROWS_AT_ONCE, 2], written: the largest exponent and the least of a number
-            that is not zero (255 if there is none).
+    All of these are written: high, low: float32 [ROWS_AT_ONCE * 32], low only if `both`; below: uint8, likewise, how far
+    exponents are below the largest of their row; most, least: int64 [ROWS_AT_ONCE], the largest exponent and the least
+    of a number that is not zero. line: uint8 [32, 2 or 4], to work with.
     """
-    groups, tiles = high.shape[1], high.shape[2]
-    rows, depth, size = in0.shape[1], in0.shape[2], in0.shape[3]
-    line = np.zeros((32, size), np.uint8)
-    for task in range(lo, hi):
-        batch, group = task // groups, task % groups
-        for tile in range(tiles):
-            k = first + 32 * tile
-            deep = min(32, last - k)
-            for q in range(ROWS_AT_ONCE):
-                r, to = row + group * ROWS_AT_ONCE + q, 32 * ((task * tiles + tile) * ROWS_AT_ONCE + q)
-                if r < rows and deep == 32:
-                    _parts_of_b(in0, size, (batch * rows + r) * depth + k, high, low, below, to, both)
-                else:
-                    line[:] = 0
-                    if r < rows:
-                        _copy(in0[batch, r, k : k + deep], line)
-                    _parts_of_b(line, size, 0, high, low, below, to, both)
-                found = _below_in_row(below, to, 32)
-                ranges[batch, group, tile, q, 0] = np.int16(found >> np.uint32(8))
-                ranges[batch, group, tile, q, 1] = np.int16(found & np.uint32(255))
+    depth, size = in0.shape[2], in0.shape[3]
+    for q in range(ROWS_AT_ONCE):
+        if row + q < bottom and deep == 32:
+            _parts_of_b(in0, size, (batch * in0.shape[1] + row + q) * depth + k, high, low, below, 32 * q, both)
+        else:
+            line[:] = 0
+            if row + q < bottom:
+                _copy(in0[batch, row + q, k : k + deep], line)
+            _parts_of_b(line, size, 0, high, low, below, 32 * q, both)
+        found = _below_in_row(below, 32 * q, 32)
+        most[q], least[q] = np.int64(found >> np.uint32(8)), np.int64(found & np.uint32(255))
 
 
 @kernel
-def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_over, row, height, first, last, block, folds, phases, wide, wormhole, lo, hi):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
+def accumulate(in0, in1, index0, index1, dst, left_over, first, last, block, folds, phases, wide, wormhole, lo, hi):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
     """Adds the products of in0[..., first:last] to `dst`; tasks lo..hi, see `tasks`.
 
     Args:
-        high_b, low_b, below_b, ranges_b: what `prepare` made of these rows and this range of K.
-        in1: uint8 [batches, K, N, 2 or 4], bits of bf16 or float32.
+        in0, in1: uint8 [batches, M, K, 2 or 4] and [batches, K, N, 2 or 4], bits of bf16 or float32.
         index0, index1: which batch of in0 and of in1 belongs to each batch of dst.
-        dst: float32 bits [batches, M, N]; read and written are `height` rows from `row` on.
+        dst: float32 bits [batches, M, N], of bf16 numbers unless `wide`.
         left_over: uint8 [batches, M, panels], written: 1 where dst was left alone, for the integer way.
         first, last: range of K; first is a multiple of 32, the last tile is filled up with zeros.
         block, folds: after each `block` of K (a multiple of 32) of the first `folds`, Dst is packed onto partial
             results and starts again from zero; after the last of them it goes on from their sum. folds 0: never.
         phases: 1..4. wide: fp32 Dst. wormhole: with its own way of handling a sum of -1.
     """
-    columns, at_once, bottom = dst.shape[2], ROWS_AT_ONCE, row + height
-    row_tasks, panels = (height + ROWS - 1) // ROWS, (columns + PANEL - 1) // PANEL
+    columns, at_once, bottom = dst.shape[2], ROWS_AT_ONCE, dst.shape[1]
+    row_tasks, panels = (bottom + ROWS - 1) // ROWS, (columns + PANEL - 1) // PANEL
+    high_b, low_b, below_b = _floats(32 * at_once), _floats(32 * at_once), _octets(32 * at_once)
     high_a, low_a, held = _floats(32 * PANEL), _floats(32 * PANEL), _floats(ROWS * PANEL)
     below_a, largest = _octets(32 * PANEL), _octets(4 * at_once * PANEL)
     size, both = in1.shape[3], phases > 1
-    line = np.zeros((PANEL, size), np.uint8)
+    line, line_b = np.zeros((PANEL, size), np.uint8), np.zeros((32, in0.shape[3]), np.uint8)
+    most, least = np.zeros(at_once, np.int64), np.zeros(at_once, np.int64)
     top, partials = np.zeros(at_once, np.uint8), np.empty(ROWS * PANEL, np.uint32)
     start, fits = np.zeros(PANEL, np.uint32), np.zeros(ROWS, np.uint8)
     minus_one = np.uint32((1 << 32) - (1 << 27)) if wormhole else _MINUS_ONE
@@ -499,17 +487,17 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
         # Neighbouring tasks share their columns, so the weights stay near while the rows change.
         panel = (task // row_tasks) % panels
         left, right, own, column = index0[batch], index1[batch], task % row_tasks * ROWS, panel * PANEL
-        high, width = min(ROWS, bottom - row - own), min(PANEL, columns - column)
+        high, width = min(ROWS, bottom - own), min(PANEL, columns - column)
         n = (width + 63) // 64 * 64
         held[:] = np.float32(0)
         partials[:] = _ZERO
         fits[:] = 0
         for r in range(high):
-            start[:width] = dst[batch, row + own + r, column : column + width]
+            start[:width] = dst[batch, own + r, column : column + width]
             start[width:] = _ZERO
             fits[r] = np.uint8(_lift(start, held[r * PANEL : (r + 1) * PANEL], wide))
         for k in range(first, last, 32):
-            tile, deep = (k - first) // 32, min(32, last - k)
+            deep = min(32, last - k)
             for i in range(32):
                 if i < deep and n == width:
                     at = (right * in1.shape[1] + k + i) * columns + column
@@ -523,30 +511,29 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
             most_a, least_a = np.int64(range_a >> np.uint32(8)), np.int64(range_a & np.uint32(255))
             narrow_a = _narrow(most_a, least_a)
             for r in range(0, high, at_once):
-                group = (own + r) // at_once
-                ranges = ranges_b[left, group, tile]
+                _rows_of_b(in0, left, own + r, bottom, k, deep, line_b, high_b, low_b, below_b, most, least, phases > 2)
                 least_b, some, narrow_b = np.int64(255), False, np.uint32(0)
                 for q in range(at_once):
-                    most_b = np.int64(ranges[q, 0])
+                    most_b = most[q]
                     if most_a > TOP_A or most_b > TOP_B or most_a + most_b > TOP_PRODUCT:
                         fits[r + q] = 0  # what is computed of it is thrown away
                     some = some or fits[r + q] != 0
-                    least_b = min(least_b, np.int64(ranges[q, 1]))
-                    narrow_b = np.uint32(narrow_b | np.uint32(_narrow(most_b, np.int64(ranges[q, 1])) << q))
+                    least_b = min(least_b, least[q])
+                    narrow_b = np.uint32(narrow_b | np.uint32(_narrow(most_b, least[q]) << q))
                     top[q] = np.uint8(min(max(int(most_a + most_b) + (LIFT - 127), 0), 255))
                 if not some:
                     continue
                 if narrow_a and narrow_b == _EVERY_ROW:
-                    _largest_narrow(below_a, below_b[left, group, tile], top, largest, n, narrow_a, narrow_b)
+                    _largest_narrow(below_a, below_b, top, largest, n, narrow_a, narrow_b)
                 else:
-                    _largest_any(below_a, below_b[left, group, tile], top, largest, n, narrow_a, narrow_b)
+                    _largest_any(below_a, below_b, top, largest, n, narrow_a, narrow_b)
                 d = held[r * PANEL : (r + at_once) * PANEL]
                 # The next tile's share of each group of rows.
                 for line_k in range(k + 32 + r * 32 // high, min(k + 32 + (r + at_once) * 32 // high, last)):
                     _fetch(in1, ((right * in1.shape[1] + line_k) * columns + column) * size, width * size)
                 low = least_a + least_b < _LOW
                 for phase in range(phases):
-                    a, b = low_a if phase % 2 else high_a, (low_b if phase >= 2 else high_b)[left, group, tile]
+                    a, b = low_a if phase % 2 else high_a, low_b if phase >= 2 else high_b
                     less = np.uint32((5 * (phase % 2) + 7 * (phase // 2)) << 23)
                     for half in range(2):
                         if wide and low:
@@ -567,11 +554,11 @@ def accumulate(high_b, low_b, below_b, ranges_b, in1, index0, index1, dst, left_
         whole = folds > 0 and folds * block >= last - first
         for r in range(high):
             if fits[r] == 0:
-                left_over[batch, row + own + r, panel] = 1
+                left_over[batch, own + r, panel] = 1
             elif whole:
-                dst[batch, row + own + r, column : column + width] = partials[r * PANEL : r * PANEL + width]
+                dst[batch, own + r, column : column + width] = partials[r * PANEL : r * PANEL + width]
             else:
-                _drop(held[r * PANEL : r * PANEL + width], dst[batch, row + own + r, column : column + width], wide)
+                _drop(held[r * PANEL : r * PANEL + width], dst[batch, own + r, column : column + width], wide)
 
 
 def tasks(batches: int, rows: int, columns: int) -> int:

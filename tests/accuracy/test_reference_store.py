@@ -144,7 +144,8 @@ def test_a_later_sweep_computes_no_reference_and_finds_the_same_figures(tmp_path
     monkeypatch.setattr(checkout, "outputs_dir", lambda: tmp_path / "outputs")
     calls, attention = [], ReferenceOps.attention
     monkeypatch.setattr(ReferenceOps, "attention", lambda *a: (calls.append(1), attention(*a))[1])
-    plain = run(resolved("workload.window=24", "cache.reference_gib=0"), tmp_path / "0", show_progress=False)
+    nothing = ("cache.reference_gib=0", "cache.weights_gib=0")
+    plain = run(resolved("workload.window=24", *nothing), tmp_path / "0", show_progress=False)
     assert not (tmp_path / "outputs").exists()
     first = run(resolved("workload.window=24"), tmp_path / "1", show_progress=False, shared=SharedStates())
     before = len(calls)

@@ -44,7 +44,9 @@ def both_ways(
     left_over, chosen = np.zeros((1, rows, panels), np.uint8), np.ones((1, rows, panels), np.uint8)
     how: Any = (phases, wide, wormhole, 0)
     where: Any = (index, index, fast, left_over, 0, depth, 0, 0)
-    exact_float.accumulate(octets_of(in0[None]), octets_of(in1[None]), *where, *how, exact_float.tasks(1, rows, columns))
+    exact_float.accumulate(
+        octets_of(in0[None]), octets_of(in1[None]), *where, *how, exact_float.tasks(1, rows, columns)
+    )
     operands: Any = (in0[None], 0, in1[None], 0, index, index)
     exact_integer.accumulate(*operands, sure, chosen, np.arange(rows), exact_float.PANEL, 0, depth, *how, rows)
     return fast[0], sure[0], np.repeat(left_over[0], exact_float.PANEL, axis=1)[:, :columns].astype(bool)

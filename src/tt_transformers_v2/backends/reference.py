@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..hardware.op_table import ModelOp
+from ..models.decoder import LayerWeights
 from ..models.kv_cache import KVCache
 from ..models.layer_spec import AttentionSpec, ExpertsSpec, MlpSpec
 from ..models.rope import apply_rope
@@ -37,6 +38,13 @@ class HostLayout:
 
     def for_heads(self, spec: ModelSpec) -> Self:
         return self
+
+    def matrix(self, weight: Tensor, op: ModelOp) -> Any:
+        """As models.decoder.Ops.matrix."""
+        raise NotImplementedError
+
+    def layer_matrix(self, weights: LayerWeights, name: str, op: ModelOp) -> Any:
+        return self.matrix(weights[name], op)
 
     def split_heads(self, qkv: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor, Tensor]:
         batch, tokens, _ = qkv.shape

@@ -15,10 +15,15 @@ from .errors import ConfigError
 
 
 def write_atomically(
-    path: Path, content: str | bytes, *, hint: str = "Free some space or choose another hydra.run.dir."
+    path: Path,
+    content: str | bytes,
+    *,
+    lasting: bool = True,
+    hint: str = "Free some space or choose another hydra.run.dir.",
 ) -> None:
     """Writes `content`, text as UTF-8, to `path` in one step: readers see the old file or the whole new one.
 
+    Without `lasting` it is not waited for the disk: a power cut may spoil the file.
     Raises ConfigError, with `hint`, when the folder cannot be written or the disk is full; nothing is left behind then.
     """
     temporary = None
@@ -27,8 +32,9 @@ def write_atomically(
         with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
             file.write(content.encode("utf-8") if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:

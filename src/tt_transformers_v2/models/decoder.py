@@ -40,6 +40,10 @@ class Ops(Protocol):
         """A matrix [in, out] as the backend stores and multiplies it."""
         ...
 
+    def layer_matrix(self, weights: LayerWeights, name: str, op: ModelOp) -> Weight:
+        """`matrix` of a layer's tensor by its canonical name, which is not read where the backend has it at hand."""
+        ...
+
     def vector(self, weight: Tensor) -> Tensor:
         """A norm weight, a bias or a rotary table as the backend stores it."""
         ...
@@ -267,7 +271,7 @@ def _normed(ops: Ops, spec: ModelSpec, weights: LayerWeights, x: Tensor, name: s
 
 def _product(ops: Ops, weights: LayerWeights, name: str, x: Tensor, bias: str | None = None) -> Tensor:
     op = matrix_op(name)
-    return ops.linear(x, ops.matrix(weights[name], op), ops.vector(weights[bias]) if bias else None, op)
+    return ops.linear(x, ops.layer_matrix(weights, name, op), ops.vector(weights[bias]) if bias else None, op)
 
 
 def _reduced(ops: Ops, weights: LayerWeights, name: str, x: Tensor, bias: str | None) -> Tensor:

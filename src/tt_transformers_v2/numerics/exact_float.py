@@ -440,9 +440,9 @@ def _copy(source, to):  # type: ignore[no-untyped-def]
 def _rows_of_b(in0, batch, row, bottom, k, deep, line, high, low, below, most, least, both):  # type: ignore[no-untyped-def]
     """Parts of in0[batch, row : row + ROWS_AT_ONCE, k : k + deep], zeros beyond `bottom` and `deep`.
 
-    All of these are written: high, low: float32 [ROWS_AT_ONCE * 32], low only if `both`; below: uint8, likewise, how far
-    exponents are below the largest of their row; most, least: int64 [ROWS_AT_ONCE], the largest exponent and the least
-    of a number that is not zero. line: uint8 [32, 2 or 4], to work with.
+    Written are high and low: float32 [ROWS_AT_ONCE * 32], low only if `both`; below: uint8, likewise, how far exponents
+    are below the largest of their row; most, least: int64 [ROWS_AT_ONCE], the largest exponent and the least of a
+    number that is not zero. line: uint8 [32, 2 or 4], to work with.
     """
     depth, size = in0.shape[2], in0.shape[3]
     for q in range(ROWS_AT_ONCE):
@@ -458,7 +458,7 @@ def _rows_of_b(in0, batch, row, bottom, k, deep, line, high, low, below, most, l
 
 
 @kernel
-def accumulate(in0, in1, index0, index1, dst, left_over, first, last, block, folds, phases, wide, wormhole, lo, hi):  # type: ignore[no-untyped-def] # fmt: skip # noqa: E501
+def accumulate(in0, in1, index0, index1, dst, left_over, first, last, block, folds, phases, wide, wormhole, lo, hi):  # type: ignore[no-untyped-def] # fmt: skip
     """Adds the products of in0[..., first:last] to `dst`; tasks lo..hi, see `tasks`.
 
     Args:

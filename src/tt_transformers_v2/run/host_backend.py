@@ -11,14 +11,20 @@ from ..config.resolve import Experiment
 
 if TYPE_CHECKING:
     from ..backends.emulated.emulated_ops import EmulatedOps
-    from ..backends.emulated.prepared_weights import PreparedWeights
+    from ..backends.emulated.prepared_weights import PackedMatrices, PreparedWeights
 
 
 def emulated_ops(
-    experiment: Experiment, *, tokens: int, window: int, synthetic: bool, prepared: PreparedWeights | None
+    experiment: Experiment,
+    *,
+    tokens: int,
+    window: int,
+    synthetic: bool,
+    prepared: PreparedWeights | None,
+    packed: PackedMatrices | None = None,
 ) -> EmulatedOps:
     """The emulated backend for a run over `tokens` tokens in windows of `window`, on which its numerics depend where
-    they are left open. `prepared` keeps packed weights for further runs."""
+    they are left open. `prepared` and `packed` keep weights for further runs, in memory and on disk."""
     from ..accuracy.numerics_choice import choose_numerics
     from ..backends.emulated.emulated_ops import EmulatedOps
 
@@ -36,6 +42,7 @@ def emulated_ops(
         hardware,
         numerics,
         prepared,
+        packed=packed,
         plans=op_plans(experiment, recall_fitted(experiment), tensor_parallel=backend.tensor_parallel),
         tensor_parallel=backend.tensor_parallel,
     )

@@ -16,8 +16,10 @@ from .tasks import Job, Outcome, runs
 
 if TYPE_CHECKING:
     from ..accuracy.evaluation_text import EvaluationTokens
+    from ..accuracy.packed_store import PackedStore
     from ..accuracy.reference_store import ReferenceStore
     from ..models.tokenizer import Tokenizer
+    from ..models.weights import WeightSource
 
 
 @runs(Task.accuracy, Task.performance, Task.both)
@@ -75,6 +77,8 @@ def _accuracy(job: Job) -> dict[str, Any]:
             window=workload.window,
             synthetic=source.synthetic,
             prepared=None if kept is None else kept.prepared,
+            # Several jobs keep them in memory.
+            packed=_packed_store(experiment, source) if kept is None else None,
         )
         how["numerics"] = candidate.numerics
         how["tensor_parallel"] = str(candidate.chips)
@@ -110,6 +114,19 @@ def _reference_store(experiment: Experiment) -> ReferenceStore | None:
     return ReferenceStore(
         outputs_dir() / "cache" / "reference", most, model_files(path=model.files(), package=model.package)
     )
+
+
+def _packed_store(experiment: Experiment, source: WeightSource) -> PackedStore | None:
+    """None for weights that are drawn, and for more than there is room for: of those none would be left to be found."""
+    from ..accuracy.packed_store import PackedStore
+    from ..common.checkout import outputs_dir
+    from ..models.open_model import model_files
+
+    most, model = int(experiment.config.cache.weights_gib * GIB), experiment.config.model
+    if source.synthetic or 2 * source.spec.num_parameters > most:
+        return None
+    files = model_files(path=model.files(), package=model.package)
+    return PackedStore(outputs_dir() / "cache" / "weights", most, source, files)
 
 
 def evaluation_tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> EvaluationTokens:

@@ -59,6 +59,9 @@ class MeshOps:
         whole = arrange.matrix(self.spec, self.split, handle.name, values, handle.layer)
         return self.cut(whole, *matrix_axes(handle.name))
 
+    def layer_matrix(self, weights: Any, name: str, op: ModelOp) -> Pieces:
+        return self.matrix(weights[name], op)
+
     def vector(self, handle: Any) -> Any:
         if not isinstance(handle, Handle):
             return handle

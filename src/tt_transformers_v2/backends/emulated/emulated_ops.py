@@ -23,6 +23,7 @@ from ...common.units import TILE
 from ...hardware.enums import DataFormat
 from ...hardware.op_table import DECODE, MATRICES, NORM, PREFILL, RESIDUAL_ADD, SDPA, SILU_MUL, ModelOp
 from ...hardware.schema import DeviceConfig
+from ...models.decoder import LayerWeights
 from ...models.layer_spec import AttentionSpec, ExpertsSpec, MlpSpec
 from ...models.spec import ModelSpec
 from ...numerics import quantize
@@ -37,7 +38,7 @@ from ...planning.plans import SdpaPlan
 from ..reference import HostLayout, activation, largest, route
 from .card_heads import CardHeads, from_card, to_card
 from .matrix_units import ExactUnit, FastUnit, MatrixUnit
-from .prepared_weights import PreparedWeights
+from .prepared_weights import KEPT_FORMATS, PackedMatrices, PreparedWeights
 from .tensor_parallel import ONE_CHIP, TensorParallel
 
 _QKV = MATRICES["wqkv"]
@@ -46,9 +47,9 @@ _QKV = MATRICES["wqkv"]
 class EmulatedOps(HostLayout):
     """models.decoding.PhasedOps under a hardware configuration, in prefill unless `in_phase` says otherwise.
 
-    `prepared` keeps weights for further runs; without `tensor_parallel` everything is computed as on one chip. `plans`
-    decide how many tiles of K a matmul takes at a time; without any they are the configuration's own. `used` and
-    `attended` are what they decided, by configuration, op, phase and shape.
+    `prepared` keeps weights for further runs in memory, `packed` in a place of its own; without `tensor_parallel`
+    everything is computed as on one chip. `plans` decide how many tiles of K a matmul takes at a time; without any they
+    are the configuration's own. `used` and `attended` are what they decided, by configuration, op, phase and shape.
     """
 
     name = "emulated"
@@ -59,12 +60,14 @@ class EmulatedOps(HostLayout):
         numerics: str = "fast",
         prepared: PreparedWeights | None = None,
         *,
+        packed: PackedMatrices | None = None,
         plans: OpPlans | None = None,
         tensor_parallel: bool = True,
     ) -> None:
         self.hardware = hardware
         self.numerics = numerics
         self.prepared = prepared
+        self.packed = packed
         self.phase = PREFILL
         self.rows: int | None = None  # of the matmul that a linear is a part of, where it is not all
         self.plans = OpPlans(hardware) if plans is None else plans
@@ -105,20 +108,38 @@ class EmulatedOps(HostLayout):
         return self._heads if op is _QKV else None
 
     def matrix(self, weight: Tensor, op: ModelOp) -> Any:
-        stored = format_name(self.hardware.precision.of(op.tensor_group))
-        kernel = self.hardware.kernel(op, self.phase)
-        chips, heads = self.chips.chips(op), self._heads_of(op)
-
-        def make() -> Any:
-            packed = quantize(weight if heads is None else heads.columns(weight), stored)
-            if chips == 1:
-                return self.unit.prepare(packed, kernel)
-            parts = [packed[part] for part in self.chips.parts(op, len(packed), chips)]
-            return [self.unit.prepare(_deeper(part, len(parts[0])), kernel) for part in parts]
-
         if self.prepared is None:
-            return make()
-        return self.prepared.get(weight, (self.numerics, stored, kernel.math_fidelity, chips, heads), make)
+            return self._made_ready(self._packed(weight, op), op)
+        stored, fidelity = self._stored(op), self.hardware.kernel(op, self.phase).math_fidelity
+        how = (self.numerics, stored, fidelity, self.chips.chips(op), self._heads_of(op))
+        return self.prepared.get(weight, how, lambda: self._made_ready(self._packed(weight, op), op))
+
+    def layer_matrix(self, weights: LayerWeights, name: str, op: ModelOp) -> Any:
+        kept, stored = self.packed, self._stored(op)
+        if kept is None or kept.fingerprint != weights.source.fingerprint or stored not in KEPT_FORMATS:
+            return self.matrix(weights[name], op)
+        named = f"{weights.layer}.{name}.{stored}" + (".heads" if self._heads_of(op) is not None else "")
+        packed = kept.get(named)
+        if packed is None:
+            packed = self._packed(weights[name], op)
+            kept.add(named, packed)
+        return self._made_ready(packed, op)
+
+    def _stored(self, op: ModelOp) -> str:
+        return format_name(self.hardware.precision.of(op.tensor_group))
+
+    def _packed(self, weight: Tensor, op: ModelOp) -> Tensor:
+        """A matrix [in, out] as it is stored, before it is split over chips."""
+        heads = self._heads_of(op)
+        return quantize(weight if heads is None else heads.columns(weight), self._stored(op))
+
+    def _made_ready(self, packed: Tensor, op: ModelOp) -> Any:
+        """What `linear` takes: a matrix prepared for the unit, or its parts by chip."""
+        kernel, chips = self.hardware.kernel(op, self.phase), self.chips.chips(op)
+        if chips == 1:
+            return self.unit.prepare(packed, kernel)
+        parts = [packed[part] for part in self.chips.parts(op, len(packed), chips)]
+        return [self.unit.prepare(_deeper(part, len(parts[0])), kernel) for part in parts]
 
     def vector(self, weight: Tensor) -> Tensor:
         return quantize(weight, "bf16")

@@ -1,16 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights in the form a matrix unit multiplies by, made once for each format and fidelity and used in many runs."""
+"""Weights made ready once: in the form a matrix unit multiplies by, kept in memory, and in the formats that a device
+stores, kept by whoever brings a place for them."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 # Bytes of float32 weights kept; what was not used for longest goes first.
 MOST_BYTES = 6 << 30
+
+
+# The formats whose values are bf16 numbers, two bytes each.
+KEPT_FORMATS = ("bf16", "bfp8", "bfp4")
+
+
+class PackedMatrices(Protocol):
+    """Where matrices of the weights with `fingerprint` are kept after they were rounded to a format of `KEPT_FORMATS`.
+
+    Names have the layer, the canonical name, the format, and whether columns are in the card's order of heads.
+    """
+
+    fingerprint: str
+
+    def get(self, name: str) -> Tensor | None:
+        """The bfloat16 matrix [in, out] added as `name`, not to be changed."""
+        ...
+
+    def add(self, name: str, matrix: Tensor) -> None:
+        """Keeps a matrix of bf16 numbers."""
+        ...
 
 
 class PreparedWeights:

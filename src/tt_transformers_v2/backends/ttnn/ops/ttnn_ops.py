@@ -31,6 +31,10 @@ class TtnnOps(Matmuls, Norms, Heads, Activations, Experts):
         """The weight on the mesh in the format of its tensor group; for the LM head a list of its columns in parts."""
         return self.run.weights.matrix(weight, self.config.precision.of(op.tensor_group), self.config)
 
+    def layer_matrix(self, weights: Any, name: str, op: ModelOp) -> Any:
+        """`matrix` of a layer's tensor by its name."""
+        return self.matrix(weights[name], op)
+
     def vector(self, weight: Any) -> Any:
         """A norm's weight, a bias or sinks on the mesh, that of a head's norm as HeadNorm, that of a norm after
         attention or MLP as SumNorm; rotary tables are there already and come back as they are."""

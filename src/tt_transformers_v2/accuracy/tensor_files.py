@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tensors on disk that could be computed again: a safetensors file each time, of which no more than so many bytes.
+
+Files appear whole or not at all and carry a hash of their content; what does not agree with it is computed again. So a
+process that is killed leaves nothing that another would use, and several may fill a folder at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..common.errors import ConfigError
+from ..common.files import write_atomically
+
+SUFFIX = ".safetensors"
+_HASH = "sha256"
+
+Tensors = dict[str, Tensor]
+
+
+class TensorFiles:
+    """Files under `folder`, in groups, at most `most_bytes` of them: what was not used for longest goes first.
+
+    `what` they hold is said when they cannot be written, which costs a warning, not the run. A group is named by all
+    that its content depends on, so that nothing in it can be out of date.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int, what: str) -> None:
+        self._folder = folder
+        self._most = most_bytes
+        self._what = what
+        self._bytes: int | None = None  # of all files, as far as this process knows; None before it looked
+
+    def get(self, group: str, name: str) -> Tensors | None:
+        """What was added under these names, or None. The tensors are the file's own memory."""
+        path = self._path(group, name)
+        try:
+            tensors = _read(path)
+            os.utime(path)
+        except OSError:
+            return None
+        except (SafetensorError, ValueError):
+            path.unlink(missing_ok=True)  # or no other would take its place
+            return None
+        return tensors
+
+    def add(self, group: str, name: str, tensors: Tensors) -> None:
+        """Keeps them, if they fit, and removes what is then too much."""
+        path = self._path(group, name)
+        if sum(tensor.nbytes for tensor in tensors.values()) > self._most or path.exists():
+            return
+        try:
+            packed = save({key: tensor.contiguous() for key, tensor in tensors.items()}, {_HASH: _hash(tensors)})
+            # Not forced to the disk: what a power cut spoils does not agree with its hash.
+            write_atomically(path, packed, lasting=False)
+            self._make_room(len(packed), path.parent)
+        except (ConfigError, OSError) as error:
+            self._most = 0  # said once
+            print(f"warning: {self._what} are not cached: {error}", file=sys.stderr)
+
+    def _path(self, group: str, name: str) -> Path:
+        return self._folder / group / f"{name}{SUFFIX}"
+
+    def _make_room(self, added: int, own: Path) -> None:
+        """Removes files, those of the `own` group last, once more than `most_bytes` are there."""
+        if self._bytes is not None:
+            self._bytes += added
+        if self._bytes is None or self._bytes > self._most:
+            files = sorted(_files(self._folder), key=lambda file: (file[0].parent == own, file[1].st_mtime_ns))
+            self._bytes = sum(stat.st_size for _, stat in files)
+            for path, stat in files:
+                if self._bytes <= self._most:
+                    return
+                path.unlink(missing_ok=True)
+                self._bytes -= stat.st_size
+                with contextlib.suppress(OSError):  # others are in it
+                    path.parent.rmdir()
+
+
+def files_of(weights: list[Path]) -> list[list[str | int]]:
+    """Sizes and dates of a model's files: they tell an edited one, which its fingerprint only samples."""
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in weights]
+
+
+def _files(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    found = []
+    for path in folder.glob(f"*/*{SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # another process made room
+            found.append((path, path.stat()))
+    return found
+
+
+def _read(path: Path) -> Tensors:
+    """Raises OSError, SafetensorError and ValueError for a file that is not there or not whole."""
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        if (file.metadata() or {}).get(_HASH) != _hash(tensors):
+            raise ValueError(f"{path} does not match its hash")
+    return tensors
+
+
+def _hash(tensors: Tensors) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        octets = tensors[name].contiguous().view(-1).view(torch.uint8).numpy()
+        digest.update(f"{name} {tuple(tensors[name].shape)}".encode())
+        digest.update(octets.data)
+    return digest.hexdigest()

@@ -9,11 +9,13 @@
   eight aligned products, each rounded on its own. The unit rounds ties away from zero; so the parts of in1 are made
   larger by 2^-18 of themselves, which lifts ties, and nothing else, over the edge.
 - Exponents. The largest of a group, max(eA + eB), is found in bytes: how far eA and eB are below the largest of a tile,
-  added without passing 255, and the least of the sums. One that stops at 255 is so small that it counts as zero. It
+  added, and the least of the sums. Where both are narrow (`NARROW`) no sum passes 255, and marks for zeros tell sums
+  with a zero in them; elsewhere sums stop at 255, and one that does is so small that it counts as zero. The result
   serves all phases, whose exponents differ from it by a constant.
 - Dst. floor(x + 1/2) rounds a group, trunc(x +- 1/2) Dst, to the grid of the largest of the three. For a bf16 Dst the
   two roundings of the unit, first to 1 and then to 2^13, are one: floor((floor(x + 1/2) + 2^12) / 2^13) =
-  floor(x / 2^13 + 1/2 + 2^-14). All of it stays in float32 there. For an fp32 Dst the sum of the three has up to 30
+  floor(x / 2^13 + 1/2 + 2^-14). All of it stays in float32 there, as additions to 1.5 * 2^23, which leave whole
+  numbers; Dst itself is held larger by 2^-15 of itself, which lifts its ties away from zero. For an fp32 Dst the sum of the three has up to 30
   bits: it is added in int32, cut in two, and put together in one rounding addition, the lower half enlarged by 2^-30
   of the upper so that ties go away from zero.
 
@@ -26,8 +28,9 @@ times a group. A tile where exponents of the unit might reach 0 is done by a sec
 it; `_LOW` is where this begins.
 
 Speed: bound by vector instructions, not by memory. Per 16 products of 16 numbers a phase takes the 16 fused
-multiply-adds that a float32 matmul takes as well, 8 to set up the groups and 28 (fp32 Dst) or 21 (bf16) to add to Dst;
-the largest exponents take another 9, once for all phases. `ROWS_AT_ONCE` rows share what is read of in1.
+multiply-adds that a float32 matmul takes as well, 8 to set up the groups and 24 (fp32 Dst) or 15 (bf16) to add to Dst;
+the largest exponents take another 5, once for all phases. Without AVX-512, whose additions and conversions can round
+down, it is 28 and 19. `ROWS_AT_ONCE` rows share what is read of in1.
 """
 
 from __future__ import annotations

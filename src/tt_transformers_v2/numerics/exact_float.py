@@ -15,9 +15,9 @@
 - Dst. floor(x + 1/2) rounds a group, trunc(x +- 1/2) Dst, to the grid of the largest of the three. For a bf16 Dst the
   two roundings of the unit, first to 1 and then to 2^13, are one: floor((floor(x + 1/2) + 2^12) / 2^13) =
   floor(x / 2^13 + 1/2 + 2^-14). All of it stays in float32 there, as additions to 1.5 * 2^23, which leave whole
-  numbers; Dst itself is held larger by 2^-15 of itself, which lifts its ties away from zero. For an fp32 Dst the sum of the three has up to 30
-  bits: it is added in int32, cut in two, and put together in one rounding addition, the lower half enlarged by 2^-30
-  of the upper so that ties go away from zero.
+  numbers; Dst itself is held larger by 2^-15 of itself, which lifts its ties away from zero. For an fp32 Dst the sum of
+  the three has up to 30 bits: it is added in int32, cut in two, and put together in one rounding addition, the lower
+  half enlarged by 2^-30 of the upper so that ties go away from zero.
 
 Dst is held multiplied by 2^64 (`LIFT`), so that nothing comes near float32's own lower limit. What this cannot do
 is left to the integer way, row by row of a panel of columns: a number of exponent above `TOP_A` (in1) or `TOP_B`
@@ -376,12 +376,15 @@ def _octets(count):  # type: ignore[no-untyped-def]
 @helper
 def _floats(count):  # type: ignore[no-untyped-def]
     """float32 [count], likewise."""
-    return _octets(4 * count).view(np.float32)
+    room = np.empty(count + LINE // 4, np.float32)
+    skipped = (LINE - room.ctypes.data % LINE) % LINE // 4
+    return room[skipped : skipped + count]
 
 
 @helper
 def _lift(bits, out, wide):  # type: ignore[no-untyped-def]
-    """Dst as float32 bits -> lifted floats, zero where the exponent is 0. Returns whether all of them fit."""
+    """Dst as float32 bits -> lifted floats at the front of `out`, zero where the exponent is 0. Returns whether all of
+    them fit."""
     most, lift = _ZERO, _LIFT_BITS if wide else add32(_LIFT_BITS, _ENLARGED)
     for i in range(bits.size):
         e = np.uint32(bits[i] & _EXPONENT)
@@ -483,7 +486,7 @@ def accumulate(in0, in1, index0, index1, dst, left_over, first, last, block, fol
     line, line_b = np.zeros((PANEL, size), np.uint8), np.zeros((32, in0.shape[3]), np.uint8)
     most, least = np.zeros(at_once, np.int64), np.zeros(at_once, np.int64)
     top, partials = np.zeros(at_once, np.uint8), np.empty(ROWS * PANEL, np.uint32)
-    start, fits = np.zeros(PANEL, np.uint32), np.zeros(ROWS, np.uint8)
+    fits = np.zeros(ROWS, np.uint8)
     minus_one = np.uint32((1 << 32) - (1 << 27)) if wormhole else _MINUS_ONE
     for task in range(lo, hi):
         batch = task // (row_tasks * panels)
@@ -496,9 +499,8 @@ def accumulate(in0, in1, index0, index1, dst, left_over, first, last, block, fol
         partials[:] = _ZERO
         fits[:] = 0
         for r in range(high):
-            start[:width] = dst[batch, own + r, column : column + width]
-            start[width:] = _ZERO
-            fits[r] = np.uint8(_lift(start, held[r * PANEL : (r + 1) * PANEL], wide))
+            cells = dst[batch, own + r, column : column + width]
+            fits[r] = np.uint8(_lift(cells, held[r * PANEL : (r + 1) * PANEL], wide))
         for k in range(first, last, 32):
             deep = min(32, last - k)
             for i in range(32):
@@ -559,7 +561,8 @@ def accumulate(in0, in1, index0, index1, dst, left_over, first, last, block, fol
             if fits[r] == 0:
                 left_over[batch, own + r, panel] = 1
             elif whole:
-                dst[batch, own + r, column : column + width] = partials[r * PANEL : r * PANEL + width]
+                for j in range(width):
+                    dst[batch, own + r, column + j] = partials[r * PANEL + j]
             else:
                 _drop(held[r * PANEL : r * PANEL + width], dst[batch, own + r, column : column + width], wide)
 

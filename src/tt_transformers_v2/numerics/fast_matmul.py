@@ -261,7 +261,8 @@ def _rounded_product(b_high, b_low, a, out, phases, block, lo, hi):  # type: ign
             if block > 0 and k > 0 and k % block == 0:
                 _onto_partials(partials, dst)
                 if k + block >= depth:
-                    dst[:] = partials
+                    for i in range(dst.size):
+                        dst[i] = partials[i]
             for i in range(32):
                 weights = a[batch, k + i, first_column : first_column + width]
                 for j in range(width):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tt_transformers_v2.numerics import exact_float, exact_integer
+from tt_transformers_v2.numerics import compile_ahead, exact_float, exact_integer
 from tt_transformers_v2.numerics.blocks import l1_add
 from tt_transformers_v2.numerics.compiled import run_split
 from tt_transformers_v2.numerics.formats import bits_array
@@ -55,6 +55,7 @@ class Accumulation:
             self._in_integers(cells, left_over, first, last, block, folds)
 
     def _in_floats(self, cells: Bits, left_over: Octets, first: int, last: int, block: int, folds: int) -> None:
+        compile_ahead.finish()
         (in0, _), (in1, _) = self.operands
         before = (octets_of(in0), octets_of(in1), *self.indices, cells, left_over)
         run_split(

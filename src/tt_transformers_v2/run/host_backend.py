@@ -27,6 +27,7 @@ def emulated_ops(
     they are left open. `prepared` and `packed` keep weights for further runs, in memory and on disk."""
     from ..accuracy.numerics_choice import choose_numerics
     from ..backends.emulated.emulated_ops import EmulatedOps
+    from ..numerics import compile_ahead
 
     backend, hardware = experiment.config.backend, experiment.hardware
     numerics = choose_numerics(
@@ -38,6 +39,8 @@ def emulated_ops(
         synthetic=synthetic,
         max_seconds=backend.exact_max_seconds,
     )
+    if numerics == "exact":
+        compile_ahead.start()
     return EmulatedOps(
         hardware,
         numerics,

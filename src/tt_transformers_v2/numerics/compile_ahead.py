@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The matrix unit's kernel compiled in a process of its own, beside whatever else a first run compiles.
+
+numba compiles one kernel at a time in a process, and this one takes as long as all others together. Where it is in
+numba's cache already, or cannot be put there, nothing happens.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tt_transformers_v2.numerics import exact_float
+
+_PROGRAM = "tt_transformers_v2.numerics.first_product"
+_SOURCES = Path(__file__).resolve().parents[2]
+_process: subprocess.Popen[bytes] | None = None
+
+
+def start() -> None:
+    """Begins to compile, if that is needed and there is a second core; `finish` waits for it."""
+    global _process
+    if _process is None and (os.cpu_count() or 1) > 1 and _missing(exact_float.accumulate):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(_SOURCES), *sys.path[1:]])}
+        nowhere = subprocess.DEVNULL
+        command = [sys.executable, "-m", _PROGRAM]
+        _process = subprocess.Popen(command, env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere)
+        atexit.register(_stop, _process)
+
+
+def finish() -> None:
+    """Returns when what `start` began has ended, well or not: what is not in the cache then is compiled here."""
+    global _process
+    if _process is not None:
+        _process.wait()
+        atexit.unregister(_stop)
+        _process = None
+
+
+def _missing(kernel: Any) -> bool:
+    """Whether a kernel has a place in a cache and none of its compiled forms is there, of its source as it is."""
+    if kernel.signatures or kernel.stats.cache_path is None:
+        return False
+    source = Path(kernel.py_func.__code__.co_filename)
+    indices = Path(kernel.stats.cache_path).glob(f"{source.stem}.{kernel.py_func.__name__}-*.nbi")
+    return all(index.stat().st_mtime < source.stat().st_mtime for index in indices)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()

@@ -89,6 +89,8 @@ class Checkout:
         self._results, self._compiled = folder / "results", folder / "compiled"
         self._environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")}
         self._environment |= {"NUMBA_CACHE_DIR": str(self._compiled), "PYTHONPATH": str(self.root / "src")}
+        # What is installed tells torch of a module that another checkout may not have.
+        self._environment["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
 
     def empty(self) -> None:
         """As if nothing had ever run here."""

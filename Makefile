@@ -38,8 +38,8 @@ run: $(STAMP)
 test: $(STAMP)
 	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-next-hydra: $(STAMP)
-	@$(PY) -m venv $(VENV)-hydra
+next-hydra:
+	@python="$$(sh scripts/find-python.sh)" && "$$python" -m venv $(VENV)-hydra
 	@$(VENV)-hydra/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		numpy rich filelock safetensors pytest hypothesis
 	@$(VENV)-hydra/bin/python -m pip install --quiet --disable-pip-version-check --pre $(NEXT_HYDRA)

@@ -37,9 +37,9 @@ def wheel(tmp_path_factory):
 def installed(wheel, tmp_path_factory):
     """The wheel in an environment of its own; its dependencies are this one's, the checkout is not among them."""
     folder = tmp_path_factory.mktemp("env")
-    venv.create(folder, with_pip=True)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*pip, str(wheel)], check=True)
+    venv.create(folder)
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "dependencies.pth").write_text(
         "\n".join(path for path in sys.path if path.endswith("site-packages")) + "\n"
@@ -107,6 +107,8 @@ LONG = (
     "run.py precision",
     "LoFi,HiFi2",
     "model=hf",
+    "device=n150,t3k,p150",
+    "--target",
 )
 
 

@@ -30,7 +30,7 @@ print(compile_ahead._process)
 def started(monkeypatch):
     """The commands that were started, none of which runs."""
     commands = []
-    process = SimpleNamespace(wait=lambda: 0, kill=lambda: None)
+    process = SimpleNamespace(wait=lambda: 0, kill=lambda: None, poll=lambda: None)
     monkeypatch.setattr(subprocess, "Popen", lambda command, **_: (commands.append(command), process)[1])
     monkeypatch.setattr(compile_ahead, "_process", None)
     monkeypatch.setattr(compile_ahead, "_missing", lambda _: True)
@@ -45,6 +45,23 @@ def test_it_is_begun_once_and_waited_for(started):
     assert [command[1:] for command in started] == [["-m", "tt_transformers_v2.numerics.first_product"]]
     compile_ahead.finish()
     assert compile_ahead._process is None
+
+
+def test_who_would_have_to_wait_does_something_else_first_and_once(started):
+    done = []
+    compile_ahead.start(lambda: done.append(1))
+    compile_ahead.finish()
+    compile_ahead.finish()
+    assert done == [1]
+
+
+def test_nothing_else_is_done_where_there_is_no_wait(started, monkeypatch):
+    done = []
+    compile_ahead.start(lambda: done.append(1))
+    assert compile_ahead._process is not None
+    monkeypatch.setattr(compile_ahead._process, "poll", lambda: 0)
+    compile_ahead.finish()
+    assert not done
 
 
 @pytest.mark.parametrize("why", ["one core", "compiled before"])

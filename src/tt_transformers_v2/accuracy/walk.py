@@ -30,7 +30,7 @@ from ..models.decoder import (
 from ..models.decoding import PhasedOps, Segment, phased_layer, segments
 from ..models.kv_cache import KVCache
 from ..models.rope import RotaryTables, rope_tables, table_rows
-from ..models.weights import WeightSource
+from ..models.weights import WeightSource, embedding_rows
 from .agreement import Agreement, pcc
 from .evaluation_text import EvaluationTokens
 from .state_reuse import References
@@ -180,7 +180,7 @@ def _embedding_rows(source: WeightSource, windows: list[Tensor]) -> tuple[Tensor
         generator = torch.Generator().manual_seed(0)
         table = torch.randn(len(used), source.spec.hidden_dim, generator=generator) * 0.02
     else:
-        table = source.tensor("embedding")[used]
+        table = embedding_rows(source, used)
     return table, list(inverse.split([len(window) for window in windows]))
 
 

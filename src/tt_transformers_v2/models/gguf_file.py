@@ -167,16 +167,16 @@ def model_name(file: GgufFile) -> str:
     )
 
 
-def dequantised(file: GgufFile, tensor: GgufTensor, start: int, stop: int) -> np.ndarray:
-    """Rows `start` to `stop` of a tensor as float32; all dimensions but the last count as rows."""
+def dequantised(file: GgufFile, tensor: GgufTensor, rows: slice | np.ndarray) -> np.ndarray:
+    """The chosen rows of a tensor as float32; all dimensions but the last count as rows."""
     block, block_bytes = GGML_QUANT_SIZES[tensor.kind]
     shape = tensor.shape if len(tensor.shape) > 1 else (1, *tensor.shape)
     stored = (math.prod(shape[:-1]), shape[-1] // block * block_bytes)
-    raw = np.asarray(np.memmap(file.path, np.uint8, "r", tensor.offset, stored)[start:stop])
+    raw = np.asarray(np.memmap(file.path, np.uint8, "r", tensor.offset, stored)[rows])
     # Blocks do not know rows, and gguf takes 16 rows at a time: as one row they take fewer calls.
     with np.errstate(all="ignore"):  # NaN in a corrupt block is the numbers' business, not a warning's
         numbers = dequantize(raw.reshape(1, -1), tensor.kind).astype(np.float32, copy=False)
-    return numbers.reshape(stop - start, shape[-1])
+    return numbers.reshape(len(raw), shape[-1])
 
 
 @lru_cache

@@ -145,4 +145,4 @@ def _vector(file: GgufFile, name: str, length: int) -> np.ndarray | None:
     tensor = file.tensors.get(name)
     if tensor is None or tensor.shape != (length,) or not dequantisable(tensor.kind):
         return None
-    return dequantised(file, tensor, 0, 1).ravel()
+    return dequantised(file, tensor, slice(0, 1)).ravel()

@@ -66,6 +66,17 @@ class GgufWeights:
         order = self._head_order(layer)
         return found if order is None else reordered(found, name, self.spec, order)
 
+    def embedding_rows(self, ids: torch.Tensor) -> torch.Tensor:
+        """As weights.embedding_rows."""
+        import torch
+
+        (piece,) = self._tensors.pieces("embedding", None)
+        try:
+            rows = torch.from_numpy(self._rows(piece, piece.start + ids.numpy()))
+        except (OSError, ValueError) as error:  # it has changed since it was checked
+            raise ConfigError(f"cannot read {self._file.path}: {error}.") from error
+        return rows * self._config.multiplier("embedding")
+
     def _head_order(self, layer: int) -> list[int] | None:
         turned, rotary = self._config.architecture.turned, self.spec.layer(layer).attention.rotary
         if turned and rotary is None:  # rows are in that order whether or not a layer rotates
@@ -79,25 +90,25 @@ class GgufWeights:
         count = piece.stop - piece.start
         if result.ndim == 1:
             row = piece.expert or 0
-            result[at : at + count] = self._rows(piece, row, row + 1)[0][piece.start : piece.stop]
+            result[at : at + count] = self._rows(piece, slice(row, row + 1))[0][piece.start : piece.stop]
             return count
         into = torch.from_numpy(result)
         first = piece.start + (0 if piece.expert is None else piece.expert * piece.shape[1])
         for start in range(0, count, ROWS_AT_A_TIME):
             stop = min(start + ROWS_AT_A_TIME, count)
-            rows = self._rows(piece, first + start, first + stop)
+            rows = self._rows(piece, slice(first + start, first + stop))
             if as_stored:
                 result[start:stop] = rows
             else:
                 into[:, at + start : at + stop] = torch.from_numpy(rows).T  # tile by tile, as numpy would not
         return count
 
-    def _rows(self, piece: GgufPiece, start: int, stop: int) -> np.ndarray:
+    def _rows(self, piece: GgufPiece, chosen: slice | np.ndarray) -> np.ndarray:
         """Rows of a stored tensor, multiplied by its scale."""
-        rows = dequantised(self._file, self._file.tensors[piece.name], start, stop)
+        rows = dequantised(self._file, self._file.tensors[piece.name], chosen)
         if not piece.scale:
             return rows
-        scales = dequantised(self._file, self._file.tensors[piece.scale], 0, 1)[0]
+        scales = dequantised(self._file, self._file.tensors[piece.scale], slice(0, 1))[0]
         scaled: np.ndarray = rows * scales[piece.expert or 0]
         return scaled
 

@@ -66,6 +66,12 @@ class SafetensorsWeights:
             at += piece.rows
         return self._folded(result, name, layer)
 
+    def embedding_rows(self, ids: torch.Tensor) -> torch.Tensor:
+        """As weights.embedding_rows."""
+        (piece,) = self._stored.pieces("embedding", None)
+        rows = self.stored_tensor(piece.name)[ids + piece.start].float()
+        return self._folded(rows, "embedding", None)
+
     def stored_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor that the folder stores, whether or not the decoder reads it. Raises ConfigError."""
         found: dict[str, tuple[int, ...]] = {}

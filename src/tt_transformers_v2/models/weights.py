@@ -74,6 +74,12 @@ class WeightSource(Protocol):
         ...
 
 
+def embedding_rows(source: WeightSource, ids: torch.Tensor) -> torch.Tensor:
+    """Rows `ids` [n] of the embedding, float32 [n, hidden]; of files no others are read. Raises ConfigError."""
+    read = getattr(source, "embedding_rows", None)
+    return source.tensor("embedding")[ids] if read is None else read(ids)
+
+
 def expert_name(number: int) -> str:
     """What the names of an expert's tensors begin with."""
     return f"expert{number}."

@@ -11,6 +11,7 @@ import atexit
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +20,33 @@ from tt_transformers_v2.numerics import exact_float
 _PROGRAM = "tt_transformers_v2.numerics.first_product"
 _SOURCES = Path(__file__).resolve().parents[2]
 _process: subprocess.Popen[bytes] | None = None
+_meanwhile: Callable[[], object] | None = None
 
 
-def start() -> None:
-    """Begins to compile, if that is needed and there is a second core; `finish` waits for it."""
-    global _process
+def start(meanwhile: Callable[[], object] | None = None) -> None:
+    """Begins to compile, if that is needed and there is a second core.
+
+    `finish` waits for it; where it would have to, it calls `meanwhile` first.
+    """
+    global _process, _meanwhile
     if _process is None and (os.cpu_count() or 1) > 1 and _missing(exact_float.accumulate):
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(_SOURCES), *sys.path[1:]])}
         nowhere = subprocess.DEVNULL
         command = [sys.executable, "-m", _PROGRAM]
         _process = subprocess.Popen(command, env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere)
+        _meanwhile = meanwhile
         atexit.register(_stop, _process)
 
 
 def finish() -> None:
     """Returns when what `start` began has ended, well or not: what is not in the cache then is compiled here."""
-    global _process
+    global _process, _meanwhile
     if _process is not None:
-        _process.wait()
+        process, _process, meanwhile, _meanwhile = _process, None, _meanwhile, None
+        if meanwhile is not None and process.poll() is None:
+            meanwhile()
+        process.wait()
         atexit.unregister(_stop)
-        _process = None
 
 
 def _missing(kernel: Any) -> bool:

@@ -27,6 +27,7 @@ def emulated_ops(
     they are left open. `prepared` and `packed` keep weights for further runs, in memory and on disk."""
     from ..accuracy.numerics_choice import choose_numerics
     from ..backends.emulated.emulated_ops import EmulatedOps
+    from ..backends.emulated.first_uses import use_later_kernels
     from ..numerics import compile_ahead
 
     backend, hardware = experiment.config.backend, experiment.hardware
@@ -40,7 +41,7 @@ def emulated_ops(
         max_seconds=backend.exact_max_seconds,
     )
     if numerics == "exact":
-        compile_ahead.start()
+        compile_ahead.start(use_later_kernels)
     return EmulatedOps(
         hardware,
         numerics,

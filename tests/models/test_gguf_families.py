@@ -23,7 +23,7 @@ from tt_transformers_v2.models.decoder import forward
 from tt_transformers_v2.models.gguf_architectures import ARCHITECTURES
 from tt_transformers_v2.models.gguf_weights import GgufWeights, gguf_spec
 from tt_transformers_v2.models.huggingface import SafetensorsWeights
-from tt_transformers_v2.models.weights import every_tensor
+from tt_transformers_v2.models.weights import embedding_rows, every_tensor
 
 FAMILIES = DATA / "families"
 # What a GGUF file can say whole: transformers' own logits are the measure.
@@ -53,6 +53,9 @@ def same(file: Path, folder: Path) -> None:
     assert found.spec.family == wanted.spec.family
     for name, layer in every_tensor(wanted.spec):
         assert torch.equal(found.tensor(name, layer), wanted.tensor(name, layer)), (name, layer)
+    ids = torch.tensor([3, 0, 3, wanted.spec.vocab_size - 1])
+    for source in (found, wanted):
+        assert torch.equal(embedding_rows(source, ids), wanted.tensor("embedding")[ids])
 
 
 def logits(weights: Any, ids: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError
-from ..common.thread_waiting import let_torch_threads_sleep
 from ..config.resolve import Experiment, hash_of, plain
 from .result_files import SCHEMA_VERSION, environment, git_state, write_result
 from .tasks import Job, function_of
@@ -34,7 +33,6 @@ def run(
     the user's) and an interrupt are raised without a result, so that nothing half-written stays.
     """
     started = time.monotonic()
-    let_torch_threads_sleep()
     result = blank_result(overrides) | {
         "config": (config := experiment.to_dict()),
         "config_hash": hash_of(config),

@@ -107,8 +107,6 @@ LONG = (
     "run.py precision",
     "LoFi,HiFi2",
     "model=hf",
-    "device=n150,t3k,p150",
-    "--target",
 )
 
 

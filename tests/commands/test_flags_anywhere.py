@@ -27,8 +27,8 @@ OVERRIDES = ["device=t3k", "precision=accuracy", "task=performance"]
 
 
 def orders(words, flags):
-    """`flags`, each a list of words, before, amid and after `words`, in both orders."""
-    for arranged in (flags, flags[::-1]):
+    """`flags`, each a list of words, before, amid and after `words`, in both orders where there are several."""
+    for arranged in (flags, flags[::-1])[: len(flags)]:
         for places in itertools.combinations_with_replacement(sorted({0, len(words) // 2, len(words)}), len(arranged)):
             out = list(words)
             for place, flag in sorted(zip(places, arranged, strict=True), key=lambda pair: -pair[0]):

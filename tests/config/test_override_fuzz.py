@@ -52,9 +52,20 @@ override = st.builds(
 )
 
 
-@settings(max_examples=2000, deadline=None, derandomize=True)
+@settings(max_examples=500, deadline=None, derandomize=True)
 @given(st.lists(override, max_size=4))
 def test_no_override_list_ends_in_a_traceback_or_is_silently_ignored(texts):
+    assert_refused_or_reached(texts)
+
+
+@pytest.mark.slow
+@settings(max_examples=4000, deadline=None, derandomize=True)
+@given(st.lists(override, max_size=4))
+def test_no_more_override_lists_do(texts):
+    assert_refused_or_reached(texts)
+
+
+def assert_refused_or_reached(texts):
     if refused(texts):
         return
     for text in texts:

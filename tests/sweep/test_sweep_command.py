@@ -78,10 +78,13 @@ def test_configuration_of_ones_own_and_a_folder_relative_to_where_one_is(tmp_pat
     assert lengths == [128, 2048]
 
 
+JOBS = 50  # of an interrupted sweep: they take seconds, and the interrupt comes after the first
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_ends_with_130_and_goes_on_where_it_stopped(tmp_path, number):
     folder = tmp_path / "s"
-    command = [sys.executable, str(ROOT / "scripts" / "run.py"), "--multirun", "seed=range(0,150)", "task=performance"]
+    command = [sys.executable, str(ROOT / "scripts" / "run.py"), "--multirun", f"seed=range(0,{JOBS})", "task=performance"]
     process = subprocess.Popen(
         [*command, f"hydra.sweep.dir={folder}"],
         stdout=subprocess.DEVNULL,
@@ -98,12 +101,12 @@ def test_an_interrupted_sweep_ends_with_130_and_goes_on_where_it_stopped(tmp_pat
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     finished = len(results(folder))
-    assert 0 < finished < 150
+    assert 0 < finished < JOBS
     assert [row["status"] for row in rows(folder)] == ["ok"] * finished
     assert left_over(folder) == []
     done = command_line("--multirun", f"sweep.resume={folder}")
     assert done.returncode == 0, done.stderr
-    assert len(table(folder)) == 150
+    assert len(table(folder)) == JOBS
 
 
 def test_an_application_of_ones_own_is_told_that_this_sweeper_runs_experiments(tmp_path):

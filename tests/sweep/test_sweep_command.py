@@ -84,7 +84,8 @@ JOBS = 50  # of an interrupted sweep: they take seconds, and the interrupt comes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_ends_with_130_and_goes_on_where_it_stopped(tmp_path, number):
     folder = tmp_path / "s"
-    command = [sys.executable, str(ROOT / "scripts" / "run.py"), "--multirun", f"seed=range(0,{JOBS})", "task=performance"]
+    run = str(ROOT / "scripts" / "run.py")
+    command = [sys.executable, run, "--multirun", f"seed=range(0,{JOBS})", "task=performance"]
     process = subprocess.Popen(
         [*command, f"hydra.sweep.dir={folder}"],
         stdout=subprocess.DEVNULL,

@@ -44,7 +44,7 @@ def skip_without_ttnn(step):
         pytest.skip("ttnn is not installed: there is no wheel for this machine")
 
 
-# These are typed as they stand; test_wheel.py starts the others, those that take seconds, as processes.
+# Typed as a reader does, each a process of its own, as test_wheel.py does with most of what is over in seconds.
 PROCESSES = ("task=preflight device=n150 model=llama1b", "precision=performance workload.tokens=32")
 
 

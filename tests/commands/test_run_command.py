@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line as a user runs it: whole processes, their output, their exit code and what they leave behind."""
+"""The command line as a user runs it: its output, its exit code and what it leaves behind.
+
+Whole processes, but for what only looks at these three and has one of its kind among the processes.
+"""
 
 import csv
 import errno
@@ -13,22 +16,28 @@ from pathlib import Path
 
 import pytest
 
+from in_process import typed_here
 from places import ROOT
 from tt_transformers_v2.config.groups import groups
 
 SHORT = "workload.tokens=48"
 
 
-def run(*arguments, cwd=ROOT):
+def process(*arguments, cwd=ROOT):
     environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
     command = [sys.executable, str(ROOT / "scripts" / "run.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
 
 
+def run(*arguments, cwd=ROOT):
+    """In this process."""
+    return typed_here([str(ROOT / "scripts" / "run.py"), *arguments], cwd)
+
+
 @pytest.fixture(scope="module")
 def default_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    done = run(SHORT, f"hydra.run.dir={folder}", cwd=folder)
+    done = process(SHORT, f"hydra.run.dir={folder}", cwd=folder)
     assert done.returncode == 0, done.stderr
     return done, json.loads((folder / "result.json").read_text())
 
@@ -64,7 +73,7 @@ def test_result_has_every_key(default_run):
 
 
 def test_results_go_under_the_projects_outputs_whatever_the_folder_called_from(tmp_path):
-    done = run("task=performance", cwd=tmp_path)
+    done = process("task=performance", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     path = Path(done.stdout.strip().split()[-1])
     assert path.is_relative_to(ROOT / "outputs" / "runs")
@@ -76,7 +85,8 @@ def test_results_go_under_the_projects_outputs_whatever_the_folder_called_from(t
 
 
 def test_multirun_makes_a_folder_per_job_and_a_table_that_tells_them_apart(tmp_path):
-    done = run("--multirun", "compute.mlp.math_fidelity=LoFi,HiFi2", SHORT, f"hydra.sweep.dir={tmp_path}")
+    small = ["model=hf", f"model.path={ROOT / 'tests/data/hf_llama'}"]
+    done = run("--multirun", "compute.mlp.math_fidelity=LoFi,HiFi2", SHORT, *small, f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     folders = sorted(path.parent.name for path in tmp_path.glob("*/result.json"))
     assert [name.rsplit("_", 1)[0] for name in folders] == ["000_LoFi", "001_HiFi2"]
@@ -87,7 +97,7 @@ def test_multirun_makes_a_folder_per_job_and_a_table_that_tells_them_apart(tmp_p
 
 
 def test_a_job_that_cannot_be_is_left_out_with_its_reason(tmp_path):
-    done = run("--multirun", "workload.batch=1,64", "task=performance", f"hydra.sweep.dir={tmp_path}")
+    done = process("--multirun", "workload.batch=1,64", "task=performance", f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "takes at most 32 users" in done.stderr
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
@@ -144,7 +154,8 @@ def test_a_local_hugging_face_folder_gives_shape_and_weights(tmp_path):
 def test_a_text_of_ones_own(tmp_path):
     text = tmp_path / "mine.txt"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 20, encoding="utf-8")
-    done = run(f"workload.text_file={text}", "task=accuracy", SHORT, f"hydra.run.dir={tmp_path / 'out'}")
+    asked = ["task=accuracy", "backend=reference", SHORT]
+    done = run(f"workload.text_file={text}", *asked, f"hydra.run.dir={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out" / "result.json").read_text())["accuracy"]["text"] == "mine.txt"
 
@@ -178,6 +189,13 @@ def test_a_mistake_is_answered_in_a_line_or_two_without_a_traceback(arguments, h
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2
     assert not folder.exists()
+
+
+def test_so_is_one_in_a_process_of_its_own(tmp_path):
+    done = process("device=n151", f"hydra.run.dir={tmp_path / 'run'}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Did you mean device=n150?" in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
 
 
 def test_a_broken_checkpoint_is_named(tmp_path):
@@ -231,6 +249,9 @@ def test_broken_files_of_ones_own_and_dollar_signs_do_not_keep_help_from_coming(
     assert re.search(r"^   broken +\S", done.stdout, flags=re.MULTILINE)
 
 
+QUESTIONS_OF_PROCESSES = (["--cfg", "job", "--resolve"], ["--info"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -249,7 +270,7 @@ def test_broken_files_of_ones_own_and_dollar_signs_do_not_keep_help_from_coming(
     ],
 )
 def test_hydras_own_questions_are_answered_and_nothing_runs(arguments, said, tmp_path):
-    done = run(*arguments, cwd=tmp_path)
+    done = (process if arguments in QUESTIONS_OF_PROCESSES else run)(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
     assert done.stderr == ""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from pathlib import Path
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 PACKAGE = SRC / "tt_transformers_v2"
+INSIDE = str(PACKAGE)
 VALUE = "HiFi3"
 TYPED = f"compute.mlp.math_fidelity={VALUE}"
 ENDS = {
@@ -35,7 +37,10 @@ class Arrived(BaseException):
 
 
 class Watch:
-    """Notes the files, in `files`, until the setting reaches the function `name` of `file`."""
+    """Notes the files, in `files`, until the setting reaches the function `name` of `file`.
+
+    A trace function, not a profiling one, which would be told of every call of C and every return in torch and ttnn.
+    """
 
     def __init__(self, file: Path, name: str) -> None:
         self.files: dict[str, str] = {}
@@ -44,9 +49,14 @@ class Watch:
 
     def __call__(self, frame, event, value):
         code = frame.f_code
-        self._handed_over |= code.co_name == "run_isolated"  # what this process does afterwards is not on the way
-        if self._handed_over or event not in ("call", "return") or not code.co_filename.startswith(str(PACKAGE)):
-            return
+        if not code.co_filename.startswith(INSIDE):
+            return None
+        if code.co_name == "run_isolated":  # what this process does afterwards is not on the way
+            self._handed_over = True
+            sys.settrace(None)
+        if self._handed_over or event not in ("call", "return"):
+            return None
+        frame.f_trace_lines = False
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         held = [frame.f_locals.get(name) for name in names] if event == "call" else [value]
         if any(holds(each) for each in held):
@@ -54,6 +64,7 @@ class Watch:
             self.files.setdefault(file, code.co_qualname if hasattr(code, "co_qualname") else code.co_name)
             if event == "call" and (code.co_filename, code.co_name) == self._end:
                 raise Arrived
+        return self  # which is told when the function returns
 
 
 def holds(value: object, depth: int = 0) -> bool:
@@ -85,14 +96,14 @@ def way(backend: str) -> dict[str, str]:
     short = ["workload.tokens=8", "workload.window=8", "backend.numerics=exact", "model_rules=none"]
     with tempfile.TemporaryDirectory() as folder, arranged_for_children(Path(folder)) as notes:
         watch = Watch(*ENDS[backend])
-        sys.setprofile(watch)
+        sys.settrace(watch)
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 main([TYPED, *task, *short, f"hydra.run.dir={folder}/run"])
         except Arrived:
             return watch.files
         finally:
-            sys.setprofile(None)
+            sys.settrace(None)
         seen = [line.split("\t") for line in notes.read_text().splitlines()] if notes.exists() else []
         if seen and seen[-1] == ["arrived"]:
             return watch.files | {file: function for file, function in seen[:-1] if file not in watch.files}
@@ -115,18 +126,18 @@ def arranged_for_children(folder: Path) -> Iterator[Path]:
 
 
 def watch_child(notes: str) -> None:
-    """Watches this process until the setting arrives at ttnn; then writes the files to `notes`."""
+    """Watches this process until the setting arrives at ttnn; then writes the files to `notes` and ends it."""
     watch = Watch(*ENDS["ttnn"])
 
     def until_it_arrives(frame, event, value):
         try:
-            watch(frame, event, value)
+            return until_it_arrives if watch(frame, event, value) else None
         except Arrived:
-            sys.setprofile(None)
             lines = [f"{file}\t{function}" for file, function in watch.files.items()]
             Path(notes).write_text("\n".join([*lines, "arrived"]))
+            os._exit(1)  # what comes after is not on the way
 
-    sys.setprofile(until_it_arrives)
+    sys.settrace(until_it_arrives)
 
 
 if __name__ == "__main__":

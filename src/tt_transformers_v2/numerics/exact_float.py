@@ -77,8 +77,9 @@ _MAGIC, _SWALLOW = np.uint32((13 << 23) | 0x400000), np.uint32((230 << 23) | 0x4
 _ZERO_GROUP = np.uint32(LIFT << 23)
 _SMALLEST = np.uint32((LIFT + 1) << 23)
 _WIDE_SCALE, _WIDE_BACK = np.uint32(277 << 23), np.uint32((1 << 32) - (23 << 23))
+# 2^-15 in a significand: a bf16 Dst is held larger by so much of itself, from `_lift` on and after every step.
 _ENLARGED = np.uint32(1 << 8)
-_BF16_SCALE, _BF16_BACK = np.uint32(264 << 23), np.uint32((1 << 32) - (10 << 23) + (1 << 8))
+_BF16_SCALE, _BF16_BACK = np.uint32(264 << 23), np.uint32((1 << 32) - (10 << 23) + int(_ENLARGED))
 _WHOLE = np.float32(1.5 * 2.0**23)
 _HALF_LESS = np.uint32(0x3EFFFFFF)
 _HALF_AND = np.float32(0.5 + 2.0**-14)

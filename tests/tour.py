@@ -76,7 +76,7 @@ def words_of(step: Step, folder: Path, *, whole: bool = False) -> list[str]:
     words += ["workload.max_seconds=1", "workload.tokens=32"]
     if {"model=llama70b", "model=llama8b"} & set(words) and not any(word.startswith("task=") for word in words):
         words += ["model.hidden_dim=512", "model.head_dim=8", "model.intermediate_dim=1024"]
-    if not step.slow and not any(word.startswith("model=") for word in words):
+    if not step.slow and not any(word.startswith(("model=", "task=")) for word in words):
         words += ["model=hf", f"model.path={ROOT / 'tests/data/hf_llama'}"]  # SmolLM2 takes seconds to prepare
     if any("text_file" in word for word in words):
         words = [word for word in words if "text_file" not in word]  # the test folder has no tokenizer

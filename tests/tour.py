@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from places import ROOT
+from tiny_model import write_tiny_model
 
 PAGES = ("README.md", "docs/tour.md", "docs/tutorial.md")
 # A command, indented; after it, perhaps, a block of what it prints: fenced, or indented too.
@@ -59,7 +60,7 @@ def words_of(step: Step, folder: Path, *, whole: bool = False) -> list[str]:
     """The words after `python`, with files that exist for DIR and FILE, few tokens, and results put into `folder`.
 
     A step that shows what it prints is left as it is written, but for the place of its results; so is a slow
-    one only where the `whole` of it is asked for.
+    one only where the `whole` of it is asked for. Others are of the smallest model that will do.
     """
     text = folder / "text.txt"
     text.write_text("Some words of one's own. " * 40)
@@ -76,10 +77,14 @@ def words_of(step: Step, folder: Path, *, whole: bool = False) -> list[str]:
     words += ["workload.max_seconds=1", "workload.tokens=32"]
     if {"model=llama70b", "model=llama8b"} & set(words) and not any(word.startswith("task=") for word in words):
         words += ["model.hidden_dim=512", "model.head_dim=8", "model.intermediate_dim=1024"]
-    if not step.slow and not any(word.startswith("model=") for word in words):
+    if not step.slow and not any(word.startswith(("model=", "task=")) for word in words):
         words += ["model=hf", f"model.path={ROOT / 'tests/data/hf_llama'}"]  # SmolLM2 takes seconds to prepare
     if any("text_file" in word for word in words):
         words = [word for word in words if "text_file" not in word]  # the test folder has no tokenizer
+    if {"task=search", "task=quantize"} & set(words):  # those of SmolLM2 take minutes as they are written
+        tiny = folder / "tiny"
+        tiny.mkdir()
+        words += ["model=hf", f"model.path={write_tiny_model(tiny)}"]
     if "task=quantize" in words:
         words = [word for word in words if not word.startswith("precision.")]
         words += ["precision.mlp_weights=BF16", "quantize.tokens=64"]

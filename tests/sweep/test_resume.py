@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from sweeping import ROOT, left_over, lines, results, rows, run_sweep, sweep, table
@@ -28,11 +29,18 @@ def inodes(folder):
     return {path.parent.name: path.stat().st_ino for path in folder.glob("*/result.json")}
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """An uninterrupted sweep."""
+    folder = tmp_path_factory.mktemp("once") / "whole"
+    assert sweep(folder, *AXES) == 0
+    return folder
+
+
 @pytest.fixture
-def finished(tmp_path):
-    """An uninterrupted sweep, in `whole`."""
-    assert sweep(tmp_path / "whole", *AXES) == 0
-    return tmp_path / "whole"
+def finished(once, tmp_path):
+    """A copy of it, in `whole`: nothing in it says where it lies."""
+    return Path(shutil.copytree(once, tmp_path / "whole"))
 
 
 def test_the_same_command_in_the_same_folder_runs_only_what_is_missing(finished):

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from tt_transformers_v2.backends.ttnn.process import isolated
-from tt_transformers_v2.common.errors import ConfigError
 from tt_transformers_v2.config.device_presets import DevicePresets
 from tt_transformers_v2.run.card_job import unlike
 from tt_transformers_v2.run.this_machine import LOOK, device_of, grid_overrides
@@ -33,6 +32,30 @@ SYNTHETIC = [
     "model.qkv_bias=true",
     "model.qk_norm=true",
 ]
+
+
+LIMITED = "device.max_prefill_chunk_size=512"
+# Jobs on an N150 that one process does, one after the other: the job, its overrides, and the rest of its payload.
+ON_N150: dict[str, tuple[str, list[str], dict[str, Any]]] = {
+    "chunks": ("ttnn_model_jobs:walks", [*SYNTHETIC, LIMITED], {"prompt": 1100, "prompt_only": True}),
+    "no pages": ("ttnn_model_jobs:walks", [*SYNTHETIC, LIMITED, "runtime.kv_page_size=null"], {"prompt": 1100}),
+    "DRAM": ("ttnn_model_jobs:fills_dram", [*SYNTHETIC, "workload.batch=32", "workload.context=8000"], {}),
+    "another": ("ttnn_model_jobs:fills_dram", ["device=n300", "parallelism.tensor_parallel_size=1"], {}),
+    "not described": ("ttnn_model_jobs:attends", [], {"hidden": 256, "heads": 4, "described": "N300"}),
+}
+
+
+@pytest.fixture(scope="module")
+def on_n150(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """By name of ON_N150: what the job `found`, or how it was `refused`."""
+    jobs = []
+    for job, overrides, payload in ON_N150.values():
+        prompt = [f"workload.prompt_length={payload['prompt']}"] if "prompt" in payload else []
+        asked = ["task=performance", *prompt, *overrides]
+        if not any(text.startswith("device=") for text in overrides):
+            asked.insert(0, "device=n150")
+        jobs.append([job, {"overrides": asked, "home": str(tmp_path_factory.mktemp("home")), **payload}])
+    return dict(zip(ON_N150, run("ttnn_jobs:each", jobs=jobs), strict=True))
 
 
 def walk(run: Run, home: Path, device: str, *overrides: str, prompt: int = 100, **options: Any) -> dict[str, Any]:
@@ -87,28 +110,27 @@ def test_every_kind_of_mesh_takes_the_model(
     assert own_ops <= set(found["ops"])
 
 
-def test_a_prompt_beyond_a_chunk_attends_to_the_cache(run: Run, tmp_path: Path) -> None:
-    found = walk(run, tmp_path, "N150", *SYNTHETIC, "device.max_prefill_chunk_size=512", prompt=1100, prompt_only=True)
-    assert found["prefill"] == [4100]
+def test_a_prompt_beyond_a_chunk_attends_to_the_cache(on_n150: dict[str, dict[str, Any]]) -> None:
+    assert on_n150["chunks"]["found"]["prefill"] == [4100]
 
 
-def test_without_pages_prompts_end_with_a_chunk(run: Run, tmp_path: Path) -> None:
-    limits = ["device.max_prefill_chunk_size=512", "runtime.kv_page_size=null"]
-    with pytest.raises(ConfigError, match=r"more than 512 tokens need a paged KV cache.*kv_page_size=32"):
-        walk(run, tmp_path, "N150", *SYNTHETIC, *limits, prompt=1100)
-
-
-def test_dram_that_is_full_is_told_with_what_to_do(run: Run, tmp_path: Path) -> None:
-    asked = ["device=n150", "task=performance", *SYNTHETIC, "workload.batch=32", "workload.context=8000"]
-    with pytest.raises(ConfigError, match=r"the DRAM of N150 is full: .*Use fewer users"):
-        run("ttnn_model_jobs:fills_dram", overrides=asked, home=str(tmp_path))
-
-
-def test_another_device_than_configured_is_refused_before_anything_runs(run: Run, tmp_path: Path) -> None:
-    overrides = ["device=n300", "parallelism.tensor_parallel_size=1", "task=performance"]
-    said = r"N300: the machine has 1 chips, but the device file says 2\. This machine is not device=n300; device=auto"
-    with pytest.raises(ConfigError, match=said):
-        run("ttnn_model_jobs:fills_dram", overrides=overrides, home=str(tmp_path))
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        ("no pages", r"more than 512 tokens need a paged KV cache.*kv_page_size=32"),
+        ("DRAM", r"the DRAM of N150 is full: .*Use fewer users"),
+        (
+            "another",
+            r"N300: the machine has 1 chips, but the device file says 2\. This machine is not device=n300; device=auto",
+        ),
+        ("not described", r"chips is 1, but the device file says 2.*hw_config of the open"),
+    ],
+)
+def test_what_a_system_cannot_do_is_told_with_what_to_do(
+    job: str, said: str, on_n150: dict[str, dict[str, Any]]
+) -> None:
+    """Prompts end with a chunk without pages; DRAM is full; device= names another system, and so does hw_config."""
+    assert re.search(said, on_n150[job]["refused"])
 
 
 def test_another_architecture_is_a_difference() -> None:
@@ -168,8 +190,3 @@ def test_multi_head_attention_computes_on_an_open_device(device: str, hidden: in
     assert found["shape"] == [2, 50, hidden]
     assert found["device"] == device
     assert {"qkv", "sdpa", "o"} <= set(found["ops"])
-
-
-def test_attention_refuses_a_device_that_its_configuration_does_not_describe(run: Run) -> None:
-    with pytest.raises(ConfigError, match=r"chips is 1, but the device file says 2.*hw_config of the open"):
-        run("ttnn_model_jobs:attends", "N150", hidden=256, heads=4, described="N300")

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import importlib
 import os
 import sys
 import time
@@ -20,6 +22,20 @@ def echo(payload: dict[str, Any], job: Job) -> dict[str, Any]:
     for step in range(payload["steps"]):
         job.progress(step=step)
     return {"payload": payload, "device": job.device.device_type, "mock": job.mock, "pid": os.getpid()}
+
+
+def each(payload: dict[str, Any], job: Job) -> list[dict[str, Any]]:
+    """What each of `jobs`, pairs of `module:function` and payload, returns on the same system (`found`), or the
+    ConfigError it ends with (`refused`): starting ttnn takes longer than most of them."""
+    answers = []
+    for target, own in payload["jobs"]:
+        module, _, function = target.partition(":")
+        try:
+            answers.append({"found": getattr(importlib.import_module(module), function)(own, job)})
+        except ConfigError as error:
+            answers.append({"refused": str(error)})
+        gc.collect()  # a mesh that is still referred to cannot be opened again
+    return answers
 
 
 def environment(payload: dict[str, Any], job: Job) -> dict[str, Any]:

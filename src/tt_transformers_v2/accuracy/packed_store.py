@@ -28,7 +28,8 @@ class PackedStore:
 
     def get(self, name: str) -> Tensor | None:
         """The bfloat16 matrix that was added as `name`, not to be changed; None where there is none."""
-        found = self._files.get(self._group, name)
+        layer, _, rest = name.partition(".")
+        found = self._files.get(self._group, name, then=[f"{int(layer) + 1}.{rest}"])  # layers are walked in order
         return None if found is None else found["matrix"]
 
     def add(self, name: str, matrix: Tensor) -> None:

@@ -26,7 +26,7 @@ class ReferenceStore:
 
     def get(self, text: bytes, layer: int) -> Outputs | None:
         """Module -> outputs by stream, or None. `text` is a digest of the weights' fingerprint and the token ids."""
-        tensors = self._files.get(self._group(text), str(layer))
+        tensors = self._files.get(self._group(text), str(layer), then=[str(layer + 1)])
         if tensors is None:
             return None
         outputs: Outputs = {}

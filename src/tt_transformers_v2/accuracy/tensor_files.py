@@ -11,6 +11,8 @@ import contextlib
 import hashlib
 import os
 import sys
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -23,6 +25,8 @@ from ..common.files import write_atomically
 
 SUFFIX = ".safetensors"
 _HASH = "sha256"
+# Files read ahead and not asked for yet: a layer's matrices, and some that the next layer has in another format.
+_MOST_AHEAD = 16
 
 Tensors = dict[str, Tensor]
 
@@ -39,19 +43,29 @@ class TensorFiles:
         self._most = most_bytes
         self._what = what
         self._bytes: int | None = None  # of all files, as far as this process knows; None before it looked
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._ahead: dict[Path, Future[Tensors | None]] = {}
 
-    def get(self, group: str, name: str) -> Tensors | None:
-        """What was added under these names, or None. The tensors are the file's own memory."""
+    def get(self, group: str, name: str, *, then: Sequence[str] = ()) -> Tensors | None:
+        """What was added under these names, or None. The tensors are the file's own memory.
+
+        `then` names what will be asked for later; another thread reads it meanwhile.
+        """
         path = self._path(group, name)
-        try:
-            tensors = _read(path)
-            os.utime(path)
-        except OSError:
-            return None
-        except (SafetensorError, ValueError):
-            path.unlink(missing_ok=True)  # or no other would take its place
-            return None
-        return tensors
+        begun = self._ahead.pop(path, None)
+        found = _found(path) if begun is None else begun.result()
+        if found is not None:
+            with contextlib.suppress(OSError):  # another process made room; the tensors are here
+                os.utime(path)
+            for later in then:
+                self._read_ahead(self._path(group, later))
+        return found
+
+    def _read_ahead(self, path: Path) -> None:
+        if path not in self._ahead:
+            self._ahead[path] = self._reader.submit(_found, path)
+            while len(self._ahead) > _MOST_AHEAD:
+                del self._ahead[next(iter(self._ahead))]
 
     def add(self, group: str, name: str, tensors: Tensors) -> None:
         """Keeps them, if they fit, and removes what is then too much."""
@@ -97,6 +111,17 @@ def _files(folder: Path) -> list[tuple[Path, os.stat_result]]:
         with contextlib.suppress(FileNotFoundError):  # another process made room
             found.append((path, path.stat()))
     return found
+
+
+def _found(path: Path) -> Tensors | None:
+    """What the file holds, None where there is none; one that is not whole is removed, or no other would replace it."""
+    try:
+        return _read(path)
+    except OSError:
+        return None
+    except (SafetensorError, ValueError):
+        path.unlink(missing_ok=True)
+        return None
 
 
 def _read(path: Path) -> Tensors:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -95,6 +96,9 @@ def run_command(
             return 130
         except SystemExit as ended:  # after --help, and how our sweeper passes its exit code through Hydra
             return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        finally:
+            if arguments is None:
+                gc.freeze()  # the process ends: nothing is looked through for garbage, a third of a second with torch
 
 
 def complain(error: ConfigError) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError
+from ..common.garbage import uncollected
 from ..common.terminal import ProgressLine
 from ..common.units import GIB
 from ..config.experiment_schema import BackendName, Part, Task
@@ -40,12 +41,13 @@ def measure_task(job: Job) -> Outcome:
 
 
 def _accuracy(job: Job) -> dict[str, Any]:
-    from ..accuracy.accuracy_result import Bars, metrics
-    from ..accuracy.state_reuse import References
-    from ..accuracy.used_programs import programs_section
-    from ..accuracy.walk import Phases, measure
-    from ..backends import open_backend
-    from ..models.open_model import open_weights
+    with uncollected():
+        from ..accuracy.accuracy_result import Bars, metrics
+        from ..accuracy.state_reuse import References
+        from ..accuracy.used_programs import programs_section
+        from ..accuracy.walk import Phases, measure
+        from ..backends import open_backend
+        from ..models.open_model import open_weights
 
     experiment = job.experiment
     config, workload = experiment.config, experiment.config.workload

@@ -24,8 +24,10 @@ import torch
 
 # Below this many numbers a second thread costs more (some 70 us) than it saves.
 SMALL = 1 << 16
-# Of which each thread takes one at a time.
-_PIECES = 4
+# Pieces for each thread, which takes one at a time: the last ones are waited for, so long works are cut finer.
+_PIECES, _MOST_PIECES = 4, 32
+# No finer than this many numbers.
+_PIECE = 1 << 22
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
@@ -85,7 +87,7 @@ def run_split(work: Callable[[int, int], object], count: int, elements: int) -> 
         work(0, count)
         return
     # Cores are seldom equally free: each takes a further piece when it has done one.
-    pieces = min(count, threads * _PIECES)
+    pieces = min(count, threads * min(max(_PIECES, elements // (threads * _PIECE)), _MOST_PIECES))
     bounds = [count * i // pieces for i in range(pieces + 1)]
     left = iter(range(pieces))
     take = threading.Lock()

@@ -7,16 +7,19 @@
 A run's own steps on synthetic weights, bit for bit: layers as they are walked, and the LM head on as many rows at a
 time as the walk compares. Weights are drawn before the clock starts; making them ready for the matrix unit counts. The
 time of all layers is that of the median one of `--layers` times their number. Multiplications are those of weights
-alone, so that attention, norms and rotary steps are in the layers' time and not in their share.
+alone, so that attention, norms and rotary steps are in the layers' time and not in their share; those of phases count
+HiFi2 twice, as the unit multiplies.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -28,10 +31,10 @@ from tt_transformers_v2.accuracy.walk import LOGITS_AT_A_TIME
 from tt_transformers_v2.config.composition import compose
 from tt_transformers_v2.config.overrides import check_overrides
 from tt_transformers_v2.config.resolve import resolve
-from tt_transformers_v2.hardware.op_table import LM_HEAD
-from tt_transformers_v2.models.decoder import LayerWeights, decoder_layer, logits_of
+from tt_transformers_v2.hardware.op_table import LM_HEAD, ModelOp
+from tt_transformers_v2.models.decoder import LayerWeights, decoder_layer, logits_of, matrix_op
 from tt_transformers_v2.models.rope import rope_tables, table_rows
-from tt_transformers_v2.models.weights import SyntheticWeights
+from tt_transformers_v2.models.weights import SyntheticWeights, layer_tensors
 from tt_transformers_v2.run.host_backend import emulated_ops
 
 
@@ -64,15 +67,23 @@ def main() -> None:
     for at in range(0, given.tokens, rows):
         logits_of(ops, spec, head, x[0, at : at + rows])
     seconds = time.perf_counter() - started
-    body, own = spec.num_layers * statistics.median(layers[1:]), matrix.numel()
-    multiplied = spec.num_layers * spec.layer_parameters
+    body = spec.num_layers * statistics.median(layers[1:])
+    shapes = {name: shape for name, shape in layer_tensors(spec).items() if len(shape) == 2}
+
+    def share(phases_of: Callable[[ModelOp], int]) -> float:
+        """The LM head's part of all multiplications, each counted as often as its matmul has phases."""
+        own = matrix.numel() * phases_of(LM_HEAD)
+        rest = spec.num_layers * sum(math.prod(shape) * phases_of(matrix_op(name)) for name, shape in shapes.items())
+        return round(own / (own + rest), 3)
+
     print(
         json.dumps(
             {
                 "processor": processor(),
                 "model": f"{spec.name}, synthetic weights, {given.tokens} tokens, precision={given.precision}",
                 "lm_head": f"{matrix.shape[0]} x {matrix.shape[1]}, {rows} rows at a time",
-                "share_of_multiplications": round(own / (own + multiplied), 3),
+                "share_of_multiplications": share(lambda op: 1),
+                "share_of_phases": share(lambda op: ops.hardware.kernel(op, ops.phase).math_fidelity.phases),
                 "share_of_time": round(seconds / (seconds + body), 3),
                 "lm_head_s": round(seconds, 2),
                 "of_which_made_ready_s": round(ready, 2),

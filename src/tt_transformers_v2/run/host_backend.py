@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..common.memory import keep_freed_memory
 from ..config.fitted_plans import recall_fitted
 from ..config.planned import op_plans
 from ..config.resolve import Experiment
@@ -31,7 +30,6 @@ def emulated_ops(
     from ..backends.emulated.first_uses import use_later_kernels
     from ..numerics import compile_ahead
 
-    keep_freed_memory()
     backend, hardware = experiment.config.backend, experiment.hardware
     numerics = choose_numerics(
         backend.numerics.value,

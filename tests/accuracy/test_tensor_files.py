@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are read ahead by another thread: what would be read when asked, and no more than a few of them."""
+"""Files that another thread reads ahead and writes: the same as without it, and no more than a few at a time."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,11 +12,18 @@ from tt_transformers_v2.accuracy.tensor_files import TensorFiles
 
 
 @pytest.fixture
-def files(tmp_path):
-    own = TensorFiles(tmp_path, 1 << 20, "numbers")
+def background():
+    with ThreadPoolExecutor(1, thread_name_prefix="background") as pool:
+        yield pool
+
+
+@pytest.fixture
+def files(tmp_path, background):
+    """Files 0 to 39 in a group."""
+    before = TensorFiles(tmp_path, 1 << 20, "numbers")
     for number in range(40):
-        own.add("group", str(number), {"it": torch.tensor([float(number)])})
-    return own
+        before.add("group", str(number), number_of(number))
+    return TensorFiles(tmp_path, 1 << 20, "numbers", background)
 
 
 @pytest.fixture
@@ -24,11 +32,15 @@ def readers(monkeypatch):
     seen, read = [], tensor_files._read
 
     def recorded(path):
-        seen.append((path.stem, threading.current_thread().name.startswith("read-ahead")))
+        seen.append((path.stem, threading.current_thread().name.startswith("background")))
         return read(path)
 
     monkeypatch.setattr(tensor_files, "_read", recorded)
     return seen
+
+
+def number_of(number):
+    return {"it": torch.tensor([float(number)])}
 
 
 def value(files, name, **then):
@@ -36,9 +48,9 @@ def value(files, name, **then):
     return None if found is None else found["it"].item()
 
 
-def test_what_comes_next_is_read_once_by_another_thread(files, readers):
+def test_what_comes_next_is_read_once_by_another_thread(files, readers, background):
     assert [value(files, str(n), then=[str(n + 1)]) for n in range(3)] == [0, 1, 2]
-    files._reader.shutdown()
+    background.shutdown()
     assert readers == [("0", False), ("1", True), ("2", True), ("3", True)]
 
 
@@ -49,11 +61,12 @@ def test_nothing_is_read_ahead_of_what_is_not_there(files, readers):
     assert value(files, "40") is None
 
 
-def test_a_damaged_file_that_is_read_ahead_is_not_used_and_may_be_replaced(files, tmp_path):
+def test_a_damaged_file_that_is_read_ahead_is_not_used_and_may_be_replaced(files, tmp_path, background):
     (tmp_path / "group" / "1.safetensors").write_bytes(b"no tensors")
     assert value(files, "0", then=["1"]) == 0
     assert value(files, "1") is None
-    files.add("group", "1", {"it": torch.tensor([7.0])})
+    files.add("group", "1", number_of(7))
+    background.shutdown()
     assert value(files, "1") == 7
 
 
@@ -62,3 +75,45 @@ def test_only_the_last_sixteen_wait(files):
         value(files, "39", then=[str(number)])
     assert [path.stem for path in files._ahead] == [str(number) for number in range(1, 17)]
     assert value(files, "0") == 0  # read when asked
+
+
+@pytest.fixture
+def held(background):
+    """Keeps the background from doing anything until it is set."""
+    go = threading.Event()
+    background.submit(go.wait)
+    yield go
+    go.set()
+
+
+def test_what_is_added_is_written_in_the_background_and_complete_when_that_has_ended(tmp_path, background, held):
+    files = TensorFiles(tmp_path / "new", 1 << 20, "numbers", background)
+    for number in range(3):
+        files.add("group", str(number), number_of(number))
+    assert not (tmp_path / "new").exists()
+    held.set()
+    background.shutdown()
+    assert [value(files, str(number)) for number in range(4)] == [0, 1, 2, None]
+
+
+def test_only_sixteen_wait_to_be_written(tmp_path, background, held):
+    files = TensorFiles(tmp_path, 1 << 20, "numbers", background)
+    for number in range(16):
+        files.add("group", str(number), number_of(number))
+    seventeenth = threading.Thread(target=files.add, args=("group", "16", number_of(16)))
+    seventeenth.start()
+    seventeenth.join(0.2)
+    assert seventeenth.is_alive()
+    held.set()
+    seventeenth.join(30)
+    background.shutdown()
+    assert [value(files, str(number)) for number in range(17)] == list(range(17))
+
+
+def test_what_cannot_be_written_is_said_once(tmp_path, background, capsys):
+    (tmp_path / "file").write_text("no folder")
+    files = TensorFiles(tmp_path / "file", 1 << 20, "numbers", background)
+    for number in range(3):
+        files.add("group", str(number), number_of(number))
+    background.shutdown()
+    assert capsys.readouterr().err.count("warning: numbers are not cached") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import Executor
 from pathlib import Path
 
 from torch import Tensor
@@ -17,12 +18,19 @@ from .tensor_files import TensorFiles, files_of
 class PackedStore:
     """Matrices of `source` under `folder`, at most `most_bytes` of them; `weights` are its files.
 
-    See backends.emulated.prepared_weights.PackedMatrices.
+    See backends.emulated.prepared_weights.PackedMatrices, and TensorFiles for `background`.
     """
 
-    def __init__(self, folder: Path, most_bytes: int, source: WeightSource, weights: list[Path]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        most_bytes: int,
+        source: WeightSource,
+        weights: list[Path],
+        background: Executor | None = None,
+    ) -> None:
         self.fingerprint = source.fingerprint
-        self._files = TensorFiles(folder, most_bytes, "packed weights")
+        self._files = TensorFiles(folder, most_bytes, "packed weights", background)
         of = {"code": code_version(), "of": source.fingerprint, "weights": files_of(weights)}
         self._group = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:32]
 

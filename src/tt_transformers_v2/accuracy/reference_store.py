@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ Outputs = dict[str, list[Tensor]]
 
 
 class ReferenceStore:
-    """Outputs under `folder`, at most `most_bytes` of them; `weights` are the model's files."""
+    """Outputs under `folder`, at most `most_bytes` of them; `weights` are the model's files.
 
-    def __init__(self, folder: Path, most_bytes: int, weights: list[Path]) -> None:
-        self._files = TensorFiles(folder, most_bytes, "the reference outputs")
+    See TensorFiles for `background`.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int, weights: list[Path], background: Executor | None = None) -> None:
+        self._files = TensorFiles(folder, most_bytes, "the reference outputs", background)
         self._made_by = _made_by(weights)
 
     def get(self, text: bytes, layer: int) -> Outputs | None:

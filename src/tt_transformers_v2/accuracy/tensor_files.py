@@ -12,7 +12,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import torch
@@ -27,6 +27,8 @@ SUFFIX = ".safetensors"
 _HASH = "sha256"
 # Files read ahead and not asked for yet: a layer's matrices, and some that the next layer has in another format.
 _MOST_AHEAD = 16
+# Files not written yet, whose tensors are in memory as long.
+_MOST_BEHIND = 16
 
 Tensors = dict[str, Tensor]
 
@@ -36,20 +38,24 @@ class TensorFiles:
 
     `what` they hold is said when they cannot be written, which costs a warning, not the run. A group is named by all
     that its content depends on, so that nothing in it can be out of date.
+
+    With a `background` of one thread, files are read ahead and written there; who gives it waits for it.
     """
 
-    def __init__(self, folder: Path, most_bytes: int, what: str) -> None:
+    def __init__(self, folder: Path, most_bytes: int, what: str, background: Executor | None = None) -> None:
         self._folder = folder
         self._most = most_bytes
         self._what = what
         self._bytes: int | None = None  # of all files, as far as this process knows; None before it looked
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._background = background
         self._ahead: dict[Path, Future[Tensors | None]] = {}
+        self._behind: list[Future[None]] = []
 
     def get(self, group: str, name: str, *, then: Sequence[str] = ()) -> Tensors | None:
         """What was added under these names, or None. The tensors are the file's own memory.
 
-        `then` names what will be asked for later; another thread reads it meanwhile.
+        `then` names what will be asked for later, which is read in the background. What is added may be found only
+        when the background has come to it.
         """
         path = self._path(group, name)
         begun = self._ahead.pop(path, None)
@@ -62,15 +68,26 @@ class TensorFiles:
         return found
 
     def _read_ahead(self, path: Path) -> None:
-        if path not in self._ahead:
-            self._ahead[path] = self._reader.submit(_found, path)
+        if self._background is not None and path not in self._ahead:
+            self._ahead[path] = self._background.submit(_found, path)
             while len(self._ahead) > _MOST_AHEAD:
                 del self._ahead[next(iter(self._ahead))]
 
     def add(self, group: str, name: str, tensors: Tensors) -> None:
-        """Keeps them, if they fit, and removes what is then too much."""
+        """Keeps them, if they fit, and removes what is then too much. They are not to be changed any more."""
         path = self._path(group, name)
         if sum(tensor.nbytes for tensor in tensors.values()) > self._most or path.exists():
+            return
+        if self._background is None:
+            self._write(path, tensors)
+            return
+        self._behind = [future for future in self._behind if not future.done()]
+        if len(self._behind) >= _MOST_BEHIND:
+            self._behind.pop(0).result()
+        self._behind.append(self._background.submit(self._write, path, tensors))
+
+    def _write(self, path: Path, tensors: Tensors) -> None:
+        if not self._most:  # an earlier one could not be written
             return
         try:
             packed = save({key: tensor.contiguous() for key, tensor in tensors.items()}, {_HASH: _hash(tensors)})

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError
@@ -34,13 +35,15 @@ def measure_task(job: Job) -> Outcome:
             return Outcome(sections(experiment, progress.update))
     found: dict[str, Any] = {}
     if experiment.config.task is not Task.performance:
-        found["accuracy"] = _accuracy(job)
+        # Of caches: what they hold is complete when the run ends, also where it fails.
+        with ThreadPoolExecutor(1, thread_name_prefix="caches") as background:
+            found["accuracy"] = _accuracy(job, background)
     if experiment.config.task is not Task.accuracy:
         found["performance"] = performance_section(experiment)
     return Outcome(found)
 
 
-def _accuracy(job: Job) -> dict[str, Any]:
+def _accuracy(job: Job, background: Executor) -> dict[str, Any]:
     with uncollected():
         from ..accuracy.accuracy_result import Bars, metrics
         from ..accuracy.state_reuse import References
@@ -61,7 +64,7 @@ def _accuracy(job: Job) -> dict[str, Any]:
     references = None if kept is None else kept.references
     if references is None and not source.synthetic:
         # A single run keeps nothing in memory for others, but finds what earlier ones left on disk.
-        references = References(0, _reference_store(experiment))
+        references = References(0, _reference_store(experiment, background))
     candidate: Any = reference
     own = None
     if config.quantize.weights:
@@ -80,7 +83,7 @@ def _accuracy(job: Job) -> dict[str, Any]:
             synthetic=source.synthetic,
             prepared=None if kept is None else kept.prepared,
             # Several jobs keep them in memory.
-            packed=_packed_store(experiment, source) if kept is None else None,
+            packed=_packed_store(experiment, source, background) if kept is None else None,
         )
         how["numerics"] = candidate.numerics
         how["tensor_parallel"] = str(candidate.chips)
@@ -105,7 +108,7 @@ def _accuracy(job: Job) -> dict[str, Any]:
     return how | metrics(walk, source, tokens, candidate.name, bars=bars, prefill_tokens=prompt)
 
 
-def _reference_store(experiment: Experiment) -> ReferenceStore | None:
+def _reference_store(experiment: Experiment, background: Executor | None = None) -> ReferenceStore | None:
     from ..accuracy.reference_store import ReferenceStore
     from ..common.checkout import outputs_dir
     from ..models.open_model import model_files
@@ -113,12 +116,11 @@ def _reference_store(experiment: Experiment) -> ReferenceStore | None:
     most, model = int(experiment.config.cache.reference_gib * GIB), experiment.config.model
     if not most:
         return None
-    return ReferenceStore(
-        outputs_dir() / "cache" / "reference", most, model_files(path=model.files(), package=model.package)
-    )
+    files = model_files(path=model.files(), package=model.package)
+    return ReferenceStore(outputs_dir() / "cache" / "reference", most, files, background)
 
 
-def _packed_store(experiment: Experiment, source: WeightSource) -> PackedStore | None:
+def _packed_store(experiment: Experiment, source: WeightSource, background: Executor) -> PackedStore | None:
     """None for weights that are drawn, and for more than there is room for: of those none would be left to be found."""
     from ..accuracy.packed_store import PackedStore
     from ..common.checkout import outputs_dir
@@ -128,7 +130,7 @@ def _packed_store(experiment: Experiment, source: WeightSource) -> PackedStore |
     if source.synthetic or 2 * source.spec.num_parameters > most:
         return None
     files = model_files(path=model.files(), package=model.package)
-    return PackedStore(outputs_dir() / "cache" / "weights", most, source, files)
+    return PackedStore(outputs_dir() / "cache" / "weights", most, source, files, background)
 
 
 def evaluation_tokens(experiment: Experiment, tokenizer: Tokenizer | None) -> EvaluationTokens:

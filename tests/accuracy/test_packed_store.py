@@ -128,3 +128,24 @@ def test_values_are_kept_to_the_bit(tmp_path):
     found = PackedStore(tmp_path, 1 << 20, weights, []).get("0.w1.bf16")
     assert found is not None
     assert torch.equal(found.view(torch.int16), matrix.view(torch.int16))
+
+
+EDITS = [
+    {"rms_norm_eps": 0.5},
+    {"rope_theta": 50.0},
+    {"hidden_act": "gelu_pytorch_tanh"},
+    {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32},
+]
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=str)
+def test_an_edited_config_of_the_same_weights_is_another_model(tmp_path, outputs, model, edit):
+    accuracy(tmp_path / "0", model)
+    config = model / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | edit))
+    found = accuracy(tmp_path / "1", model)
+    assert found == accuracy(tmp_path / "2", model, "cache.weights_gib=0", "cache.reference_gib=0")
+
+
+def test_any_room_may_be_given(tmp_path, outputs):
+    accuracy(tmp_path / "0", LLAMA, "cache.weights_gib=1e308", "cache.reference_gib=1e308")

@@ -3,6 +3,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -91,6 +92,7 @@ def test_what_is_added_is_written_in_the_background_and_complete_when_that_has_e
     for number in range(3):
         files.add("group", str(number), number_of(number))
     assert not (tmp_path / "new").exists()
+    assert [value(files, str(number)) for number in range(4)] == [0, 1, 2, None]
     held.set()
     background.shutdown()
     assert [value(files, str(number)) for number in range(4)] == [0, 1, 2, None]
@@ -117,3 +119,32 @@ def test_what_cannot_be_written_is_said_once(tmp_path, background, capsys):
         files.add("group", str(number), number_of(number))
     background.shutdown()
     assert capsys.readouterr().err.count("warning: numbers are not cached") == 1
+
+
+def test_a_file_in_the_place_of_another_is_not_used(files, tmp_path):
+    (tmp_path / "group" / "2.safetensors").replace(tmp_path / "group" / "1.safetensors")
+    assert value(files, "1") is None
+
+
+def test_a_folder_that_goes_away_while_a_file_is_added_is_made_again(tmp_path, monkeypatch, capsys):
+    files, write, failures = TensorFiles(tmp_path, 1 << 20, "numbers"), tensor_files.write_atomically, ["once"]
+
+    def fails_once(path, content, **how):
+        if failures:
+            raise FileNotFoundError(failures.pop())
+        write(path, content, **how)
+
+    monkeypatch.setattr(tensor_files, "write_atomically", fails_once)
+    files.add("group", "0", number_of(5))
+    assert value(files, "0") == 5
+    assert not capsys.readouterr().err
+
+
+def test_what_cannot_be_removed_is_as_good_as_not_there(files, tmp_path, monkeypatch):
+    (tmp_path / "group" / "0.safetensors").write_bytes(b"no tensors")
+
+    def refused(path, missing_ok=False):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert value(files, "0") is None

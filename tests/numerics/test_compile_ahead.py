@@ -42,7 +42,7 @@ def started(monkeypatch):
 def test_it_is_begun_once_and_waited_for(started):
     compile_ahead.start()
     compile_ahead.start()
-    assert [command[1:] for command in started] == [["-m", "tt_transformers_v2.numerics.first_product"]]
+    assert [command[1:] for command in started] == [["-c", compile_ahead._PROGRAM]]
     compile_ahead.finish()
     assert compile_ahead._process is None
 
@@ -112,3 +112,26 @@ def test_a_process_of_its_own_leaves_the_kernel_in_the_cache(tmp_path):
         [sys.executable, "-c", COMPILES], env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.split("\n")[:3] == ["32.0", "1 None", "None"], done.stderr
+
+
+@pytest.fixture
+def child(tmp_path, monkeypatch):
+    """Starts the process in a folder with a torch.py, and a cache of its own."""
+    (tmp_path / "torch.py").write_text("import pathlib; pathlib.Path('imported').touch()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(compile_ahead, "_process", None)
+    monkeypatch.setattr(compile_ahead, "_missing", lambda _: True)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    compile_ahead.start()
+    process = compile_ahead._process
+    yield process
+    process.kill()
+    process.wait()
+    compile_ahead.finish()
+
+
+def test_the_process_ends_when_its_parent_is_gone_and_imports_nothing_of_the_current_folder(child, tmp_path):
+    child.stdin.close()  # as when the parent is killed
+    assert child.wait(timeout=60) == 1
+    assert not (tmp_path / "imported").exists()

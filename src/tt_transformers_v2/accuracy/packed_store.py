@@ -31,7 +31,12 @@ class PackedStore:
     ) -> None:
         self.fingerprint = source.fingerprint
         self._files = TensorFiles(folder, most_bytes, "packed weights", background)
-        of = {"code": code_version(), "of": source.fingerprint, "weights": files_of(weights)}
+        of = {
+            "code": code_version(),
+            "of": source.fingerprint,
+            "weights": files_of(weights),
+            "model": source.spec.identity,
+        }
         self._group = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:32]
 
     def get(self, name: str) -> Tensor | None:

@@ -49,15 +49,16 @@ class TensorFiles:
         self._bytes: int | None = None  # of all files, as far as this process knows; None before it looked
         self._background = background
         self._ahead: dict[Path, Future[Tensors | None]] = {}
-        self._behind: list[Future[None]] = []
+        self._behind: dict[Path, tuple[Future[None], Tensors]] = {}
 
     def get(self, group: str, name: str, *, then: Sequence[str] = ()) -> Tensors | None:
-        """What was added under these names, or None. The tensors are the file's own memory.
+        """What was added under these names, or None. The tensors are the file's own memory, or those that were added.
 
-        `then` names what will be asked for later, which is read in the background. What is added may be found only
-        when the background has come to it.
+        `then` names what will be asked for later, which is read in the background.
         """
         path = self._path(group, name)
+        if path in self._behind:
+            return self._behind[path][1]
         begun = self._ahead.pop(path, None)
         found = _found(path) if begun is None else begun.result()
         if found is not None:
@@ -81,20 +82,23 @@ class TensorFiles:
         if self._background is None:
             self._write(path, tensors)
             return
-        self._behind = [future for future in self._behind if not future.done()]
         if len(self._behind) >= _MOST_BEHIND:
-            self._behind.pop(0).result()
-        self._behind.append(self._background.submit(self._write, path, tensors))
+            next(iter(self._behind.values()))[0].result()
+        self._behind = {other: waiting for other, waiting in self._behind.items() if not waiting[0].done()}
+        self._behind[path] = self._background.submit(self._write, path, tensors), tensors
 
-    def _write(self, path: Path, tensors: Tensors) -> None:
+    def _write(self, path: Path, tensors: Tensors, again: bool = False) -> None:
         if not self._most:  # an earlier one could not be written
             return
         try:
-            packed = save({key: tensor.contiguous() for key, tensor in tensors.items()}, {_HASH: _hash(tensors)})
+            packed = save({key: tensor.contiguous() for key, tensor in tensors.items()}, {_HASH: _hash(path, tensors)})
             # Not forced to the disk: what a power cut spoils does not agree with its hash.
             write_atomically(path, packed, lasting=False)
             self._make_room(len(packed), path.parent)
         except (ConfigError, OSError) as error:
+            if not again:  # another process may have removed the folder as it became empty
+                self._write(path, tensors, again=True)
+                return
             self._most = 0  # said once
             print(f"warning: {self._what} are not cached: {error}", file=sys.stderr)
 
@@ -111,9 +115,9 @@ class TensorFiles:
             for path, stat in files:
                 if self._bytes <= self._most:
                     return
-                path.unlink(missing_ok=True)
                 self._bytes -= stat.st_size
-                with contextlib.suppress(OSError):  # others are in it
+                with contextlib.suppress(OSError):  # another process was faster, or others are in the folder
+                    path.unlink()
                     path.parent.rmdir()
 
 
@@ -137,7 +141,8 @@ def _found(path: Path) -> Tensors | None:
     except OSError:
         return None
     except (SafetensorError, ValueError):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
         return None
 
 
@@ -145,15 +150,16 @@ def _read(path: Path) -> Tensors:
     """Raises OSError, SafetensorError and ValueError for a file that is not there or not whole."""
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-        if (file.metadata() or {}).get(_HASH) != _hash(tensors):
+        if (file.metadata() or {}).get(_HASH) != _hash(path, tensors):
             raise ValueError(f"{path} does not match its hash")
     return tensors
 
 
-def _hash(tensors: Tensors) -> str:
-    digest = hashlib.sha256()
+def _hash(path: Path, tensors: Tensors) -> str:
+    """Of the tensors, and of the place that they were put in: a file found in another is not whose it seems."""
+    digest = hashlib.sha256(f"{path.parent.name} {path.name}".encode())
     for name in sorted(tensors):
         octets = tensors[name].contiguous().view(-1).view(torch.uint8).numpy()
-        digest.update(f"{name} {tuple(tensors[name].shape)}".encode())
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(octets.data)
     return digest.hexdigest()

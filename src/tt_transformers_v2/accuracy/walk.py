@@ -164,7 +164,7 @@ def _streams(
 
 def _digest(source: WeightSource, streams: list[_Stream]) -> bytes:
     """What the reference's states depend on."""
-    digest = hashlib.sha256(source.fingerprint.encode())
+    digest = hashlib.sha256(f"{source.fingerprint} {source.spec.identity}".encode())
     for stream in streams:
         digest.update(repr(tuple(stream.tokens.shape)).encode() + stream.tokens.numpy().tobytes())
     return digest.digest()

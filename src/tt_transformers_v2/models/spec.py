@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..common.errors import ConfigError
@@ -199,6 +199,11 @@ class ModelSpec:
         """The different rotary tables of the layers."""
         kinds = self.kinds or (self._only_kind,)
         return tuple(dict.fromkeys(kind.attention.rotary for kind in kinds if kind.attention.rotary is not None))
+
+    @property
+    def identity(self) -> str:
+        """All that what the model computes depends on besides its weights, as text: equal for equal models."""
+        return f"{replace(self, _metadata={})!r} {self.kinds!r} {self.pattern!r} {self.logit_cap!r}"
 
     @property
     def name(self) -> str:

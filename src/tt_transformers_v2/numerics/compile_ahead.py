@@ -17,7 +17,13 @@ from typing import Any
 
 from tt_transformers_v2.numerics import exact_float
 
-_PROGRAM = "tt_transformers_v2.numerics.first_product"
+# Nothing is imported from the current folder, which comes first for -m and -c.
+_PROGRAM = """
+import sys
+sys.path = [folder for folder in sys.path if folder]
+import runpy
+runpy.run_module("tt_transformers_v2.numerics.first_product", run_name="__main__")
+"""
 _SOURCES = Path(__file__).resolve().parents[2]
 _process: subprocess.Popen[bytes] | None = None
 _meanwhile: Callable[[], object] | None = None
@@ -30,10 +36,11 @@ def start(meanwhile: Callable[[], object] | None = None) -> None:
     """
     global _process, _meanwhile
     if _process is None and (os.cpu_count() or 1) > 1 and _missing(exact_float.accumulate):
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(_SOURCES), *sys.path[1:]])}
-        nowhere = subprocess.DEVNULL
-        command = [sys.executable, "-m", _PROGRAM]
-        _process = subprocess.Popen(command, env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere)
+        folders = [str(_SOURCES), *(folder for folder in sys.path[1:] if folder)]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+        nowhere, command = subprocess.DEVNULL, [sys.executable, "-c", _PROGRAM]
+        # It ends when its standard input does: with this process, however that ends.
+        _process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere)
         _meanwhile = meanwhile
         atexit.register(_stop, _process)
 

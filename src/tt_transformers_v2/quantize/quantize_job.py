@@ -85,6 +85,7 @@ def _asked(
     return {
         "version": 2,
         "weights": source.fingerprint,
+        "model": hashlib.sha256(source.spec.identity.encode()).hexdigest()[:16],
         "text": texts.calibration.name,
         "ids": ids.hexdigest()[:16],
         "window": settings.window,

@@ -43,7 +43,7 @@ class RoundingChoices:
         self.source, self._windows = source, windows
         self.settings = settings or Settings(original_inputs=True)
         code = code_version(*(f"quantize/{name}.py" for name in _CODE))
-        named = repr((code, source.fingerprint, tuple(windows.shape), self.settings)).encode()
+        named = repr((code, source.fingerprint, source.spec.identity, tuple(windows.shape), self.settings)).encode()
         self.key = hashlib.sha256(named + windows.numpy().tobytes()).hexdigest()[:16]
         self._folder = folder / self.key
         self._tables = rope_tables(source.spec, torch.arange(windows.shape[1]))

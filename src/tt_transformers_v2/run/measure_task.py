@@ -108,12 +108,17 @@ def _accuracy(job: Job, background: Executor) -> dict[str, Any]:
     return how | metrics(walk, source, tokens, candidate.name, bars=bars, prefill_tokens=prompt)
 
 
+def _bytes_of(gib: float) -> int:
+    """More than any disk has is no limit."""
+    return int(min(gib * GIB, 2**63))
+
+
 def _reference_store(experiment: Experiment, background: Executor | None = None) -> ReferenceStore | None:
     from ..accuracy.reference_store import ReferenceStore
     from ..common.checkout import outputs_dir
     from ..models.open_model import model_files
 
-    most, model = int(experiment.config.cache.reference_gib * GIB), experiment.config.model
+    most, model = _bytes_of(experiment.config.cache.reference_gib), experiment.config.model
     if not most:
         return None
     files = model_files(path=model.files(), package=model.package)
@@ -126,7 +131,7 @@ def _packed_store(experiment: Experiment, source: WeightSource, background: Exec
     from ..common.checkout import outputs_dir
     from ..models.open_model import model_files
 
-    most, model = int(experiment.config.cache.weights_gib * GIB), experiment.config.model
+    most, model = _bytes_of(experiment.config.cache.weights_gib), experiment.config.model
     if source.synthetic or 2 * source.spec.num_parameters > most:
         return None
     files = model_files(path=model.files(), package=model.package)

@@ -116,6 +116,7 @@ class Subject:
         return {
             "code": code_version(),
             "weights": self.source.fingerprint,
+            "model": self.source.spec.identity,
             "base": {key: tree[key] for key in ("precision", "compute", "layers", "memory", "parallelism")},
             "arch": str(self.base.hardware.spec.chip.arch),
             # What plans follow from, and sums over chips.

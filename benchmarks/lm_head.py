@@ -41,10 +41,10 @@ from tt_transformers_v2.run.host_backend import emulated_ops
 def main() -> None:
     """Prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="gemma3_1b")
-    parser.add_argument("--tokens", type=int, default=512)
-    parser.add_argument("--precision", default="performance")
-    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--model", default="gemma3_1b", help="a model of conf/model (gemma3_1b)")
+    parser.add_argument("--tokens", type=int, default=512, help="of the one window (512)")
+    parser.add_argument("--precision", default="performance", help="a precision of conf/precision (performance)")
+    parser.add_argument("--layers", type=int, default=3, help="how many are timed (3)")
     given = parser.parse_args()
     words = ["device=n150", f"model={given.model}", f"precision={given.precision}", "backend.numerics=exact"]
     checked = check_overrides(words)

@@ -6,9 +6,9 @@
 
 A run's own steps on synthetic weights, bit for bit: layers as they are walked, and the LM head on as many rows at a
 time as the walk compares. Weights are drawn before the clock starts; making them ready for the matrix unit counts. The
-time of all layers is that of the median one of `--layers` times their number. Multiplications are those of weights
-alone, so that attention, norms and rotary steps are in the layers' time and not in their share; those of phases count
-HiFi2 twice, as the unit multiplies.
+time of all layers is that of the median one of `--layers` times their number, so give a model whose layers have the
+same matrices. Multiplications are those of weights alone, so that attention, norms and rotary steps are in the layers'
+time and not in their share; those of phases count HiFi2 twice, as the unit multiplies.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tt_transformers_v2.numerics import compile_ahead
+from tt_transformers_v2.numerics.first_product import ENDED
 
 COMPILES = """
 from pathlib import Path
@@ -133,5 +134,5 @@ def child(tmp_path, monkeypatch):
 
 def test_the_process_ends_when_its_parent_is_gone_and_imports_nothing_of_the_current_folder(child, tmp_path):
     child.stdin.close()  # as when the parent is killed
-    assert child.wait(timeout=60) == 1
+    assert child.wait(timeout=60) == ENDED
     assert not (tmp_path / "imported").exists()

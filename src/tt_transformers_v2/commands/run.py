@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from ..common.checkout import outputs_dir
 from ..common.errors import ConfigError, closest
+from ..common.garbage import uncollected
 from ..config.building import build
 from ..config.composition import compose, hydra_base, in_one_line, opened_hydra, refuse_reached
 from ..config.conf_folders import conf_dir, refused_files
@@ -43,11 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(given: list[str]) -> int:
-    gc.disable()  # what is composed lives on, and looking through it for garbage takes a tenth of the start-up
-    try:
+    with uncollected():  # what is composed lives on, and looking through it takes a tenth of the start-up
         return _answer(given)
-    finally:
-        gc.enable()
 
 
 def _answer(given: list[str]) -> int:
